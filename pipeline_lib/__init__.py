@@ -1,0 +1,1 @@
+"""Lacuna: one segmentation network learned from many partially labelled CT data sets."""

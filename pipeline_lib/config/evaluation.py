@@ -1,0 +1,41 @@
+"""Inference, scores and report."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .section import Count, Millimetres, Section
+
+
+class Inference(Section):
+    """Sliding-window inference."""
+
+    overlap: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.5, description="Overlap of neighbouring windows.")
+    windows_at_once: Count = Field(default=2, description="Windows put through the network together.")
+    mirror: bool = Field(default=False, description="Average over the eight mirrored windows.")
+    weights: Literal["student", "teacher"] = Field(
+        default="student", description="Which network predicts, where the method has a teacher."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Device; auto takes a GPU if there is one."
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="Autocast precision; auto is bfloat16 on a GPU and float32 on a CPU."
+    )
+
+
+class Scores(Section):
+    """How predictions are scored."""
+
+    truth: Literal["labelled", "full"] = Field(
+        default="labelled",
+        description="labelled scores the ROIs that a data set labels; full scores every ROI, which phantoms allow.",
+    )
+    convention: Literal["nnunet", "dodnet", "uniseg", "universal_model"] = Field(
+        default="nnunet",
+        description="Dice convention of the report's tables; the csv holds them all. nnunet leaves out a case where "
+        "prediction and truth are both empty.",
+    )
+    surface_tolerance_mm: Millimetres = Field(default=2.0, description="Tolerance of the normalised surface Dice.")

@@ -1,0 +1,108 @@
+"""The methods that are compared: what each learns from, and with which network."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from .section import Fraction, Name, Section
+
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class Method(Section):
+    """One row of the result table."""
+
+    network: Literal["swin_unetr", "dodnet"] = Field(
+        default="swin_unetr", description="SwinUNETR with the text-conditioned head, or DoDNet's own network."
+    )
+    encoder: Name = Field(description="Text encoder, one of `text.encoders` (dodnet needs one of kind one_hot).")
+    latent: Literal["none", "cross_entropy"] = Field(
+        default="none",
+        description="Eq. 2 on latent ROIs: cross-entropy against the teacher's sharpened output.",
+    )
+    consistency: Literal["none", "ambiguous", "all"] = Field(
+        default="none",
+        description="Eq. 3, mean squared error to the teacher's output, on ambiguous ROIs (the paper), or on all "
+        "ROIs regardless of existence (mean teacher).",
+    )
+    positive_above: Fraction = Field(
+        default=0.8, description="φ_h: an unlabelled ROI with a higher existence score is positive latent."
+    )
+    negative_below: Fraction = Field(
+        default=0.1, description="φ_l: an unlabelled ROI with a lower existence score is negative latent."
+    )
+    negative_target: Literal["teacher", "zero"] = Field(
+        default="teacher",
+        description="Target of negative latent ROIs in Eq. 2: the teacher's sharpened output (the paper), or zero.",
+    )
+    sharpening_temperature: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.1, description="τ of the sharpening in Eq. 2; 1 leaves the teacher's output as it is."
+    )
+    latent_weight: NonNegative = Field(default=1.0, description="w_CE of Eq. 4.")
+    consistency_weight: NonNegative = Field(default=1.0, description="w_MSE of Eq. 4.")
+    warmup_fraction: Fraction = Field(
+        default=0.0, description="Share of the training on labels alone before Eq. 2 and 3 start."
+    )
+    rampup_fraction: Fraction = Field(
+        default=0.0,
+        description="Share of the training, after the warm-up, over which their weights rise as exp(−5(1−t)²).",
+    )
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if self.negative_below >= self.positive_above:
+            raise ValueError(
+                f"`negative_below` (φ_l = {self.negative_below:g}) must be below "
+                f"`positive_above` (φ_h = {self.positive_above:g})"
+            )
+        if self.consistency == "all" and self.latent != "none":
+            raise ValueError("`consistency: all` already covers latent ROIs, so `latent` must be none")
+        if self.warmup_fraction + self.rampup_fraction > 1:
+            raise ValueError("`warmup_fraction` and `rampup_fraction` together must not exceed 1")
+        return self
+
+    @property
+    def needs_teacher(self) -> bool:
+        return self.latent != "none" or self.consistency != "none"
+
+    @property
+    def needs_existence(self) -> bool:
+        return self.latent != "none" or self.consistency == "ambiguous"
+
+
+class SwinUnetr(Section):
+    """The SwinUNETR trunk (MONAI) and its head."""
+
+    feature_size: Annotated[int, Field(ge=12, multiple_of=12)] = Field(
+        default=48, description="Channels of the first stage (48 is the published network)."
+    )
+    depths: tuple[int, int, int, int] = Field(default=(2, 2, 2, 2), description="Transformer blocks per stage.")
+    heads: tuple[int, int, int, int] = Field(default=(3, 6, 12, 24), description="Attention heads per stage.")
+    window: Annotated[int, Field(ge=2)] = Field(default=7, description="Side of the attention window in tokens.")
+    version_2: bool = Field(default=False, description="SwinUNETR v2's residual convolution at each stage.")
+
+
+class DodNet(Section):
+    """DoDNet's residual 3D U-Net."""
+
+    width: Annotated[int, Field(ge=8, multiple_of=8)] = Field(
+        default=32, description="Channels of the first stage (32 is the published network)."
+    )
+
+
+class Networks(Section):
+    """Sizes of the segmentation networks."""
+
+    swin_unetr: SwinUnetr = SwinUnetr()
+    dodnet: DodNet = DodNet()
+
+
+class Teacher(Section):
+    """The mean teacher: an exponential moving average of the student."""
+
+    decay: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.999, description="α of the moving average.")
+    fast_start: bool = Field(
+        default=True, description="Use min(1 − 1/(t+1), decay), so that a young teacher follows its student."
+    )

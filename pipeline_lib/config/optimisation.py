@@ -1,0 +1,60 @@
+"""How a network is trained: shared by the ROI-aware network and the segmentation networks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from .section import Count, Section
+
+NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Optimisation(Section):
+    """AdamW with a cosine schedule; one crop per case and epoch."""
+
+    epochs: Count = Field(default=2000, description="Epochs; each takes one crop of every training case.")
+    batch: Count = Field(default=12, description="Crops in a step, over all processes and accumulated parts.")
+    learning_rate: Positive = Field(default=1e-4, description="Highest learning rate of AdamW.")
+    weight_decay: NonNegative = Field(default=1e-5, description="AdamW's weight decay.")
+    warmup_epochs: NonNegative = Field(
+        default=0, description="Epochs over which the learning rate rises from 0 (Universal Model: 100)."
+    )
+    gradient_clip: Positive | None = Field(
+        default=None, description="Highest norm of the gradient (null: no clipping)."
+    )
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"`warmup_epochs` {self.warmup_epochs:g} must be below `epochs` {self.epochs}")
+        return self
+
+
+class Execution(Section):
+    """How the training runs; nothing here changes what is learned beyond rounding."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Device; auto takes a GPU if there is one."
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="Autocast precision; auto is bfloat16 on a GPU and float32 on a CPU."
+    )
+    accumulation: Count = Field(
+        default=1, description="Parts into which each process cuts its share of the batch, to save memory."
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="Recompute the trunk's activations in backward, to save memory."
+    )
+    compile: bool = Field(default=False, description="Compile the networks with torch.compile.")
+    data_workers: Annotated[int, Field(ge=0)] = Field(
+        default=2,
+        description="Processes that read crops, per training process (0: the training process reads).",
+    )
+    checkpoint_minutes: Positive = Field(default=10.0, description="Minutes between two checkpoints.")
+    nonfinite_limit: Annotated[int, Field(ge=0)] = Field(
+        default=20,
+        description="Steps with a non-finite loss or gradient that are skipped before training stops.",
+    )

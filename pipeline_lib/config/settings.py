@@ -1,0 +1,344 @@
+"""The slice of the config that each stage depends on, and nothing more.
+
+Snakemake records a slice as its rule's parameter, so an edit reruns the stages whose slice it changes. By hand:
+
+    python -m pipeline_lib.config.settings text --configfile config/config.yaml --encoder wordllama
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import UserError
+from .augmentation import Augmentation, WeakView
+from .config import Config, load_config
+from .datasets import Dataset, Layout
+from .evaluation import Inference, Scores
+from .existence import Existence
+from .methods import Method, Networks, Teacher
+from .optimisation import Execution, Optimisation
+from .phantom import Phantom
+from .roi_aware import RoiAware
+from .rois import existence_structures
+from .section import Section
+from .structures import structure_names
+from .text import TextEncoder
+from .volumes import Patches, Volumes
+
+Cases = dict[str, tuple[str, ...]]
+"""Data set → names of its cases."""
+
+
+class AcquireSettings(Section):
+    """Where a data set comes from; for a phantom also what it looks like."""
+
+    dataset: Dataset
+    phantom: Phantom | None
+    rois: tuple[str, ...]
+    seed: int | None
+
+
+class VolumeSettings(Section):
+    """How one raw case becomes a volume. `targets` are the names of its label bits, in order."""
+
+    dataset: str
+    layout: Layout
+    root: str
+    labels: dict[str, tuple[int, ...]]
+    ignored_labels: tuple[int, ...]
+    case: str
+    targets: tuple[str, ...]
+    volumes: Volumes
+
+
+class CaseListSettings(Section):
+    """The cases of one data set, each with its part of the split."""
+
+    dataset: Dataset
+    targets: tuple[str, ...]
+
+
+class TextSettings(Section):
+    """Prompts and encoder. `tasks` are the ROIs that each data set labels, for DoDNet's one-hot code."""
+
+    rois: tuple[str, ...]
+    texts: tuple[str, ...]
+    prompt: str
+    name: str
+    encoder: TextEncoder
+    tasks: tuple[tuple[str, ...], ...]
+
+
+class RoiAwareSettings(Section):
+    """Training of the ROI-aware network on the cases of the fully labelled data set."""
+
+    dataset: str
+    cases: tuple[str, ...]
+    structures: tuple[str, ...]
+    roi_aware: RoiAware
+    patches: Patches
+    weak: WeakView
+    window_hu: tuple[float, float]
+    seed: int
+
+
+class ExistenceSettings(Section):
+    """The patch pool of one data set's training cases and its scores.
+
+    `structures` has, for each ROI, the structures whose highest score is the ROI's.
+    """
+
+    dataset: str
+    cases: tuple[str, ...]
+    rois: tuple[str, ...]
+    structures: tuple[tuple[str, ...], ...]
+    existence: Existence
+    patches: Patches
+    window_hu: tuple[float, float]
+    seed: int
+
+
+class SegmentationSettings(Section):
+    """One training of one method. `cases` are the training cases of every data set."""
+
+    run: str
+    seed: int
+    method: Method
+    networks: Networks
+    teacher: Teacher
+    optimisation: Optimisation
+    augmentation: Augmentation
+    patches: Patches
+    existence: Existence
+    rois: tuple[str, ...]
+    structures: tuple[tuple[str, ...], ...]
+    labelled: dict[str, tuple[str, ...]]
+    cases: Cases
+    spacing_mm: tuple[float, float, float]
+    window_hu: tuple[float, float]
+
+
+class ExecutionSettings(Section):
+    """How a training runs. Kept apart from what it learns: editing it reruns nothing."""
+
+    execution: Execution
+
+
+class InferenceSettings(Section):
+    """Test cases of one data set; the model file itself holds network, ROIs, patch size and window."""
+
+    run: str
+    dataset: str
+    cases: tuple[str, ...]
+    inference: Inference
+
+
+class ScoreSettings(Section):
+    """Which predictions are held against which truth."""
+
+    run: str
+    rois: tuple[str, ...]
+    datasets: tuple[Dataset, ...]
+    scores: Scores
+
+
+class ReportSettings(Section):
+    """What the report compares. `runs` are (run, method, seed)."""
+
+    rois: tuple[str, ...]
+    texts: tuple[str, ...]
+    runs: tuple[tuple[str, str, int], ...]
+    datasets: tuple[Dataset, ...]
+    scores: Scores
+    structures: tuple[tuple[str, ...], ...]
+
+
+def acquire(config: Config, dataset: str) -> AcquireSettings:
+    chosen = config.dataset(dataset)
+    phantom = chosen.source.kind == "phantom"
+    return AcquireSettings(
+        dataset=chosen,
+        phantom=config.phantom if phantom else None,
+        rois=config.roi_names if phantom else (),
+        seed=config.seed if phantom else None,
+    )
+
+
+def volume(config: Config, dataset: str, case: str) -> VolumeSettings:
+    chosen = config.dataset(dataset)
+    return VolumeSettings(
+        dataset=dataset,
+        layout=chosen.layout,
+        root=chosen.root,
+        labels=chosen.labels,
+        ignored_labels=chosen.ignored_labels,
+        case=case,
+        targets=_targets(config, dataset),
+        volumes=config.volumes,
+    )
+
+
+def case_list(config: Config, dataset: str) -> CaseListSettings:
+    return CaseListSettings(dataset=config.dataset(dataset), targets=_targets(config, dataset))
+
+
+def text(config: Config, encoder: str) -> TextSettings:
+    return TextSettings(
+        rois=config.roi_names,
+        texts=tuple(roi.text for roi in config.rois),
+        prompt=config.text.prompt,
+        name=encoder,
+        encoder=config.text.encoders[encoder],
+        tasks=_tasks(config) if config.text.encoders[encoder].kind == "one_hot" else (),
+    )
+
+
+def roi_aware(config: Config) -> RoiAwareSettings:
+    dataset = _fully_labelled(config)
+    return RoiAwareSettings(
+        dataset=dataset.name,
+        cases=dataset.used_cases,
+        structures=structure_names(config.roi_aware.structures),
+        roi_aware=config.roi_aware.model_copy(update={"execution": Execution()}),
+        patches=config.patches,
+        weak=config.augmentation.weak,
+        window_hu=config.volumes.window_hu,
+        seed=config.seed,
+    )
+
+
+def roi_aware_execution(config: Config) -> ExecutionSettings:
+    return ExecutionSettings(execution=config.roi_aware.execution)
+
+
+def existence(config: Config, dataset: str) -> ExistenceSettings:
+    return ExistenceSettings(
+        dataset=dataset,
+        cases=config.dataset(dataset).split_cases("train"),
+        rois=config.roi_names,
+        structures=existence_structures(config.rois),
+        existence=config.existence,
+        patches=config.patches,
+        window_hu=config.volumes.window_hu,
+        seed=config.seed,
+    )
+
+
+def segmentation(config: Config, run: str) -> SegmentationSettings:
+    training = config.run(run)
+    datasets = config.datasets.partially_labelled
+    return SegmentationSettings(
+        run=run,
+        seed=training.seed,
+        method=config.methods[training.method],
+        networks=config.networks,
+        teacher=config.teacher,
+        optimisation=config.segmentation,
+        augmentation=config.augmentation,
+        patches=config.patches,
+        existence=config.existence,
+        rois=config.roi_names,
+        structures=existence_structures(config.rois),
+        labelled={dataset.name: tuple(sorted(dataset.labels, key=config.roi_names.index)) for dataset in datasets},
+        cases={dataset.name: dataset.split_cases("train") for dataset in datasets},
+        spacing_mm=config.volumes.spacing_mm,
+        window_hu=config.volumes.window_hu,
+    )
+
+
+def segmentation_execution(config: Config) -> ExecutionSettings:
+    return ExecutionSettings(execution=config.execution)
+
+
+def inference(config: Config, run: str, dataset: str) -> InferenceSettings:
+    return InferenceSettings(
+        run=run,
+        dataset=dataset,
+        cases=config.dataset(dataset).split_cases("test"),
+        inference=config.inference,
+    )
+
+
+def scores(config: Config, run: str) -> ScoreSettings:
+    return ScoreSettings(
+        run=run, rois=config.roi_names, datasets=config.datasets.partially_labelled, scores=config.scores
+    )
+
+
+def report(config: Config) -> ReportSettings:
+    return ReportSettings(
+        rois=config.roi_names,
+        texts=tuple(roi.text for roi in config.rois),
+        runs=tuple((run.name, run.method, run.seed) for run in config.runs),
+        datasets=config.all_datasets,
+        scores=config.scores,
+        structures=existence_structures(config.rois),
+    )
+
+
+SLICES: dict[str, Callable[..., Section]] = {
+    "acquire": acquire,
+    "volume": volume,
+    "case_list": case_list,
+    "text": text,
+    "roi_aware": roi_aware,
+    "roi_aware_execution": roi_aware_execution,
+    "existence": existence,
+    "segmentation": segmentation,
+    "segmentation_execution": segmentation_execution,
+    "inference": inference,
+    "scores": scores,
+    "report": report,
+}
+
+
+def settings_json(stage: str, config: Config, **wildcards: str) -> str:
+    """The slice of `stage` as one line of JSON, equal for equal settings."""
+    return SLICES[stage](config, **wildcards).model_dump_json()
+
+
+def _targets(config: Config, dataset: str) -> tuple[str, ...]:
+    full = config.datasets.fully_labelled
+    if full is not None and dataset == full.name:
+        return structure_names(config.roi_aware.structures)
+    return config.roi_names
+
+
+def _fully_labelled(config: Config) -> Dataset:
+    if config.datasets.fully_labelled is None:
+        raise UserError("config: datasets.fully_labelled", "is missing", "name the data set of the ROI-aware network")
+    return config.datasets.fully_labelled
+
+
+def _tasks(config: Config) -> tuple[tuple[str, ...], ...]:
+    """The ROIs of each task (one per data set), each ROI in the first data set that labels it."""
+    seen: set[str] = set()
+    tasks = []
+    for dataset in config.datasets.partially_labelled:
+        task = tuple(roi for roi in config.roi_names if roi in dataset.labels and roi not in seen)
+        seen.update(task)
+        if task:
+            tasks.append(task)
+    return tuple(tasks)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Print the settings of one stage as JSON.")
+    parser.add_argument("stage", choices=SLICES)
+    parser.add_argument("--configfile", type=Path, required=True)
+    for wildcard in ("dataset", "case", "encoder", "run"):
+        parser.add_argument(f"--{wildcard}")
+    given = vars(parser.parse_args())
+    stage, configfile = given.pop("stage"), given.pop("configfile")
+    try:
+        config = load_config(configfile, Path.cwd())
+    except UserError as error:
+        sys.exit(str(error))
+    print(settings_json(stage, config, **{name: value for name, value in given.items() if value is not None}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,12 @@
+"""The one exception that is meant for people."""
+
+
+class UserError(Exception):
+    """Something the user can mend: one line that names the file or key, what is wrong and what to do.
+
+    Stages print the message without a traceback and exit with code 2; any other exception is a bug.
+    """
+
+    def __init__(self, where: str, wrong: str, remedy: str) -> None:
+        self.where, self.wrong, self.remedy = where, wrong, remedy
+        super().__init__(f"{where}: {wrong}; {remedy}")

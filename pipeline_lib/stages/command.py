@@ -1,0 +1,94 @@
+"""The command line that every stage has: `--settings`, then a flag per input and output."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import traceback
+import types
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+
+from ..config.section import Section
+from ..errors import UserError
+from ..progress import log_to, say
+
+USER_ERROR, BUG = 2, 1
+
+
+def stage_command(
+    run: Callable[[Any, Any, Any], None],
+    settings: type[Section],
+    inputs: type[Any],
+    outputs: type[Any],
+    arguments: Sequence[str] | None = None,
+) -> NoReturn:
+    """Parse the command line, call `run(settings, inputs, outputs)` and exit.
+
+    `inputs` and `outputs` are frozen dataclasses of paths; each field is a flag (`volume_folder` is
+    `--volume-folder`), a tuple field takes several paths, and one that may be None can be left out.
+    `--settings` takes the stage's settings as JSON or as the path of a JSON file. Exit codes: 0 done, 2 something
+    the user can mend (one line says what), 1 a bug (traceback).
+    """
+    module = sys.modules[run.__module__]
+    parser = argparse.ArgumentParser(
+        description=(module.__doc__ or "").strip(), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--settings", required=True, help="settings as JSON, or the path of a JSON file")
+    parser.add_argument("--log", type=Path, help="file that gets every message too")
+    for model in (inputs, outputs):
+        _add_flags(parser, model)
+    given = parser.parse_args(arguments)
+    if given.log is not None:
+        log_to(given.log)
+    try:
+        run(_read_settings(settings, given.settings), _filled(inputs, given), _filled(outputs, given))
+    except UserError as error:
+        say(f"error: {error}")
+        sys.exit(USER_ERROR)
+    except Exception:
+        say(traceback.format_exc())
+        sys.exit(BUG)
+    sys.exit(0)
+
+
+def _read_settings(model: type[Section], given: str) -> Section:
+    try:
+        text = given if given.lstrip().startswith("{") else Path(given).read_text(encoding="utf-8")
+        return model.model_validate_json(text)
+    except OSError as error:
+        raise UserError("--settings", f"{given}: {error.strerror}", "give JSON or the path of a JSON file") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        remedy = "print them with python -m pipeline_lib.config.settings"
+        raise UserError(f"--settings: {key}", first["msg"], remedy) from error
+
+
+def _add_flags(parser: argparse.ArgumentParser, model: type[Any]) -> None:
+    hints = typing.get_type_hints(model)
+    for field in dataclasses.fields(model):
+        flag = "--" + field.name.replace("_", "-")
+        several = typing.get_origin(hints[field.name]) is tuple
+        optional = isinstance(hints[field.name], types.UnionType)
+        parser.add_argument(
+            flag,
+            dest=field.name,
+            type=Path,
+            nargs="*" if several else None,
+            required=not optional and not several,
+        )
+
+
+def _filled(model: type[Any], given: argparse.Namespace) -> Any:
+    hints = typing.get_type_hints(model)
+    values = {field.name: getattr(given, field.name) for field in dataclasses.fields(model)}
+    for name, hint in hints.items():
+        if typing.get_origin(hint) is tuple:
+            values[name] = tuple(values[name] or ())
+    return model(**values)
