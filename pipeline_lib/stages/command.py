@@ -22,17 +22,19 @@ USER_ERROR, BUG = 2, 1
 
 
 def stage_command(
-    run: Callable[[Any, Any, Any], None],
+    run: Callable[..., None],
     settings: type[Section],
     inputs: type[Any],
     outputs: type[Any],
+    execution: type[Section] | None = None,
     arguments: Sequence[str] | None = None,
 ) -> NoReturn:
-    """Parse the command line, call `run(settings, inputs, outputs)` and exit.
+    """Parse the command line, call `run(settings, [execution,] inputs, outputs)` and exit.
 
     `inputs` and `outputs` are frozen dataclasses of paths; each field is a flag (`volume_folder` is
     `--volume-folder`), a tuple field takes several paths, and one that may be None can be left out.
-    `--settings` takes the stage's settings as JSON or as the path of a JSON file. Exit codes: 0 done, 2 something
+    `--settings` takes the stage's settings as JSON or as the path of a JSON file; so does `--execution`, for stages
+    that have settings of how they run apart from what they make. Exit codes: 0 done, 2 something
     the user can mend (one line says what), 1 a bug (traceback).
     """
     module = sys.modules[run.__module__]
@@ -40,6 +42,8 @@ def stage_command(
         description=(module.__doc__ or "").strip(), formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--settings", required=True, help="settings as JSON, or the path of a JSON file")
+    if execution is not None:
+        parser.add_argument("--execution", required=True, help="how the stage runs, as JSON or a JSON file's path")
     parser.add_argument("--log", type=Path, help="file that gets every message too")
     for model in (inputs, outputs):
         _add_flags(parser, model)
@@ -47,7 +51,10 @@ def stage_command(
     if given.log is not None:
         log_to(given.log)
     try:
-        run(_read_settings(settings, given.settings), _filled(inputs, given), _filled(outputs, given))
+        parts = [_read_json(settings, given.settings, "--settings")]
+        if execution is not None:
+            parts.append(_read_json(execution, given.execution, "--execution"))
+        run(*parts, _filled(inputs, given), _filled(outputs, given))
     except UserError as error:
         say(f"error: {error}")
         sys.exit(USER_ERROR)
@@ -57,17 +64,17 @@ def stage_command(
     sys.exit(0)
 
 
-def _read_settings(model: type[Section], given: str) -> Section:
+def _read_json(model: type[Section], given: str, flag: str) -> Section:
     try:
         text = given if given.lstrip().startswith("{") else Path(given).read_text(encoding="utf-8")
         return model.model_validate_json(text)
     except OSError as error:
-        raise UserError("--settings", f"{given}: {error.strerror}", "give JSON or the path of a JSON file") from error
+        raise UserError(flag, f"{given}: {error.strerror}", "give JSON or the path of a JSON file") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         remedy = "print them with python -m pipeline_lib.config.settings"
-        raise UserError(f"--settings: {key}", first["msg"], remedy) from error
+        raise UserError(f"{flag}: {key}", first["msg"], remedy) from error
 
 
 def _add_flags(parser: argparse.ArgumentParser, model: type[Any]) -> None:
