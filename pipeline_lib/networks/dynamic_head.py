@@ -1,0 +1,123 @@
+"""Segmentation heads whose three 1×1×1 layers are generated for each sample and each ROI.
+
+The head of the Universal Model (8-8-1, conditioned on text) and that of DoDNet (8-8-C, conditioned on a task) differ
+only in what their controller sees and in how many maps the last layer makes. Both use `generated_layers`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+WIDTH = 8
+"""Channels of both hidden layers (DoDNet and the Universal Model)."""
+
+_CONDITION = 256
+_HIDDEN_VALUES_PER_CHUNK = 2**22
+
+
+def parameter_count(maps: int) -> int:
+    """Parameters of one 8-8-`maps` head: 153 for one map, 162 for two."""
+    return 2 * (WIDTH * WIDTH + WIDTH) + WIDTH * maps + maps
+
+
+def groups_for(channels: int) -> int:
+    """Groups of a GroupNorm: 16 as published, or the largest divisor that `channels` shares with 16."""
+    return math.gcd(16, channels)
+
+
+def head_features(channels: int) -> nn.Sequential:
+    """GN-ReLU-Conv `channels`→8 on the last decoder's output."""
+    return nn.Sequential(
+        nn.GroupNorm(groups_for(channels), channels),
+        nn.ReLU(inplace=True),
+        nn.Conv3d(channels, WIDTH, kernel_size=1),
+    )
+
+
+class TextConditionedHead(nn.Module):
+    """The Universal Model's head: 153 parameters per sample and ROI, from the image and the ROI's embedding.
+
+    `bottleneck_channels` are those of SwinUNETR's `encoder10` (768 in the published network).
+    """
+
+    def __init__(self, channels: int, bottleneck_channels: int, embedding_size: int) -> None:
+        super().__init__()
+        self.image_feature = nn.Sequential(
+            nn.GroupNorm(groups_for(bottleneck_channels), bottleneck_channels),
+            nn.ReLU(inplace=False),
+            nn.AdaptiveAvgPool3d(1),
+            nn.Conv3d(bottleneck_channels, _CONDITION, kernel_size=1),
+        )
+        self.text_feature = nn.Sequential(nn.Linear(embedding_size, _CONDITION), nn.ReLU(inplace=True))
+        self.features = head_features(channels)
+        self.controller = nn.Linear(2 * _CONDITION, parameter_count(1))
+        start_as_plain_network(self.controller, maps=1)
+
+    def forward(self, decoded: Tensor, bottleneck: Tensor, embeddings: Tensor) -> Tensor:
+        """Logits B K D H W from `decoded` B C D H W, `bottleneck` B C' D' H' W' and `embeddings` K E."""
+        image = self.image_feature(bottleneck).flatten(1)
+        text = self.text_feature(embeddings)
+        B, K = len(image), len(text)
+        condition = torch.cat([image[:, None].expand(-1, K, -1), text[None].expand(B, -1, -1)], dim=2)
+        return generated_layers(self.features(decoded), self.controller(condition), maps=1).squeeze(2)
+
+
+def start_as_plain_network(controller: nn.Linear, maps: int) -> None:
+    """Initialise `controller` so that the layers it generates start at the scale of ordinary ones.
+
+    Its bias is drawn as the weights of an unconditioned 8-8-`maps` network (normal, He's scale for the fan-in of 8;
+    biases zero). Its weight is drawn so that a condition of unit mean square adds as much variance again. A default
+    initialisation would ignore the fan-in of the generated layers and give them biases as large as their weights.
+    """
+    weights, biases = WIDTH * WIDTH, WIDTH
+    scale = torch.cat(
+        [
+            torch.full((weights,), math.sqrt(2 / WIDTH)),
+            torch.zeros(biases),
+            torch.full((weights,), math.sqrt(2 / WIDTH)),
+            torch.zeros(biases),
+            torch.full((WIDTH * maps,), math.sqrt(1 / WIDTH)),
+            torch.zeros(maps),
+        ]
+    )
+    with torch.no_grad():
+        controller.bias.normal_().mul_(scale)
+        controller.weight.normal_().mul_(scale[:, None] / math.sqrt(controller.in_features))
+
+
+def generated_layers(features: Tensor, parameters: Tensor, maps: int) -> Tensor:
+    """Apply N generated 8-8-`maps` heads to every sample: features B 8 D H W, parameters B N P → B N `maps` D H W.
+
+    All heads of all samples are one batched matrix product per layer. The hidden layers (N·8 channels) would take
+    N times the memory of the features, so they are made for some voxels at a time and made again in backward.
+    """
+    B, N, _ = parameters.shape
+    flat = features.flatten(2)
+    voxels = max(1, _HIDDEN_VALUES_PER_CHUNK // (B * N * WIDTH))
+    chunks = []
+    for chunk in flat.split(voxels, dim=2):
+        if torch.is_grad_enabled():
+            chunks.append(checkpoint(_layers, chunk, parameters, maps, use_reentrant=False, preserve_rng_state=False))
+        else:
+            chunks.append(_layers(chunk, parameters, maps))
+    return torch.cat(chunks, dim=3).unflatten(3, features.shape[2:])
+
+
+def _layers(features: Tensor, parameters: Tensor, maps: int) -> Tensor:
+    """Three generated layers on some voxels: features B 8 V, parameters B N P → B N `maps` V."""
+    B, N, _ = parameters.shape
+    weights, biases = WIDTH * WIDTH, WIDTH
+    first, first_bias, second, second_bias, last, last_bias = parameters.split(
+        [weights, biases, weights, biases, WIDTH * maps, maps], dim=2
+    )
+    # Every head of a sample reads the same 8 features, so the first layer is one (N·8)×8 matrix per sample.
+    hidden = torch.baddbmm(first_bias.reshape(B, N * WIDTH, 1), first.reshape(B, N * WIDTH, WIDTH), features)
+    hidden = hidden.relu_().reshape(B * N, WIDTH, -1)
+    hidden = torch.baddbmm(second_bias.reshape(B * N, WIDTH, 1), second.reshape(B * N, WIDTH, WIDTH), hidden)
+    hidden = hidden.relu_()
+    logits = torch.baddbmm(last_bias.reshape(B * N, maps, 1), last.reshape(B * N, maps, WIDTH), hidden)
+    return logits.reshape(B, N, maps, -1)

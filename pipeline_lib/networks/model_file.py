@@ -1,0 +1,97 @@
+"""Trained networks as safetensors files that carry what is needed to build and use them again.
+
+The description is JSON in the file's metadata. Its keys are the names of the stages' settings:
+
+- segmentation: `method`, `networks`, `rois`, `patches`, `spacing_mm`, `window_hu`, and whatever else the stage adds;
+- ROI-aware: `roi_aware`, `structures`, `patches`, `window_hu`, and whatever else the stage adds.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..config.methods import Method, Networks
+from ..config.roi_aware import RoiAware
+from ..errors import UserError
+from ..files import whole_file
+from .build import build_roi_aware_network, build_segmentation_network
+
+SEGMENTATION_KEYS = frozenset({"method", "networks", "rois", "patches", "spacing_mm", "window_hu"})
+ROI_AWARE_KEYS = frozenset({"roi_aware", "structures", "patches", "window_hu"})
+
+_DESCRIPTION = "description"
+_REMEDY = "delete it and run the pipeline again to train it anew"
+
+
+def save_model(path: Path, network: nn.Module, description: dict[str, Any]) -> None:
+    """Write the network's parameters and buffers with its JSON-able `description`, whole or not at all.
+
+    Raises ValueError if `description` has neither all SEGMENTATION_KEYS nor all ROI_AWARE_KEYS.
+    """
+    if not (description.keys() >= SEGMENTATION_KEYS or description.keys() >= ROI_AWARE_KEYS):
+        raise ValueError(f"the description of {path} has only the keys {sorted(description)}")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with whole_file(path) as partial:
+        save_file(tensors, partial, metadata={_DESCRIPTION: json.dumps(description, allow_nan=False)})
+
+
+def load_segmentation_model(path: Path, device: torch.device | str) -> tuple[nn.Module, dict[str, Any]]:
+    """The segmentation network in eval mode on `device`, without gradients, and its description.
+
+    Raises UserError if the file is missing, broken, or not a segmentation model of this version.
+    """
+    tensors, description = _read(path, SEGMENTATION_KEYS)
+    try:
+        method = Method.model_validate_json(json.dumps(description["method"]))
+        networks = Networks.model_validate_json(json.dumps(description["networks"]))
+        network = build_segmentation_network(method, networks, tensors["embeddings"])
+    except (ValidationError, KeyError) as error:
+        raise _foreign(path) from error
+    return _frozen(path, network, tensors, device), description
+
+
+def load_roi_aware_model(path: Path, device: torch.device | str) -> tuple[nn.Module, dict[str, Any]]:
+    """The ROI-aware network in eval mode on `device`, without gradients, and its description.
+
+    Raises UserError if the file is missing, broken, or not a ROI-aware model of this version.
+    """
+    tensors, description = _read(path, ROI_AWARE_KEYS)
+    try:
+        roi_aware = RoiAware.model_validate_json(json.dumps(description["roi_aware"]))
+    except ValidationError as error:
+        raise _foreign(path) from error
+    network = build_roi_aware_network(roi_aware, len(description["structures"]))
+    return _frozen(path, network, tensors, device), description
+
+
+def _read(path: Path, keys: frozenset[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            description = json.loads((file.metadata() or {}).get(_DESCRIPTION, "{}"))
+            if not description.keys() >= keys:
+                raise _foreign(path)
+            return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118
+    except OSError as error:
+        raise UserError(str(path), f"cannot be read ({error.strerror or error})", "check the path") from error
+    except SafetensorError as error:
+        raise UserError(str(path), f"is no whole safetensors file ({error})", _REMEDY) from error
+
+
+def _frozen(path: Path, network: nn.Module, tensors: dict[str, Tensor], device: torch.device | str) -> nn.Module:
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise _foreign(path) from error
+    return network.to(device).eval().requires_grad_(False)
+
+
+def _foreign(path: Path) -> UserError:
+    return UserError(str(path), "does not hold the model that is expected here", _REMEDY)

@@ -1,0 +1,61 @@
+"""SwinUNETR's trunk (MONAI) under the text-conditioned dynamic head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from monai.networks.nets import SwinUNETR
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..config.methods import SwinUnetr
+from .dynamic_head import TextConditionedHead
+
+
+class TextConditionedSwinUnetr(nn.Module):
+    """One logit per ROI and voxel; the ROIs are given by their text embeddings, K×E, kept as a buffer.
+
+    `gradient_checkpointing` recomputes the trunk's activations in backward instead of keeping them.
+    """
+
+    def __init__(self, sizes: SwinUnetr, embeddings: Tensor, gradient_checkpointing: bool = False) -> None:
+        super().__init__()
+        self.gradient_checkpointing = gradient_checkpointing
+        self.trunk = SwinUNETR(
+            in_channels=1,
+            out_channels=1,
+            feature_size=sizes.feature_size,
+            depths=sizes.depths,
+            num_heads=sizes.heads,
+            window_size=sizes.window,
+            use_v2=sizes.version_2,
+            use_checkpoint=gradient_checkpointing,
+            use_flash_attention=True,
+        )
+        # The dynamic head takes its place; parameters that get no gradient would stop DistributedDataParallel.
+        del self.trunk.out
+        self.head = TextConditionedHead(sizes.feature_size, 16 * sizes.feature_size, embeddings.shape[1])
+        self.register_buffer("embeddings", embeddings.detach().float().clone())
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits B K D H W of `image` B 1 D H W in −1…1; D, H and W must divide by 32."""
+        decoded, bottleneck = self._features(image)
+        return self.head(decoded, bottleneck, self.embeddings)
+
+    def _features(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The last decoder's output B C D H W and `encoder10`'s, B 16·C D/32 H/32 W/32."""
+        trunk, run = self.trunk, self._run
+        stages = trunk.swinViT(image, trunk.normalize)
+        bottleneck = run(trunk.encoder10, stages[4])
+        decoded = run(trunk.decoder5, bottleneck, stages[3])
+        decoded = run(trunk.decoder4, decoded, run(trunk.encoder4, stages[2]))
+        decoded = run(trunk.decoder3, decoded, run(trunk.encoder3, stages[1]))
+        decoded = run(trunk.decoder2, decoded, run(trunk.encoder2, stages[0]))
+        decoded = run(trunk.decoder1, decoded, run(trunk.encoder1, image))
+        return decoded, bottleneck
+
+    def _run(self, block: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, *arguments, use_reentrant=False, preserve_rng_state=False)
+        return block(*arguments)
