@@ -72,6 +72,13 @@ class TextSettings(Section):
     tasks: tuple[tuple[str, ...], ...]
 
 
+class AcquireEncoderSettings(Section):
+    """The text encoder whose weights are fetched beforehand."""
+
+    name: str
+    encoder: TextEncoder
+
+
 class RoiAwareSettings(Section):
     """Training of the ROI-aware network on the cases of the fully labelled data set."""
 
@@ -196,6 +203,10 @@ def text(config: Config, encoder: str) -> TextSettings:
     )
 
 
+def acquire_encoder(config: Config, encoder: str) -> AcquireEncoderSettings:
+    return AcquireEncoderSettings(name=encoder, encoder=config.text.encoders[encoder])
+
+
 def roi_aware(config: Config) -> RoiAwareSettings:
     dataset = _fully_labelled(config)
     return RoiAwareSettings(
@@ -264,7 +275,10 @@ def inference(config: Config, run: str, dataset: str) -> InferenceSettings:
 
 def scores(config: Config, run: str) -> ScoreSettings:
     return ScoreSettings(
-        run=run, rois=config.roi_names, datasets=config.datasets.partially_labelled, scores=config.scores
+        run=run,
+        rois=config.roi_names,
+        datasets=tuple(dataset for dataset in config.datasets.partially_labelled if dataset.split_cases("test")),
+        scores=config.scores,
     )
 
 
@@ -283,6 +297,7 @@ SLICES: dict[str, Callable[..., Section]] = {
     "acquire": acquire,
     "volume": volume,
     "case_list": case_list,
+    "acquire_encoder": acquire_encoder,
     "text": text,
     "roi_aware": roi_aware,
     "roi_aware_execution": roi_aware_execution,

@@ -34,6 +34,11 @@ class TextEncoder(Section):
             raise ValueError(f"a text encoder of kind {self.kind} takes no model, pretrained or sha256")
         return self
 
+    @property
+    def is_downloaded(self) -> bool:
+        """Whether its weights come from a hub, so that the acquire stage must fetch them."""
+        return self.kind == "biomedclip" and self.model is None
+
 
 class Text(Section):
     """The prompt and the named encoders that methods may use."""

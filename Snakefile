@@ -1,0 +1,38 @@
+"""Lacuna: one segmentation network learned from many partially labelled CT data sets.
+
+snakemake --cores all                                       the embedded phantom benchmark
+snakemake --cores all --configfile config/mots.yaml         the paper's experiment
+snakemake --cores all segmentation                          one stage, and what it needs
+"""
+
+import sys
+from pathlib import Path
+
+
+from pipeline_lib.config import settings
+from pipeline_lib.config.config import load_config
+from pipeline_lib.errors import UserError
+from pipeline_lib.stages.versions import VERSIONS
+
+BASE = Path(workflow.basedir)
+
+# A config given on the command line stands alone: merged into the default, it would inherit phantom values.
+if not workflow.config_settings.configfiles:
+
+    configfile: BASE / "config/config.yaml"
+
+
+try:
+    LACUNA = load_config(config, BASE)
+except UserError as error:
+    sys.exit(f"error: {error}")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/volumes.smk"
+include: "workflow/rules/text.smk"
+include: "workflow/rules/roi_aware.smk"
+include: "workflow/rules/existence.smk"
+include: "workflow/rules/segmentation.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/targets.smk"

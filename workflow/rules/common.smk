@@ -1,0 +1,105 @@
+# What several rule files share: names of data sets and runs, settings of the stages, the machine's processors.
+
+PARTIAL = tuple(dataset.name for dataset in LACUNA.datasets.partially_labelled)
+PHANTOM = tuple(
+    dataset.name for dataset in LACUNA.all_datasets if dataset.source.kind == "phantom"
+)
+PUBLISHED = tuple(
+    dataset.name for dataset in LACUNA.all_datasets if dataset.source.kind != "phantom"
+)
+TESTED = tuple(
+    dataset.name
+    for dataset in LACUNA.datasets.partially_labelled
+    if dataset.split_cases("test")
+)
+RUNS = tuple(run.name for run in LACUNA.runs)
+FULLY_LABELLED = (
+    LACUNA.datasets.fully_labelled.name if LACUNA.datasets.fully_labelled else None
+)
+DOWNLOADED_ENCODERS = tuple(
+    sorted(
+        {
+            LACUNA.methods[run.method].encoder
+            for run in LACUNA.runs
+            if LACUNA.text.encoders[LACUNA.methods[run.method].encoder].is_downloaded
+        }
+    )
+)
+
+
+def any_of(names):
+    """A wildcard pattern for these names; one that matches nothing for none."""
+    return "|".join(names) or "(?!)"
+
+
+wildcard_constraints:
+    dataset=any_of(dataset.name for dataset in LACUNA.all_datasets),
+    case=r"[^/]+",
+    encoder=any_of(LACUNA.text.encoders),
+    run=rf"(?:{any_of(LACUNA.methods)})(?:-seed\d+)?",
+
+
+# Jobs use the Python that runs Snakemake, also where its environment was not activated.
+if not workflow.deployment_settings.deployment_method:
+    shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
+
+
+def settings_of(stage, *names):
+    """The stage's slice of the config as JSON, for `params`: an edit of the slice reruns the rule."""
+
+    def of_wildcards(wildcards):
+        return settings.settings_json(
+            stage, LACUNA, **{name: wildcards[name] for name in names}
+        )
+
+    return of_wildcards
+
+
+def execution_of(stage):
+    """How a training runs. Snakemake does not track a parameter that takes `input`: editing it reruns nothing."""
+
+    def untracked(wildcards, input):
+        return settings.settings_json(f"{stage}_execution", LACUNA)
+
+    return untracked
+
+
+def code_of(*patterns):
+    """Code files of a cheap stage, as inputs: editing them reruns it."""
+    return sorted(
+        str(path)
+        for pattern in patterns
+        for path in (BASE / "pipeline_lib").glob(pattern)
+    )
+
+
+def visible_gpus():
+    """Number of NVIDIA GPUs of this machine, found without importing torch."""
+    return len([device for device in Path("/dev").glob("nvidia[0-9]*")])
+
+
+def training_threads():
+    """All cores where trainings share the GPUs, so that they queue; half of them on a CPU, so that two run."""
+    cores = workflow.cores or 1
+    return cores if visible_gpus() else max(1, cores // 2)
+
+
+def encoder_of(run):
+    return LACUNA.methods[LACUNA.run(run).method].encoder
+
+
+def only_with_existence(*files):
+    """These files where a fully labelled data set trains the ROI-aware network; nothing where there is none."""
+    return list(files) if FULLY_LABELLED else []
+
+
+def resampling_memory_mb():
+    """Room for the largest KiTS19 case at the paper's spacing, in proportion to the voxels of a coarser one."""
+    x, y, z = LACUNA.volumes.spacing_mm
+    return 1000 + int(7000 * (0.8 * 0.8 * 1.5) / (x * y * z))
+
+
+def training_memory_mb():
+    """Host memory of a training process; measured (docs/performance.md), not more than a GPU node has."""
+    x, y, z = LACUNA.patches.size_voxels
+    return 4000 + 12000 * LACUNA.segmentation.batch * x * y * z // (12 * 160 * 160 * 96)

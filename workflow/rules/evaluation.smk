@@ -1,0 +1,107 @@
+# Requires: results/segmentation/RUN/, results/volumes/DATASET/cases.csv; for scores the raw labels or the full truth.
+# Makes: results/predictions/RUN/DATASET/, results/scores/RUN.csv, results/report/
+
+
+def truth_of(datasets):
+    """Where the scored truth of these data sets lies: every ROI of a phantom, or the published labels."""
+    place = (
+        "resources/truth/{dataset}"
+        if LACUNA.scores.truth == "full"
+        else "resources/raw/{dataset}/manifest.json"
+    )
+    return expand(place, dataset=datasets)
+
+
+rule predict:
+    """Segment the test cases of one data set, each on its original grid."""
+    input:
+        cases="results/volumes/{dataset}/cases.csv",
+        model="results/segmentation/{run}/model.safetensors",
+    output:
+        predictions=directory("results/predictions/{run}/{dataset}"),
+    log:
+        "logs/inference/{run}/{dataset}.log",
+    benchmark:
+        "results/benchmarks/inference/{run}/{dataset}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: training_threads()
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * training_memory_mb(),
+        gpu=min(visible_gpus(), 1),
+    params:
+        settings=settings_of("inference", "run", "dataset"),
+        version=VERSIONS["inference"],
+    shell:
+        "exec python -m pipeline_lib.stages.inference"
+        " --settings {params.settings:q}"
+        " --cases {input.cases:q}"
+        " --model {input.model:q}"
+        " --predictions {output.predictions:q}"
+        " --log {log:q}"
+
+
+rule score:
+    """Hold every prediction of one run against the truth."""
+    input:
+        predictions=lambda wildcards: expand(
+            "results/predictions/{run}/{dataset}", run=wildcards.run, dataset=TESTED
+        ),
+        truth=truth_of(TESTED),
+        code=code_of("stages/scores.py", "scoring/*.py"),
+    output:
+        scores="results/scores/{run}.csv",
+    log:
+        "logs/scores/{run}.log",
+    benchmark:
+        "results/benchmarks/scores/{run}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=4000,
+    params:
+        settings=settings_of("scores", "run"),
+    shell:
+        "exec python -m pipeline_lib.stages.scores"
+        " --settings {params.settings:q}"
+        " --predictions {input.predictions:q}"
+        " --truth {input.truth:q}"
+        " --scores {output.scores:q}"
+        " --log {log:q}"
+
+
+rule write_report:
+    """Tables, figures and one page that opens offline."""
+    input:
+        scores=expand("results/scores/{run}.csv", run=RUNS),
+        histories=expand("results/segmentation/{run}/history.jsonl", run=RUNS),
+        roi_aware_metrics=only_with_existence("results/roi_aware/metrics.json"),
+        existence=expand("results/existence/{dataset}.parquet", dataset=PARTIAL),
+        cases=expand("results/volumes/{dataset}/cases.csv", dataset=PARTIAL),
+        predictions=expand("results/predictions/{run}/{dataset}", run=RUNS, dataset=TESTED),
+        truth=truth_of(TESTED),
+        code=code_of("stages/report.py", "reporting/*"),
+    output:
+        folder=directory("results/report"),
+    params:
+        settings=settings_of("report"),
+    log:
+        "logs/report.log",
+    benchmark:
+        "results/benchmarks/report.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=4000,
+    shell:
+        "exec python -m pipeline_lib.stages.report"
+        " --settings {params.settings:q}"
+        " --scores {input.scores:q}"
+        " --histories {input.histories:q}"
+        " --roi-aware-metrics {input.roi_aware_metrics:q}"
+        " --existence {input.existence:q}"
+        " --cases {input.cases:q}"
+        " --predictions {input.predictions:q}"
+        " --truth {input.truth:q}"
+        " --folder {output.folder:q}"
+        " --log {log:q}"

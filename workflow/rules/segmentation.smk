@@ -1,0 +1,42 @@
+# Requires: results/volumes/*/cases.csv, results/existence/*.parquet, results/text/ENCODER.safetensors
+# Makes: results/segmentation/RUN/ (model, history); checkpoints in work/segmentation/ are undeclared on purpose:
+# Snakemake deletes declared outputs of a failed job, and a killed training goes on from its checkpoint.
+
+
+rule train:
+    """Train one method: mean teacher, latent classes, or labels alone."""
+    input:
+        cases=expand("results/volumes/{dataset}/cases.csv", dataset=PARTIAL),
+        existence=expand("results/existence/{dataset}.parquet", dataset=PARTIAL),
+        embeddings=lambda wildcards: f"results/text/{encoder_of(wildcards.run)}.safetensors",
+        roi_aware_model=only_with_existence("results/roi_aware/model.safetensors"),
+    output:
+        model="results/segmentation/{run}/model.safetensors",
+        history="results/segmentation/{run}/history.jsonl",
+    log:
+        "logs/segmentation/{run}.log",
+    benchmark:
+        "results/benchmarks/segmentation/{run}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: training_threads()
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * training_memory_mb(),
+        gpu=visible_gpus(),
+        launcher="python -m torch.distributed.run --standalone",
+    params:
+        settings=settings_of("segmentation", "run"),
+        execution=execution_of("segmentation"),
+        version=VERSIONS["segmentation"],
+    shell:
+        "exec {resources.launcher} --nproc-per-node $(( {resources.gpu} > 0 ? {resources.gpu} : 1 ))"
+        " -m pipeline_lib.stages.segmentation"
+        " --settings {params.settings:q}"
+        " --execution {params.execution:q}"
+        " --cases {input.cases:q}"
+        " --existence {input.existence:q}"
+        " --embeddings {input.embeddings:q}"
+        " --roi-aware-model {input.roi_aware_model:q}"
+        " --model {output.model:q}"
+        " --history {output.history:q}"
+        " --log {log:q}"

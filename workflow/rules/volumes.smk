@@ -1,0 +1,114 @@
+# Requires: config `datasets`, `phantom`, `volumes`.
+# Makes: resources/raw/DATASET/, resources/truth/DATASET/, results/volumes/DATASET/CASE/, results/volumes/DATASET/cases.csv
+
+
+localrules:
+    acquire_published,
+
+
+rule acquire_published:
+    """Download a published data set, or point to the user's own copy of it."""
+    output:
+        manifest="resources/raw/{dataset}/manifest.json",
+    log:
+        "logs/acquire/{dataset}.log",
+    benchmark:
+        "results/benchmarks/acquire/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=any_of(PUBLISHED),
+    retries: 3
+    conda:
+        "../../environment.yml"
+    params:
+        settings=settings_of("acquire", "dataset"),
+    shell:
+        "exec python -m pipeline_lib.stages.acquire"
+        " --settings {params.settings:q}"
+        " --manifest {output.manifest:q}"
+        " --log {log:q}"
+
+
+rule generate_phantom:
+    """Make a phantom data set in its published layout, and the truth of every ROI apart from it."""
+    output:
+        manifest="resources/raw/{dataset}/manifest.json",
+        truth=directory("resources/truth/{dataset}"),
+    log:
+        "logs/acquire/{dataset}.log",
+    benchmark:
+        "results/benchmarks/acquire/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=any_of(PHANTOM),
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=2000,
+    params:
+        settings=settings_of("acquire", "dataset"),
+        version=VERSIONS["acquire"],
+    shell:
+        "exec python -m pipeline_lib.stages.acquire"
+        " --settings {params.settings:q}"
+        " --manifest {output.manifest:q}"
+        " --truth {output.truth:q}"
+        " --log {log:q}"
+
+
+rule resample:
+    """Bring one raw case into canonical orientation, spacing and window, with one bit per ROI."""
+    input:
+        manifest="resources/raw/{dataset}/manifest.json",
+    output:
+        image="results/volumes/{dataset}/{case}/image.b2nd",
+        labels="results/volumes/{dataset}/{case}/labels.b2nd",
+        record="results/volumes/{dataset}/{case}/case.json",
+    log:
+        "logs/volumes/{dataset}/{case}.log",
+    benchmark:
+        "results/benchmarks/volumes/{dataset}/{case}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * resampling_memory_mb(),
+    params:
+        settings=settings_of("volume", "dataset", "case"),
+        version=VERSIONS["volumes"],
+    shell:
+        "exec python -m pipeline_lib.stages.volumes"
+        " --settings {params.settings:q}"
+        " --manifest {input.manifest:q}"
+        " --image {output.image:q}"
+        " --labels {output.labels:q}"
+        " --record {output.record:q}"
+        " --log {log:q}"
+
+
+rule list_cases:
+    """Gather what is known of every case of a data set: split, geometry, voxels of each ROI."""
+    input:
+        volumes=lambda wildcards: expand(
+            "results/volumes/{dataset}/{case}/{file}",
+            dataset=wildcards.dataset,
+            case=LACUNA.dataset(wildcards.dataset).used_cases,
+            file=("image.b2nd", "labels.b2nd", "case.json"),
+        ),
+        code=code_of("stages/case_list.py"),
+    output:
+        cases="results/volumes/{dataset}/cases.csv",
+    log:
+        "logs/case_list/{dataset}.log",
+    benchmark:
+        "results/benchmarks/case_list/{dataset}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=1000,
+    params:
+        settings=settings_of("case_list", "dataset"),
+        folder="results/volumes/{dataset}",
+    shell:
+        "exec python -m pipeline_lib.stages.case_list"
+        " --settings {params.settings:q}"
+        " --volume-folder {params.folder:q}"
+        " --cases {output.cases:q}"
+        " --log {log:q}"
