@@ -182,7 +182,7 @@ class _Canvas:
         count = end - self.bottom
         bytes_out = np.empty((self.sums.shape[0], count, *self.volume_shape[1:]), dtype=np.uint8)
         depth_weights, *plane_weights = self.weight_sums
-        plane = _outer([torch.from_numpy(weights).numpy() for weights in plane_weights]).to(self.sums.device)
+        plane = _outer(plane_weights).to(self.sums.device)
         # Slice by slice, so that no second float copy of the slab is made.
         for z in range(count):
             finished = self.sums[:, z] / (plane * float(depth_weights[self.bottom + z]))

@@ -1,0 +1,69 @@
+"""Dice under each convention that the field uses: they differ in a +1, and in what an absent ROI scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+CONVENTIONS = ("nnunet", "dodnet", "uniseg", "universal_model")
+"""Names as in `scores.convention` of the config; each is a column `dice_NAME` of the score tables."""
+
+CONVENTION_TEXTS = {
+    "nnunet": "2TP/(P+G); cases where prediction and truth are both empty are left out (nnU-Net v2, TotalSegmentator)",
+    "dodnet": "2TP/(P+G+1); both empty scores 0 (DoDNet's formula, on the original grid as TransDoDNet)",
+    "uniseg": "2TP/(P+G); both empty scores 1 (UniSeg)",
+    "universal_model": "2TP/(P+G+1); both empty is left out (the CLIP-driven Universal Model's formula, "
+    "on the original grid)",
+}
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Voxel counts from which every convention follows."""
+
+    true_positive: int
+    predicted: int
+    truth: int
+
+    @property
+    def both_empty(self) -> bool:
+        return self.predicted == 0 and self.truth == 0
+
+
+def overlap(prediction: np.ndarray, truth: np.ndarray) -> Overlap:
+    """Count the voxels of two masks (bool, D H W) on the same grid."""
+    if prediction.shape != truth.shape:
+        raise ValueError(f"masks differ in shape: {prediction.shape} and {truth.shape}")
+    return Overlap(
+        true_positive=int(np.count_nonzero(prediction & truth)),
+        predicted=int(np.count_nonzero(prediction)),
+        truth=int(np.count_nonzero(truth)),
+    )
+
+
+def dice(counts: Overlap, convention: str) -> float:
+    """Dice of one ROI in one case; NaN where the convention leaves the case out."""
+    return _FORMULAS[convention](counts)
+
+
+def _plain(counts: Overlap, both_empty: float) -> float:
+    if counts.both_empty:
+        return both_empty
+    return 2 * counts.true_positive / (counts.predicted + counts.truth)
+
+
+def _plus_one(counts: Overlap, both_empty: float) -> float:
+    if counts.both_empty:
+        return both_empty
+    return 2 * counts.true_positive / (counts.predicted + counts.truth + 1)
+
+
+_FORMULAS: dict[str, Callable[[Overlap], float]] = {
+    "nnunet": lambda counts: _plain(counts, math.nan),
+    "dodnet": lambda counts: _plus_one(counts, 0.0),
+    "uniseg": lambda counts: _plain(counts, 1.0),
+    "universal_model": lambda counts: _plus_one(counts, math.nan),
+}

@@ -1,0 +1,164 @@
+"""Stage inference: segment the test cases of one data set with one trained network.
+
+Each case becomes results/predictions/RUN/DATASET/CASE.nii.gz, ROI bits on the original image's grid. An inference that
+was stopped goes on with the cases that are left: finished ones wait in work/inference/FINGERPRINT/.
+
+    python -m pipeline_lib.stages.inference --settings settings.json \\
+        --cases results/volumes/DATASET/cases.csv --model results/segmentation/RUN/model.safetensors \\
+        --predictions results/predictions/RUN/DATASET
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+import torch
+from torch import nn
+
+from ..config.evaluation import Inference
+from ..config.settings import InferenceSettings
+from ..config.volumes import Patches
+from ..files import whole_folder
+from ..networks.model_file import load_segmentation_model
+from ..networks.sliding_window import SlidingWindow, predict_slabs, window_starts
+from ..progress import Progress, say
+from ..randomness import key_number
+from ..volumes.bits import NAMES_FILE, write_roi_bits
+from ..volumes.resampling import masks_on_original_grid
+from ..volumes.store import Volume, open_volume
+from .command import stage_command
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The data set's list of cases, whose volumes lie beside it, and the trained network."""
+
+    cases: Path
+    model: Path
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Folder of predictions, one NIfTI file per case."""
+
+    predictions: Path
+
+
+def run(settings: InferenceSettings, inputs: Inputs, outputs: Outputs) -> None:
+    """Predict all cases of `settings.cases` and move them into place together."""
+    finished = Path("work") / "inference" / _fingerprint(settings, inputs)
+    finished.mkdir(parents=True, exist_ok=True)
+    todo = [case for case in settings.cases if not _prediction(finished, case).exists()]
+    stage = f"inference {settings.run}"
+    if len(todo) < len(settings.cases):
+        say(f"{stage}  {len(settings.cases) - len(todo)} of {len(settings.cases)} cases are there from before")
+    if todo:
+        device = _device(settings.inference)
+        network, description = load_segmentation_model(inputs.model, device)
+        window = sliding_window(settings.inference, description, device)
+        volumes = {case: open_volume(inputs.cases.parent / case) for case in todo}
+        progress = Progress(stage, sum(_window_count(volume, window) for volume in volumes.values()), "windows")
+        for case, volume in volumes.items():
+            predict_case(network, volume, tuple(description["rois"]), window, _prediction(finished, case), progress)
+    with whole_folder(outputs.predictions) as folder:
+        for file in (*(_prediction(finished, case) for case in settings.cases), finished / NAMES_FILE):
+            shutil.copy2(file, folder)
+    shutil.rmtree(finished)
+
+
+def sliding_window(inference: Inference, description: dict[str, Any], device: torch.device) -> SlidingWindow:
+    """Windows as the config lays them, of the patch size and intensity window that the model was trained with."""
+    return SlidingWindow(
+        shape=Patches.model_validate(description["patches"]).shape,
+        overlap=inference.overlap,
+        windows_at_once=inference.windows_at_once,
+        mirror=inference.mirror,
+        window_hu=tuple(description["window_hu"]),
+        device=device,
+        precision=_precision(inference, device),
+    )
+
+
+def predict_case(
+    network: nn.Module,
+    volume: Volume,
+    rois: tuple[str, ...],
+    window: SlidingWindow,
+    path: Path,
+    progress: Progress,
+) -> None:
+    """Predict one volume and write its ROI bits on the original grid.
+
+    Probabilities wait as compressed bytes, and go back to the original grid one ROI at a time, so that K float
+    channels of the whole volume never exist.
+    """
+    probabilities = blosc2.empty(
+        (len(rois), *volume.shape),
+        dtype=np.uint8,
+        chunks=(1, min(window.shape[0], volume.shape[0]), *volume.shape[1:]),
+        cparams={"codec": blosc2.Codec.LZ4, "clevel": 5},
+    )
+    note = f"{volume.record.dataset}/{volume.record.case}"
+    slabs = predict_slabs(
+        network,
+        volume.read_image,
+        volume.shape,
+        len(rois),
+        window,
+        on_windows=lambda count: progress.advance(count, note),
+    )
+    for slab in slabs:
+        probabilities[:, slab.start : slab.start + slab.probabilities.shape[1]] = slab.probabilities
+    bits = masks_on_original_grid(_one_by_one(probabilities), volume.record)
+    write_roi_bits(path, bits, volume.record.original, rois)
+
+
+def _one_by_one(probabilities: blosc2.NDArray) -> Iterator[np.ndarray]:
+    for roi in range(probabilities.shape[0]):
+        yield probabilities[roi]
+
+
+def _prediction(folder: Path, case: str) -> Path:
+    return folder / f"{case}.nii.gz"
+
+
+def _window_count(volume: Volume, window: SlidingWindow) -> int:
+    count = 1
+    for length, side in zip(volume.shape, window.shape, strict=True):
+        count *= len(window_starts(length, side, window.overlap))
+    return count
+
+
+def _device(inference: Inference) -> torch.device:
+    if inference.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(inference.device)
+
+
+def _precision(inference: Inference, device: torch.device) -> torch.dtype:
+    name = inference.precision
+    if name == "auto":
+        name = "bfloat16" if device.type == "cuda" else "float32"
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+
+
+def _fingerprint(settings: InferenceSettings, inputs: Inputs) -> str:
+    """Names what the predictions depend on, so that a stale one is never taken for a finished one."""
+    contents = (_digest(inputs.model), _digest(inputs.cases))
+    return f"{key_number('inference', settings.model_dump_json(), *contents):032x}"[:16]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+if __name__ == "__main__":
+    stage_command(run, InferenceSettings, Inputs, Outputs)
