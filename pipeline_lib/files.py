@@ -13,9 +13,11 @@ from typing import Any
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path` (same last suffix) that becomes `path` if the block ends well."""
+    """Yield a temporary name beside `path` (same suffix) that becomes `path` if the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial{path.suffix}")
+    # ITK goes by the whole of .nii.gz.
+    suffix = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial{suffix}")
     try:
         yield partial
         with partial.open("rb") as written:
