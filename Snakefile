@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline_lib.config import settings
 from pipeline_lib.config.config import load_config
+from pipeline_lib.config.disk import check_disk
 from pipeline_lib.errors import UserError
 from pipeline_lib.stages.versions import VERSIONS
 
@@ -28,11 +29,28 @@ except UserError as error:
     sys.exit(f"error: {error}")
 
 
+onstart:
+    try:
+        check_disk(LACUNA, Path.cwd())
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
 include: "workflow/rules/common.smk"
+include: "workflow/rules/targets.smk"
 include: "workflow/rules/volumes.smk"
 include: "workflow/rules/text.smk"
 include: "workflow/rules/roi_aware.smk"
 include: "workflow/rules/existence.smk"
 include: "workflow/rules/segmentation.smk"
 include: "workflow/rules/evaluation.smk"
-include: "workflow/rules/targets.smk"
+
+
+localrules:
+    all,
+
+
+rule all:
+    """Everything: every stage's artifacts by name, so that one lost in the middle is remade too."""
+    input:
+        *TARGETS.values(),

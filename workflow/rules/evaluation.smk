@@ -78,13 +78,13 @@ rule write_report:
         roi_aware_metrics=only_with_existence("results/roi_aware/metrics.json"),
         existence=expand("results/existence/{dataset}.parquet", dataset=PARTIAL),
         cases=expand("results/volumes/{dataset}/cases.csv", dataset=PARTIAL),
-        predictions=expand("results/predictions/{run}/{dataset}", run=RUNS, dataset=TESTED),
+        predictions=expand(
+            "results/predictions/{run}/{dataset}", run=RUNS, dataset=TESTED
+        ),
         truth=truth_of(TESTED),
         code=code_of("stages/report.py", "reporting/*"),
     output:
         folder=directory("results/report"),
-    params:
-        settings=settings_of("report"),
     log:
         "logs/report.log",
     benchmark:
@@ -93,6 +93,8 @@ rule write_report:
         "../../environment.yml"
     resources:
         mem_mb=4000,
+    params:
+        settings=settings_of("report"),
     shell:
         "exec python -m pipeline_lib.stages.report"
         " --settings {params.settings:q}"

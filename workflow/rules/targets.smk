@@ -1,8 +1,25 @@
 # Named targets, one per stage: `snakemake --cores all TARGET` brings it up to date with all that it needs.
 
+TARGETS = {
+    "volumes": expand(
+        "results/volumes/{dataset}/cases.csv", dataset=(*PHANTOM, *PUBLISHED)
+    ),
+    "text": expand(
+        "results/text/{encoder}.safetensors",
+        encoder=sorted({encoder_of(run) for run in RUNS}),
+    ),
+    "roi_aware": only_with_existence("results/roi_aware/model.safetensors"),
+    "existence": expand("results/existence/{dataset}.parquet", dataset=PARTIAL),
+    "segmentation": expand("results/segmentation/{run}/model.safetensors", run=RUNS),
+    "inference": expand(
+        "results/predictions/{run}/{dataset}", run=RUNS, dataset=TESTED
+    ),
+    "scores": expand("results/scores/{run}.csv", run=RUNS),
+    "report": ["results/report"],
+}
+
 
 localrules:
-    all,
     acquire,
     volumes,
     text,
@@ -12,13 +29,6 @@ localrules:
     inference,
     scores,
     report,
-
-
-rule all:
-    """Everything, up to the report."""
-    default_target: True
-    input:
-        rules.write_report.output,
 
 
 rule acquire:
@@ -31,49 +41,46 @@ rule acquire:
 rule volumes:
     """The resampled volumes of every case of every data set."""
     input:
-        expand("results/volumes/{dataset}/cases.csv", dataset=(*PHANTOM, *PUBLISHED)),
+        TARGETS["volumes"],
 
 
 rule text:
     """The ROI embeddings of every encoder that a compared method uses."""
     input:
-        expand(
-            "results/text/{encoder}.safetensors",
-            encoder=sorted({encoder_of(run) for run in RUNS}),
-        ),
+        TARGETS["text"],
 
 
 rule roi_aware:
     """The ROI-aware network."""
     input:
-        only_with_existence(*rules.train_roi_aware.output),
+        TARGETS["roi_aware"],
 
 
 rule existence:
     """The patch pools and their existence scores."""
     input:
-        expand("results/existence/{dataset}.parquet", dataset=PARTIAL),
+        TARGETS["existence"],
 
 
 rule segmentation:
     """The trained network of every compared method."""
     input:
-        expand("results/segmentation/{run}/model.safetensors", run=RUNS),
+        TARGETS["segmentation"],
 
 
 rule inference:
     """The predictions of every compared method on every test case."""
     input:
-        expand("results/predictions/{run}/{dataset}", run=RUNS, dataset=TESTED),
+        TARGETS["inference"],
 
 
 rule scores:
     """The scores of every compared method."""
     input:
-        expand("results/scores/{run}.csv", run=RUNS),
+        TARGETS["scores"],
 
 
 rule report:
     """Tables, figures and the page."""
     input:
-        rules.write_report.output,
+        TARGETS["report"],

@@ -1,0 +1,172 @@
+"""Wrong configs end in one line that names the key, the allowed values and the remedy, before any job starts."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline_lib.config.config import load_config
+from pipeline_lib.config.datasets import Dataset
+from pipeline_lib.errors import UserError
+
+BASE = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def content() -> dict:
+    return yaml.safe_load((BASE / "config" / "config.yaml").read_text())
+
+
+def refusal(content: dict) -> str:
+    with pytest.raises(UserError) as caught:
+        load_config(content, BASE)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_the_default_config_loads(content):
+    config = load_config(content, BASE)
+    assert len(config.rois) == 11
+    assert len(config.datasets.partially_labelled) == 7
+    assert set(config.methods) == {"baseline", "mean_teacher", "without_mse", "dodnet", "latent_class"}
+
+
+def with_change(content: dict, path: str, value) -> dict:
+    changed = copy.deepcopy(content)
+    *parents, last = path.split("/")
+    place = changed
+    for parent in parents:
+        place = place.setdefault(parent, {}) if isinstance(place, dict) else place[int(parent)]
+    place[last] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("epoch", 3, ["epoch", "not a known key", "segmentation"]),
+        ("segmentation/epoch", 3, ["segmentation.epoch", "not a known key", "epochs", "learning_rate"]),
+        ("networks/swin_unetr/size", 3, ["networks.swin_unetr.size", "feature_size"]),
+        ("methods/latent_class/phi", 0.8, ["methods.latent_class.phi", "positive_above"]),
+        ("roi_aware/optimisation/epochs", 0, ["roi_aware.optimisation.epochs", "given 0"]),
+        ("methods/latent_class/negative_below", 0.9, ["methods.latent_class", "φ_l", "φ_h"]),
+        ("methods/latent_class/positive_above", 0.1, ["methods.latent_class", "φ_l", "φ_h"]),
+        ("methods/latent_class/encoder", "clip", ["latent_class", "'clip'", "wordllama"]),
+        ("methods/dodnet/encoder", "wordllama", ["dodnet", "one_hot"]),
+        ("methods/mean_teacher/latent", "cross_entropy", ["mean_teacher", "consistency: all"]),
+        ("methods/baseline/rampup_fraction", 0.6, None),
+        ("patches/size_voxels", [64, 64, 40], ["patches.size_voxels", "divide by 32", "64, 64, 40"]),
+        ("patches/size_voxels", [32, 32, 32], ["patches", "larger than 32"]),
+        ("volumes/window_hu", [300, -300], ["volumes", "low < high"]),
+        ("volumes/spacing_mm", [1, 1, 0], ["volumes.spacing_mm.2", "greater than 0"]),
+        ("compare", ["baseline", "unet"], ["compare", "unet", "latent_class"]),
+        ("datasets/partially_labelled", ["phantom_heart"], ["phantom_heart", "phantom_liver"]),
+        ("datasets/fully_labelled", None, ["needs existence", "datasets.fully_labelled"]),
+        ("rois/0/structures", ["livver"], ["ROI liver", "livver", "roi_aware.structures"]),
+        ("rois/1/organ", "heart", ["liver_tumor", "heart", "liver"]),
+        ("rois/1/structures", ["liver"], ["liver_tumor", "`structures` or `organ`"]),
+        ("rois/1/name", "liver", ["ROI named twice", "liver"]),
+        ("text/prompt", "A CT", ["text", "{}"]),
+        ("text/encoders/vectors", {"kind": "file"}, ["text.encoders.vectors", "needs `model`"]),
+        ("augmentation/weak", {"zoom_range": [1.4, 0.7]}, ["augmentation.weak", "zoom_range"]),
+        ("segmentation/warmup_epochs", 9999, ["segmentation", "warmup_epochs"]),
+        ("scores/convention", "best", ["scores.convention", "nnunet", "'best'"]),
+        ("execution/device", "tpu", ["execution.device", "'cuda'", "'tpu'"]),
+    ],
+)
+def test_refusals(content, path, value, expected):
+    changed = with_change(content, path, value)
+    if expected is None:
+        load_config(changed, BASE)
+        return
+    message = refusal(changed)
+    for part in expected:
+        assert part in message
+
+
+def test_a_dataset_with_a_roi_of_no_list_is_refused(content):
+    content["rois"] = [roi for roi in content["rois"] if roi["name"] != "spleen"]
+    message = refusal(content)
+    assert "phantom_spleen" in message
+    assert "spleen" in message
+    assert "liver" in message
+
+
+def test_a_roi_that_no_dataset_labels_is_refused(content):
+    content["datasets"]["partially_labelled"].remove("phantom_spleen")
+    assert "no data set labels spleen" in refusal(content)
+
+
+def test_a_broken_file_is_named(tmp_path):
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("rois: [")
+    with pytest.raises(UserError, match=r"broken\.yaml.*not valid YAML"):
+        load_config(broken, BASE)
+    with pytest.raises(UserError, match=r"absent\.yaml.*cannot be read"):
+        load_config(tmp_path / "absent.yaml", BASE)
+
+
+def lab_dataset(**changes) -> dict:
+    return {
+        "name": "lab",
+        "layout": "nnunet",
+        "source": {"kind": "local", "path": "/data/lab"},
+        "labels": {"liver": [1]},
+        "cases": [f"case_{number:02d}" for number in range(11)],
+        "licence": "internal",
+        **changes,
+    }
+
+
+def test_every_fifth_sorted_case_from_the_first_is_for_testing():
+    names = [f"lung_{number}" for number in (1, 10, 2, 33, 4, 5)]
+    dataset = Dataset.model_validate(lab_dataset(cases=names))
+    assert dataset.split_cases("test") == ("lung_1", "lung_5")
+    assert dataset.split_cases("train") == ("lung_10", "lung_2", "lung_33", "lung_4")
+
+
+def test_skipped_cases_are_in_no_part_and_move_no_other_case():
+    whole = Dataset.model_validate(lab_dataset())
+    skipping = Dataset.model_validate(lab_dataset(skip=[{"case": "case_03", "reason": "torn scan"}]))
+    assert set(whole.used_cases) - set(skipping.used_cases) == {"case_03"}
+    assert skipping.split_cases("test") == whole.split_cases("test")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"cases": ["a", "a"]}, "case listed twice: a"),
+        ({"cases": []}, "must list the cases"),
+        ({"labels": {}}, "label values"),
+        ({"split": {"case_00": "train"}}, "split and cases disagree"),
+        ({"skip": [{"case": "case_99", "reason": "broken"}]}, "names no case: case_99"),
+        ({"layout": "totalsegmentator_v1"}, "must be empty"),
+    ],
+)
+def test_contradictions_of_a_dataset(changes, expected, tmp_path):
+    path = tmp_path / "lab.yaml"
+    path.write_text(yaml.safe_dump(lab_dataset(**changes)))
+    content = yaml.safe_load((BASE / "config" / "config.yaml").read_text())
+    content["datasets"]["partially_labelled"].append(str(path))
+    assert expected in refusal(content)
+
+
+def test_case_names_may_lie_in_a_text_file(tmp_path, content):
+    (tmp_path / "names.txt").write_text("one\ntwo\nthree\n")
+    path = tmp_path / "lab.yaml"
+    path.write_text(yaml.safe_dump(lab_dataset(cases="names.txt")))
+    content["datasets"]["partially_labelled"].append(str(path))
+    content["scores"] = {}
+    assert load_config(content, BASE).dataset("lab").used_cases == ("one", "three", "two")
+
+
+def test_runs_carry_the_seed_only_where_there_are_several(content):
+    assert [run.name for run in load_config(content, BASE).runs] == ["baseline", "latent_class"]
+    content["seeds"] = [3, 4]
+    config = load_config(content, BASE)
+    assert [run.name for run in config.runs][:2] == ["baseline-seed3", "baseline-seed4"]
+    assert config.run("latent_class-seed4").seed == 4
