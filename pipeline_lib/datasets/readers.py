@@ -1,0 +1,128 @@
+"""One case of a data set in its published layout, read as it lies on disk.
+
+Layouts (below the data set's root folder):
+
+    msd, nnunet          imagesTr/CASE.nii.gz (nnunet: CASE_0000.nii.gz), labelsTr/CASE.nii.gz
+    kits19               data/CASE/imaging.nii.gz, data/CASE/segmentation.nii.gz
+    totalsegmentator_*   CASE/ct.nii.gz, CASE/segmentations/STRUCTURE.nii.gz
+
+KiTS19 stores its axes as (slice, row, column). Nothing here depends on the order of axes: where a voxel lies follows
+from the image's direction matrix alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..config.datasets import Layout
+from ..errors import UserError
+from ..files import read_json
+from .images import grid_difference, read_image
+
+Labels = Mapping[str, tuple[int, ...]]
+"""ROI → label values that make it."""
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """Where a case's image and labels lie: one label map, or one mask for each target."""
+
+    image: Path
+    label_map: Path | None
+    masks: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class RawCase:
+    """A case as published. `labelled` are the targets that it labels, in the order of the targets."""
+
+    files: CaseFiles
+    image: sitk.Image
+    labelled: tuple[str, ...]
+    _labels: Labels
+    _label_map: np.ndarray | None
+
+    def masks(self) -> Iterator[tuple[str, np.ndarray]]:
+        """(target, bool D H W on the image's grid) for each labelled target, read one at a time.
+
+        Raises UserError if a mask's file is faulty or lies on another grid than the image.
+        """
+        for target in self.labelled:
+            if self._label_map is not None:
+                yield target, np.isin(self._label_map, self._labels[target])
+            else:
+                mask = read_on_grid(self.files.masks[target], self.image, self.files.image)
+                yield target, mask > 0
+
+
+def case_files(layout: Layout, root: Path, case: str, targets: tuple[str, ...]) -> CaseFiles:
+    """Where the files of `case` should be; nothing is read but nnU-Net's dataset.json."""
+    if layout == "msd":
+        return CaseFiles(root / "imagesTr" / f"{case}.nii.gz", root / "labelsTr" / f"{case}.nii.gz", {})
+    if layout == "nnunet":
+        ending = _nnunet_ending(root)
+        return CaseFiles(root / "imagesTr" / f"{case}_0000{ending}", root / "labelsTr" / f"{case}{ending}", {})
+    if layout == "kits19":
+        folder = root / "data" / case
+        return CaseFiles(folder / "imaging.nii.gz", folder / "segmentation.nii.gz", {})
+    folder = root / case
+    masks = {target: folder / "segmentations" / f"{target}.nii.gz" for target in targets}
+    return CaseFiles(folder / "ct.nii.gz", None, masks)
+
+
+def read_case(
+    layout: Layout,
+    root: Path,
+    case: str,
+    labels: Labels,
+    targets: tuple[str, ...],
+    ignored_labels: tuple[int, ...] = (),
+) -> RawCase:
+    """Read the case's image and, where there is one, its label map.
+
+    Raises UserError naming the file that is missing, damaged, on another grid than the image, or that holds a label
+    value which belongs to no ROI.
+    """
+    files = case_files(layout, root, case, targets)
+    image = read_image(files.image)
+    if files.label_map is None:
+        return RawCase(files, image, targets, labels, None)
+    label_map = read_on_grid(files.label_map, image, files.image)
+    known = {value for values in labels.values() for value in values} | {0, *ignored_labels}
+    if unclaimed := sorted(label_values(label_map) - known):
+        shown = ", ".join(f"{value:g}" for value in unclaimed[:5])
+        raise UserError(
+            str(files.label_map),
+            f"holds label values that no ROI claims: {shown}",
+            "add them to the data set's `labels` or `ignored_labels`",
+        )
+    return RawCase(files, image, tuple(target for target in targets if target in labels), labels, label_map)
+
+
+def read_on_grid(path: Path, image: sitk.Image, image_path: Path) -> np.ndarray:
+    """The voxels (D H W) of a label file; raises UserError if it is not on the image's grid."""
+    label = read_image(path)
+    if wrong := grid_difference(label, image):
+        raise UserError(str(path), f"is not on the grid of {image_path.name}: {wrong}", "mend it or skip the case")
+    return sitk.GetArrayFromImage(label)
+
+
+def label_values(label_map: np.ndarray) -> set[float]:
+    """The values that occur in a label map."""
+    if label_map.dtype.kind == "f":
+        return set(np.unique(label_map).tolist())
+    low, high = int(label_map.min()), int(label_map.max())
+    occurs = np.zeros(high - low + 1, bool)
+    for plane in label_map:
+        occurs[plane.astype(np.int64) - low] = True
+    return set((np.flatnonzero(occurs) + low).tolist())
+
+
+def _nnunet_ending(root: Path) -> str:
+    description = root / "dataset.json"
+    return str(read_json(description).get("file_ending", ".nii.gz")) if description.is_file() else ".nii.gz"

@@ -1,0 +1,67 @@
+"""What a volume's record says beyond the grids: where the patient is, and where each target is."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..randomness import random_generator
+from .geometry import Geometry
+from .record import Voxel
+
+BODY_ABOVE_HU = -500
+FOREGROUND_VOXELS = 1000
+_COARSE_MM = 4.0
+
+
+def body_box(image: sitk.Image, volume_grid: Geometry) -> tuple[Voxel, Voxel]:
+    """Half-open box (z, y, x) around the largest connected thing above −500 HU; all of the volume if there is none.
+
+    Looked for at about 4 mm, after an opening by one voxel, so that the table is left out.
+    """
+    steps = [max(1, round(_COARSE_MM / side)) for side in image.GetSpacing()]
+    coarse = sitk.Shrink(image, [min(step, side) for step, side in zip(steps, image.GetSize(), strict=True)])
+    solid = sitk.BinaryMorphologicalOpening(coarse > BODY_ABOVE_HU, [1, 1, 1])
+    parts = sitk.RelabelComponent(sitk.ConnectedComponent(solid), sortByObjectSize=True)
+    statistics = sitk.LabelShapeStatisticsImageFilter()
+    statistics.Execute(parts == 1)
+    if not statistics.HasLabel(1):
+        return (0, 0, 0), volume_grid.shape
+    low, size = np.split(np.array(statistics.GetBoundingBox(1)), 2)
+    ends = np.array([low - 1, low + size])  # one coarse voxel of margin on either side
+    corners = [coarse.TransformContinuousIndexToPhysicalPoint([float(v) for v in c]) for c in _box_corners(ends)]
+    index = (np.array(corners) - volume_grid.origin_mm) / volume_grid.spacing_mm
+    shape = np.array(volume_grid.size)
+    start = np.clip(np.floor(index.min(axis=0)), 0, shape - 1).astype(int)
+    stop = np.clip(np.ceil(index.max(axis=0)) + 1, start + 1, shape).astype(int)
+    return _voxel(start[::-1]), _voxel(stop[::-1])
+
+
+def foreground(mask: np.ndarray, *key: str | int) -> tuple[int, tuple[Voxel, ...]]:
+    """Number of voxels of a mask (bool D H W) and up to 1,000 random ones, in order, keyed by `key`."""
+    in_slice = np.count_nonzero(mask, axis=(1, 2))
+    total = int(in_slice.sum())
+    chosen = np.sort(
+        random_generator("foreground", *key).choice(total, min(total, FOREGROUND_VOXELS), replace=False)
+        if total
+        else np.empty(0, int)
+    )
+    starts = np.concatenate([[0], np.cumsum(in_slice)])
+    voxels: list[Voxel] = []
+    for z in np.flatnonzero(in_slice):
+        ranks = chosen[(chosen >= starts[z]) & (chosen < starts[z + 1])] - starts[z]
+        if len(ranks):
+            places = np.flatnonzero(mask[z])[ranks]
+            voxels.extend((int(z), int(place // mask.shape[2]), int(place % mask.shape[2])) for place in places)
+    return total, tuple(voxels)
+
+
+def _box_corners(ends: np.ndarray) -> np.ndarray:
+    """Corners (8×3) of the box whose ends are the rows of `ends` (2×3)."""
+    choice = np.indices((2, 2, 2)).reshape(3, 8).T
+    return np.take_along_axis(ends, choice, axis=0)
+
+
+def _voxel(values: np.ndarray) -> Voxel:
+    z, y, x = (int(value) for value in values)
+    return z, y, x

@@ -1,0 +1,56 @@
+"""What is known of a case besides its voxels: case.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ..errors import UserError
+from ..files import read_json, write_json
+from .geometry import Geometry
+
+Voxel = tuple[int, int, int]
+"""Indices (z, y, x) into a volume."""
+
+
+class CaseRecord(BaseModel):
+    """A case's targets, grids and the places that patches are drawn from.
+
+    `targets` names the label bits in order; only those in `labelled` were annotated, the others are unknown. `voxels`
+    counts the volume's voxels of each labelled target, `foreground` has up to 1,000 random ones of each that is there,
+    `body` is the half-open box [z0 y0 x0], [z1 y1 x1] around the patient.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    case: str
+    targets: tuple[str, ...]
+    labelled: tuple[str, ...]
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    origin_mm: tuple[float, float, float]
+    original: Geometry
+    window_hu: tuple[float, float]
+    voxels: dict[str, int]
+    foreground: dict[str, tuple[Voxel, ...]]
+    body: tuple[Voxel, Voxel]
+
+    @property
+    def grid(self) -> Geometry:
+        """The volume's grid."""
+        return Geometry(size=self.shape[::-1], spacing_mm=self.spacing_mm, origin_mm=self.origin_mm)
+
+
+def write_record(path: Path, record: CaseRecord) -> None:
+    write_json(path, record.model_dump(mode="json"))
+
+
+def read_record(path: Path) -> CaseRecord:
+    """Raises UserError if `path` is missing or is no case record."""
+    try:
+        return CaseRecord.model_validate(read_json(path))
+    except (OSError, ValueError, ValidationError) as error:
+        wrong = str(error).splitlines()[0]
+        raise UserError(str(path), f"is no case record ({wrong})", "rerun the stage volumes for this case") from error

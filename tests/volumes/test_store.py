@@ -1,0 +1,96 @@
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.volumes.bits import pack
+from pipeline_lib.volumes.geometry import Geometry
+from pipeline_lib.volumes.record import CaseRecord
+from pipeline_lib.volumes.store import open_volume, write_volume
+
+SHAPE = (21, 34, 45)
+TARGETS = tuple(f"roi_{k}" for k in range(11))
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """(folder, image D H W, planes 2 D H W) of a random volume."""
+    folder = tmp_path_factory.mktemp("volumes") / "set" / "case"
+    generator = np.random.default_rng(0)
+    image = generator.integers(-325, 326, SHAPE).astype(np.int16)
+    planes = pack(generator.random((11, *SHAPE)) < 0.3)
+    write_volume(folder, image, planes, record())
+    return folder, image, planes
+
+
+def record() -> CaseRecord:
+    return CaseRecord(
+        dataset="set",
+        case="case",
+        targets=TARGETS,
+        labelled=TARGETS[:2],
+        shape=SHAPE,
+        spacing_mm=(0.8, 0.8, 1.5),
+        origin_mm=(1, 2, 3),
+        original=Geometry(size=(40, 30, 20), spacing_mm=(1, 1, 2), origin_mm=(0, 0, 0)),
+        window_hu=(-325, 325),
+        voxels={"roi_0": 3},
+        foreground={"roi_0": ((1, 2, 3), (4, 5, 6))},
+        body=((0, 0, 0), SHAPE),
+    )
+
+
+def test_what_is_written_is_read_back_whole(stored):
+    folder, image, planes = stored
+    volume = open_volume(folder)
+    assert volume.record == record()
+    assert volume.shape == SHAPE
+    assert np.array_equal(volume.read_image((0, 0, 0), SHAPE), image)
+    assert np.array_equal(volume.read_labels((0, 0, 0), SHAPE), planes)
+    assert volume.read_image((0, 0, 0), SHAPE).dtype == np.int16
+    assert sorted(path.name for path in folder.iterdir()) == ["case.json", "image.b2nd", "labels.b2nd"]
+
+
+@given(
+    start=st.tuples(*[st.integers(-60, 60)] * 3),
+    shape=st.tuples(*[st.integers(1, 50)] * 3),
+)
+def test_a_box_anywhere_is_the_volume_padded_with_air_and_no_labels(stored, start, shape):
+    folder, image, planes = stored
+    volume = open_volume(folder)
+    padding = [(120, 120)] * 3
+    place = tuple(slice(begin + 120, begin + 120 + side) for begin, side in zip(start, shape, strict=True))
+    assert np.array_equal(volume.read_image(start, shape), np.pad(image, padding, constant_values=-325)[place])
+    assert np.array_equal(volume.read_labels(start, shape), np.pad(planes, [(0, 0), *padding])[(slice(None), *place)])
+
+
+def test_an_opened_volume_can_be_sent_to_another_process(stored):
+    folder, image, _ = stored
+    volume = open_volume(folder)
+    volume.read_image((0, 0, 0), (2, 2, 2))
+    again = pickle.loads(pickle.dumps(volume))
+    assert np.array_equal(again.read_image((5, 5, 5), (4, 4, 4)), image[5:9, 5:9, 5:9])
+
+
+def test_a_damaged_or_missing_volume_is_one_line(stored, tmp_path):
+    folder, image, planes = stored
+    with pytest.raises(UserError, match=r"case\.json"):
+        open_volume(tmp_path / "nowhere")
+    write_volume(tmp_path / "case", image, planes, record())
+    (tmp_path / "case" / "image.b2nd").write_bytes(b"no array")
+    with pytest.raises(UserError, match=r"image\.b2nd"):
+        open_volume(tmp_path / "case").read_image((0, 0, 0), (1, 1, 1))
+    (tmp_path / "case" / "labels.b2nd").write_bytes((folder / "image.b2nd").read_bytes())
+    with pytest.raises(UserError, match=r"labels\.b2nd"):
+        open_volume(tmp_path / "case").read_labels((0, 0, 0), (1, 1, 1))
+
+
+def test_planes_that_do_not_fit_the_targets_leave_no_file(tmp_path):
+    image = np.zeros(SHAPE, np.int16)
+    with pytest.raises(ValueError, match="planes"):
+        write_volume(tmp_path / "case", image, np.zeros((1, *SHAPE), np.uint8), record())
+    assert not (tmp_path / "case" / "labels.b2nd").exists()
+    assert not (tmp_path / "case" / "case.json").exists()
