@@ -13,6 +13,7 @@ from pipeline_lib.config import settings
 from pipeline_lib.config.config import load_config
 from pipeline_lib.config.disk import check_disk
 from pipeline_lib.errors import UserError
+from pipeline_lib.machine import visible_gpus
 from pipeline_lib.stages.versions import VERSIONS
 
 BASE = Path(workflow.basedir)

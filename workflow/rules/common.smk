@@ -1,4 +1,4 @@
-# What several rule files share: names of data sets and runs, settings of the stages, the machine's processors.
+# Shared by all: names of data sets and runs, settings of the stages, memory and threads.
 
 PARTIAL = tuple(dataset.name for dataset in LACUNA.datasets.partially_labelled)
 PHANTOM = tuple(
@@ -45,7 +45,7 @@ if not workflow.deployment_settings.deployment_method:
 
 
 def settings_of(stage, *names):
-    """The stage's slice of the config as JSON, for `params`: an edit of the slice reruns the rule."""
+    """The stage's slice of the config as JSON, for `params`: an edit of the slice reruns its jobs."""
 
     def of_wildcards(wildcards):
         return settings.settings_json(
@@ -73,11 +73,6 @@ def code_of(*patterns):
     )
 
 
-def visible_gpus():
-    """Number of NVIDIA GPUs of this machine, found without importing torch."""
-    return len([device for device in Path("/dev").glob("nvidia[0-9]*")])
-
-
 def training_threads():
     """All cores where trainings share the GPUs, so that they queue; half of them on a CPU, so that two run."""
     cores = workflow.cores or 1
@@ -103,3 +98,13 @@ def training_memory_mb():
     """Host memory of a training process; measured (docs/performance.md), not more than a GPU node has."""
     x, y, z = LACUNA.patches.size_voxels
     return 4000 + 12000 * LACUNA.segmentation.batch * x * y * z // (12 * 160 * 160 * 96)
+
+
+def truth_of(datasets):
+    """Where the scored truth of these data sets lies: every ROI of a phantom, or the published labels."""
+    place = (
+        "resources/truth/{dataset}"
+        if LACUNA.scores.truth == "full"
+        else "resources/raw/{dataset}/manifest.json"
+    )
+    return expand(place, dataset=datasets)

@@ -2,16 +2,6 @@
 # Makes: results/predictions/RUN/DATASET/, results/scores/RUN.csv, results/report/
 
 
-def truth_of(datasets):
-    """Where the scored truth of these data sets lies: every ROI of a phantom, or the published labels."""
-    place = (
-        "resources/truth/{dataset}"
-        if LACUNA.scores.truth == "full"
-        else "resources/raw/{dataset}/manifest.json"
-    )
-    return expand(place, dataset=datasets)
-
-
 rule predict:
     """Segment the test cases of one data set, each on its original grid."""
     input:

@@ -1,0 +1,74 @@
+"""A finished run of the tiny config, shared by the tests of the graph, and small tools around snakemake."""
+
+from __future__ import annotations
+
+import copy
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+BASE = Path(__file__).parents[2]
+SNAKEMAKE = Path(sys.executable).parent / "snakemake"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A working directory and a config file for runs of the pipeline in it."""
+
+    folder: Path
+    content: dict
+
+    def edited(self, path: str, value: object) -> Project:
+        """The same folder with one key of the config changed; `path` is like `roi_aware/width`."""
+        content = copy.deepcopy(self.content)
+        *parents, last = path.split("/")
+        place = content
+        for parent in parents:
+            place = place[int(parent)] if isinstance(place, list) else place.setdefault(parent, {})
+        place[int(last) if isinstance(place, list) else last] = value
+        return Project(self.folder, content)
+
+    def command(self, *arguments: str) -> list[str]:
+        configfile = self.folder / "config.yaml"
+        configfile.write_text(yaml.safe_dump(self.content, sort_keys=False))
+        return [
+            *(str(SNAKEMAKE), "--snakefile", str(BASE / "Snakefile"), "--directory", str(self.folder)),
+            *("--configfile", str(configfile), *arguments),
+        ]
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(self.command(*arguments), cwd=BASE, capture_output=True, text=True, timeout=280)
+
+    def planned(self, *arguments: str) -> dict[str, int]:
+        """Rule → number of jobs that a dry run would start, `all` left out."""
+        finished = self.run("--dry-run", *arguments)
+        assert finished.returncode == 0, finished.stderr
+        return planned_jobs(finished.stdout)
+
+
+def planned_jobs(output: str) -> dict[str, int]:
+    table = re.search(r"Job stats:\njob +count\n[- ]+\n(.*?)\ntotal", output, re.DOTALL)
+    if table is None:
+        assert "Nothing to be done" in output
+        return {}
+    jobs = dict(line.split() for line in table.group(1).splitlines())
+    return {rule: int(count) for rule, count in jobs.items() if rule != "all"}
+
+
+@pytest.fixture(scope="session")
+def tiny_content() -> dict:
+    return yaml.safe_load((BASE / "tests" / "configs" / "tiny.yaml").read_text())
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, tiny_content) -> Project:
+    """The tiny config with two methods, run to its end."""
+    project = Project(tmp_path_factory.mktemp("tiny"), {**tiny_content, "compare": ["baseline", "latent_class"]})
+    done = project.run("--cores", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return project

@@ -1,0 +1,229 @@
+"""The graph: what runs, what reruns after which edit, what survives, and what no stage may see."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from .conftest import BASE, Project
+
+AFTER_TRAINING = {"predict", "score", "write_report"}
+AFTER_EXISTENCE = {"train", *AFTER_TRAINING}
+AFTER_VOLUMES = {"train_roi_aware", "score_existence", *AFTER_EXISTENCE}
+
+
+def test_every_artifact_is_there(finished):
+    results = finished.folder / "results"
+    for path in (
+        "volumes/tiny_liver/liver_000/image.b2nd",
+        "volumes/tiny_liver/cases.csv",
+        "text/wordllama.safetensors",
+        "roi_aware/model.safetensors",
+        "roi_aware/metrics.json",
+        "roi_aware/history.jsonl",
+        "existence/tiny_liver.parquet",
+        "segmentation/latent_class/model.safetensors",
+        "segmentation/latent_class/history.jsonl",
+        "scores/latent_class.csv",
+        "report/index.html",
+        "report/table.csv",
+    ):
+        assert (results / path).is_file(), path
+    assert list((results / "predictions" / "latent_class" / "tiny_liver").glob("*.nii.gz"))
+    assert not list((finished.folder / "work").rglob("*.pt")), "checkpoints go once the model is in place"
+
+
+def test_scores_have_a_row_for_every_roi_and_test_case(finished):
+    scores = pd.read_csv(finished.folder / "results" / "scores" / "latent_class.csv")
+    assert list(scores.columns[:5]) == ["method", "dataset", "case", "roi", "dice"]
+    rois = [roi["name"] for roi in finished.content["rois"]]
+    for _, rows in scores.groupby(["dataset", "case"]):
+        assert sorted(rows["roi"]) == sorted(rois)
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    assert finished.planned() == {}
+
+
+def test_a_reformatted_config_reruns_nothing(finished):
+    content = finished.content
+    backwards = {key: content[key] for key in reversed(content)}
+    assert yaml.safe_dump(backwards, sort_keys=False) != yaml.safe_dump(content, sort_keys=False)
+    assert Project(finished.folder, backwards).planned() == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "rerun"),
+    [
+        ("phantom/noise_hu", 25, {"generate_phantom", "resample", "list_cases", *AFTER_VOLUMES}),
+        ("volumes/spacing_mm", [8, 8, 9], {"resample", "list_cases", *AFTER_VOLUMES}),
+        ("text/prompt", "A CT of a {}", {"embed", *AFTER_EXISTENCE}),
+        ("patches/pool_size", 4, AFTER_VOLUMES),
+        ("augmentation/weak/zoom_probability", 0.1, AFTER_VOLUMES),
+        ("augmentation/strong/blur_probability", 0.1, AFTER_EXISTENCE),
+        ("roi_aware/optimisation/epochs", 3, AFTER_VOLUMES),
+        ("roi_aware/execution/checkpoint_minutes", 3.0, set()),
+        ("existence/average_flips", True, {"score_existence", *AFTER_EXISTENCE}),
+        ("networks/swin_unetr/window", 5, AFTER_EXISTENCE),
+        ("teacher/decay", 0.9, AFTER_EXISTENCE),
+        ("segmentation/learning_rate", 2e-3, AFTER_EXISTENCE),
+        ("execution/checkpoint_minutes", 3.0, set()),
+        ("methods/latent_class/positive_above", 0.7, AFTER_EXISTENCE),
+        ("methods/dodnet/encoder", "one_hot", set()),
+        ("inference/overlap", 0.3, AFTER_TRAINING),
+        ("scores/surface_tolerance_mm", 3.0, {"score", "write_report"}),
+        ("seed", 1, {"generate_phantom", "resample", "list_cases", *AFTER_VOLUMES}),
+    ],
+)
+def test_an_edit_reruns_its_stages_and_no_other(finished, path, value, rerun):
+    assert set(finished.edited(path, value).planned()) == rerun
+
+
+def test_an_edit_of_one_method_leaves_the_others(finished):
+    planned = finished.edited("methods/latent_class/sharpening_temperature", 0.2).planned()
+    assert planned["train"] == 1
+    assert planned["predict"] == 3
+
+
+def test_a_method_more_trains_that_method_only(finished):
+    planned = finished.edited("compare", ["baseline", "latent_class", "mean_teacher"]).planned()
+    assert planned == {"train": 1, "predict": 3, "score": 1, "write_report": 1}
+
+
+def test_another_split_remakes_no_volume(finished):
+    planned = finished.edited("datasets/partially_labelled/2/split", "all_training").planned()
+    assert "resample" not in planned
+    assert planned["score_existence"] == 1
+
+
+@pytest.mark.parametrize(
+    ("lost", "rule"),
+    [
+        ("results/text/wordllama.safetensors", "embed"),
+        ("results/existence/tiny_kits.parquet", "score_existence"),
+        ("results/scores/baseline.csv", "score"),
+    ],
+)
+def test_a_lost_output_is_remade(finished, lost, rule):
+    path = finished.folder / lost
+    aside = path.with_suffix(".aside")
+    path.rename(aside)
+    try:
+        assert finished.planned()[rule] == 1
+    finally:
+        aside.rename(path)
+
+
+def inputs_by_rule(output: str) -> dict[str, str]:
+    """Rule → everything that a dry run lists as its inputs."""
+    found: dict[str, str] = {}
+    for rule, inputs in re.findall(r"^(?:local)?rule (\w+):\n    input: (.*)$", output, re.MULTILINE):
+        found[rule] = found.get(rule, "") + inputs
+    return found
+
+
+def test_only_scores_and_report_may_see_the_full_truth(finished):
+    output = finished.run("--dry-run", "--forceall").stdout
+    inputs = inputs_by_rule(output)
+    assert {"train", "train_roi_aware", "score_existence", "predict"} <= set(inputs)
+    assert {rule for rule, files in inputs.items() if "resources/truth" in files} == {"score", "write_report"}
+
+
+def test_the_snakefile_loads_without_torch(finished):
+    command = finished.command("--dry-run")
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *command], cwd=BASE, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    imported = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
+    assert "pipeline_lib" in imported
+    assert not imported & {"torch", "monai", "SimpleITK", "open_clip"}
+
+
+def test_the_default_profile_gives_way_to_the_one_named(finished, tmp_path):
+    (tmp_path / "config.yaml").write_text("set-resources: {train: {gpu: 3}}\nresources: {gpu: 4}\n")
+    arguments = ("--forcerun", "train", "--printshellcmds", "--workflow-profile", str(tmp_path))
+    output = finished.run("--dry-run", *arguments).stdout
+    assert re.search(r"gpu=3\b", output)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("segmentation/epoch", 3, ["segmentation.epoch", "epochs"]),
+        ("methods/latent_class/negative_below", 0.9, ["methods.latent_class", "negative_below", "positive_above"]),
+        ("patches/size_voxels", [64, 64, 40], ["patches.size_voxels", "divide by 32"]),
+        ("datasets/partially_labelled/0/labels", {"heart": [1]}, ["tiny_liver", "heart", "liver"]),
+    ],
+)
+def test_a_wrong_config_ends_in_one_line_before_any_job(tiny_content, tmp_path, path, value, expected):
+    done = Project(tmp_path, tiny_content).edited(path, value).run("--cores", "1")
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, done.stderr
+    for part in expected:
+        assert part in lines[0]
+    assert not (tmp_path / "results").exists()
+
+
+def test_too_little_disk_is_said_before_any_job(tiny_content, tmp_path):
+    huge = Project(tmp_path, tiny_content).edited("volumes/spacing_mm", [0.001, 0.001, 0.001])
+    done = huge.run("--cores", "1")
+    assert done.returncode != 0
+    assert re.search(r"error: .*need about [\d.]+ GB more and [\d.]+ GB are free", done.stderr)
+    assert not (tmp_path / "resources").exists()
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(finished, tmp_path):
+    """Kill snakemake and its training with SIGKILL; the next call goes on from the training's checkpoint."""
+    project = Project(tmp_path, {**finished.content, "compare": ["baseline"]})
+    for name in ("resources", "results", ".snakemake"):
+        subprocess.run(["cp", "-a", str(finished.folder / name), str(tmp_path / name)], check=True)
+    project = project.edited("segmentation/epochs", 4).edited("execution/checkpoint_minutes", 0.0001)
+    running = subprocess.Popen(
+        project.command("--cores", "1", "segmentation"),
+        cwd=BASE,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: list((tmp_path / "work").rglob("*.pt")), running)
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+    kill_trainings(tmp_path)
+    assert not (tmp_path / "results" / "segmentation" / "baseline" / "model.safetensors").exists()
+    assert project.run("--unlock").returncode == 0
+    done = project.run("--cores", "2", "--rerun-incomplete", "segmentation")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "results" / "segmentation" / "baseline" / "model.safetensors").is_file()
+    assert "goes on" in (tmp_path / "logs" / "segmentation" / "baseline.log").read_text()
+
+
+def wait_for(condition, running: subprocess.Popen) -> None:
+    until = time.monotonic() + 120
+    while not condition():
+        assert running.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < until, "nothing appeared within two minutes"
+        time.sleep(0.02)
+
+
+def kill_trainings(folder: Path) -> None:
+    """Torchrun starts its workers in sessions of their own, which a killed group leaves behind."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            here = (process / "cwd").resolve() == folder.resolve()
+            if here and b"pipeline_lib.stages" in (process / "cmdline").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
+        except OSError:
+            continue
