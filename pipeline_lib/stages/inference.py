@@ -10,7 +10,6 @@ was stopped goes on with the cases that are left: finished ones wait in work/inf
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,14 +25,15 @@ from ..config.evaluation import Inference
 from ..config.settings import InferenceSettings
 from ..config.volumes import Patches
 from ..files import whole_folder
+from ..learning.checkpoints import fingerprint
 from ..networks.model_file import load_segmentation_model
 from ..networks.sliding_window import SlidingWindow, predict_slabs, window_starts
 from ..progress import Progress, say
-from ..randomness import key_number
 from ..volumes.bits import NAMES_FILE, write_roi_bits
 from ..volumes.resampling import masks_on_original_grid
 from ..volumes.store import Volume, open_volume
 from .command import stage_command
+from .versions import VERSIONS
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Outputs:
 
 def run(settings: InferenceSettings, inputs: Inputs, outputs: Outputs) -> None:
     """Predict all cases of `settings.cases` and move them into place together."""
-    finished = Path("work") / "inference" / _fingerprint(settings, inputs)
+    finished = Path("work") / "inference" / fingerprint(settings, (inputs.model, inputs.cases), VERSIONS["inference"])
     finished.mkdir(parents=True, exist_ok=True)
     todo = [case for case in settings.cases if not _prediction(finished, case).exists()]
     stage = f"inference {settings.run}"
@@ -147,17 +147,6 @@ def _precision(inference: Inference, device: torch.device) -> torch.dtype:
     if name == "auto":
         name = "bfloat16" if device.type == "cuda" else "float32"
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
-
-
-def _fingerprint(settings: InferenceSettings, inputs: Inputs) -> str:
-    """Names what the predictions depend on, so that a stale one is never taken for a finished one."""
-    contents = (_digest(inputs.model), _digest(inputs.cases))
-    return f"{key_number('inference', settings.model_dump_json(), *contents):032x}"[:16]
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import SimpleITK as sitk
 
 from ..config.datasets import Dataset
 from ..config.settings import ScoreSettings
@@ -103,10 +102,9 @@ def _true_masks(
             yield roi, roi_mask(bits, index)
     else:
         root = truth.parent / dataset.root
-        raw = read_case(dataset.layout, root, case, dataset.labels, settings.rois)
-        _check_grids(Geometry.of(raw.image), grid, root, prediction)
-        for roi, mask in raw.masks:
-            yield roi, sitk.GetArrayViewFromImage(mask) > 0
+        raw = read_case(dataset.layout, root, case, dataset.labels, settings.rois, dataset.ignored_labels)
+        _check_grids(Geometry.of(raw.image), grid, raw.files.image, prediction)
+        yield from raw.masks()
 
 
 def _check_grids(truth: Geometry, prediction: Geometry, true_file: Path, predicted_file: Path) -> None:
