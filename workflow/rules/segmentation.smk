@@ -23,14 +23,15 @@ rule train:
     resources:
         mem_mb=lambda wildcards, attempt: attempt * training_memory_mb(),
         gpu=visible_gpus(),
-        launcher="python -m torch.distributed.run --standalone",
     params:
         settings=settings_of("segmentation", "run"),
         execution=execution_of("segmentation"),
         version=VERSIONS["segmentation"],
+        # The resource itself is absent on one node: its mere presence makes SLURM's plugin expect several.
+        srun=lambda wildcards, resources: resources.get("mpi", ""),
     shell:
-        "exec {resources.launcher} --nproc-per-node $(( {resources.gpu} > 0 ? {resources.gpu} : 1 ))"
-        " -m pipeline_lib.stages.segmentation"
+        "exec {params.srun} python -m pipeline_lib.stages.launch --gpus {resources.gpu}"
+        " pipeline_lib.stages.segmentation"
         " --settings {params.settings:q}"
         " --execution {params.execution:q}"
         " --cases {input.cases:q}"
