@@ -1,0 +1,101 @@
+"""From regions on the host to batches on the device that trains: both views, labels, existence scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..config.augmentation import StrongView, WeakView
+from .crops import Shape
+from .reading import Region
+from .strong_view import draw_strong, strong_image
+from .weak_view import draw_weak, noise_generator, weak_image, weak_planes
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Samples of one step on the device.
+
+    x_T and x_S float32 B 1 D H W, label bits uint8 B P D H W, labelled bool B K, existence scores float32 B K; `names`
+    say which case and crop each sample is.
+    """
+
+    names: tuple[str, ...]
+    weak: Tensor
+    strong: Tensor
+    planes: Tensor
+    labelled: Tensor
+    scores: Tensor
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels as bool B K D H W."""
+        return unpacked(self.planes, self.labelled.shape[1])
+
+    @property
+    def labelled_voxels(self) -> Tensor:
+        """How many voxels each ROI has in each sample, int64 B K, without unpacking the labels."""
+        per_bit = [(self.planes >> bit & 1).sum(dim=(-3, -2, -1)) for bit in range(8)]
+        return torch.stack(per_bit, dim=-1).flatten(1)[:, : self.labelled.shape[1]]
+
+
+@dataclass(frozen=True)
+class Views:
+    """Makes the views of samples, each from random numbers keyed by (seed, sample) alone.
+
+    Without a strong view, x_S is x_T.
+    """
+
+    weak: WeakView
+    strong: StrongView | None
+    patch: Shape
+    window_hu: tuple[float, float]
+    seed: int
+    device: torch.device
+
+    @torch.no_grad()
+    def batch(self, regions: Sequence[Region]) -> Batch:
+        labelled = torch.stack([region.labelled for region in regions]).to(self.device, non_blocking=True)
+        scores = torch.stack([region.scores for region in regions]).to(self.device, non_blocking=True)
+        weak, planes = zip(*(self._weak(region) for region in regions), strict=True)
+        x_weak = torch.stack(weak)[:, None]
+        return Batch(
+            names=tuple(region.name for region in regions),
+            weak=x_weak,
+            strong=x_weak if self.strong is None else torch.stack(self._strong(regions, weak))[:, None],
+            planes=torch.stack(planes),
+            labelled=labelled,
+            scores=scores,
+        )
+
+    def _weak(self, region: Region) -> tuple[Tensor, Tensor]:
+        draw = draw_weak(self.weak, self.seed, region.sample)
+        noise = noise_generator(self.device, "weak noise", self.seed, region.sample)
+        image = scaled(region.image.to(self.device, non_blocking=True), self.window_hu)
+        planes = region.planes.to(self.device, non_blocking=True)
+        return weak_image(image, draw, self.patch, noise), weak_planes(planes, draw, self.patch)
+
+    def _strong(self, regions: Sequence[Region], weak: Sequence[Tensor]) -> list[Tensor]:
+        assert self.strong is not None
+        views = []
+        for region, image in zip(regions, weak, strict=True):
+            draw = draw_strong(self.strong, self.seed, region.sample)
+            noise = noise_generator(self.device, "strong noise", self.seed, region.sample)
+            views.append(strong_image(image, draw, noise))
+        return views
+
+
+def scaled(image: Tensor, window_hu: tuple[float, float]) -> Tensor:
+    """Intensities in HU (any integer type) as float32, the window scaled to −1…1; the twin of volumes.intensity."""
+    low, high = window_hu
+    return (image.float() - low) * (2 / (high - low)) - 1
+
+
+def unpacked(planes: Tensor, count: int) -> Tensor:
+    """Label bits uint8 … P D H W as booleans … K D H W, K = `count`; bit k is bit k % 8 of plane k // 8."""
+    number = torch.arange(count, device=planes.device)
+    bits = (number % 8).to(torch.uint8)[:, None, None, None]
+    return (planes.index_select(-4, number // 8) >> bits & 1).bool()

@@ -1,0 +1,90 @@
+"""Which crop is the i-th sample of a training: a pure function, whoever asks, in whatever order.
+
+Samples are numbered through the whole training: step s has samples s·batch … (s + 1)·batch − 1. An epoch is one crop of
+every case in a freshly shuffled order, so batches run on across the end of an epoch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config.optimisation import Optimisation
+from ..randomness import random_generator
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingCase:
+    """A case to learn from: its volume's folder, which ROIs it labels (K), its pool (N × 3, start indices z, y, x).
+
+    `scores` (N × K) are the existence scores of the pooled patches, None where nothing needs them.
+    """
+
+    dataset: str
+    name: str
+    folder: Path
+    labelled: NDArray[np.bool_]
+    pool: NDArray[np.int64]
+    scores: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One sample's patch: the place of its case in the training's list and of its position in the case's pool."""
+
+    sample: int
+    case: int
+    position: int
+
+
+@dataclass(frozen=True)
+class CropPlan:
+    """The crops of a whole training on `cases` cases with pools of `pool_size` positions."""
+
+    cases: int
+    pool_size: int
+    epochs: int
+    batch: int
+    seed: int
+
+    @classmethod
+    def of(cls, cases: tuple[TrainingCase, ...], optimisation: Optimisation, seed: int) -> CropPlan:
+        pool_size = min(len(case.pool) for case in cases)
+        return cls(len(cases), pool_size, optimisation.epochs, optimisation.batch, seed)
+
+    @property
+    def steps(self) -> int:
+        return math.ceil(self.epochs * self.cases / self.batch)
+
+    def crop(self, sample: int) -> Crop:
+        """The crop of `sample`, keyed by (seed, epoch) for the order of cases, (seed, epoch, case) for the place."""
+        epoch, turn = divmod(sample, self.cases)
+        case = int(_case_order(self.seed, epoch, self.cases)[turn])
+        position = random_generator("crop", self.seed, epoch, case).integers(self.pool_size)
+        return Crop(sample, case, int(position))
+
+    def samples(self, step: int, process: int, processes: int) -> range:
+        """The samples of `step` that `process` of `processes` works on: neighbours, and even within one."""
+        first = step * self.batch
+        return range(
+            first + self.batch * process // processes,
+            first + self.batch * (process + 1) // processes,
+        )
+
+    def samples_from(self, step: int, process: int, processes: int) -> Iterator[int]:
+        """All samples of `process` from `step` to the end of the training."""
+        for later_step in range(step, self.steps):
+            yield from self.samples(later_step, process, processes)
+
+
+@lru_cache(maxsize=4)
+def _case_order(seed: int, epoch: int, cases: int) -> NDArray[np.int64]:
+    return random_generator("case order", seed, epoch).permutation(cases)

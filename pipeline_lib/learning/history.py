@@ -1,0 +1,73 @@
+"""history.jsonl: what happened during a training, one line of JSON per few steps."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ..progress import say
+
+_MOST_ROWS = 2000
+
+
+class History:
+    """Rows of a training of `steps` steps, about two thousand at most, in a file that is cut back on resume.
+
+    What cannot be written (a full disk) is kept and written later. A checkpoint stores how many bytes of the file
+    belong to the steps that are done, and the sums of the row that is being filled.
+    """
+
+    def __init__(self, path: Path, steps: int) -> None:
+        self.path = path
+        self.steps_per_row = max(1, round(steps / _MOST_ROWS))
+        self._position = 0
+        self._sums: dict[str, tuple[float, int]] = {}
+        self._unwritten = b""
+
+    def add(self, step: int, means: dict[str, float], latest: dict[str, Any]) -> None:
+        """Count what was seen when `step` steps were done, and write a row after every `steps_per_row` of them.
+
+        A row holds `step`, `latest` as it is, and of each of `means` the mean since the row before, over the steps
+        that had it; "loss/total" becomes the entry `total` of `loss`.
+        """
+        for name, value in means.items():
+            total, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = (total + value, count + 1)
+        if step % self.steps_per_row:
+            return
+        row: dict[str, Any] = {"step": step, **latest}
+        for name, (total, count) in self._sums.items():
+            group, _, entry = name.partition("/")
+            if entry:
+                row.setdefault(group, {})[entry] = total / count
+            else:
+                row[group] = total / count
+        self._sums = {}
+        self._unwritten += json.dumps(row).encode() + b"\n"
+        self.flush()
+
+    def flush(self, durably: bool = False) -> bool:
+        """Write what is waiting, `durably` to survive a power cut; False, with a warning, if the disk refuses."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("r+b" if self.path.exists() else "w+b") as file:
+                file.truncate(self._position)
+                file.seek(self._position)
+                file.write(self._unwritten)
+                file.flush()
+                if durably:
+                    os.fsync(file.fileno())
+        except OSError as error:
+            say(f"warning: {self.path} cannot be written, training goes on: {error.strerror}")
+            return False
+        self._position += len(self._unwritten)
+        self._unwritten = b""
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"position": self._position, "sums": dict(self._sums)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._position, self._sums = state["position"], dict(state["sums"])

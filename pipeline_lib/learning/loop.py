@@ -1,0 +1,178 @@
+"""The training loop: one for the ROI-aware network and the segmentation networks.
+
+Between two steps the whole state is a checkpoint's worth of numbers, and what a step does depends on these and on its
+own number alone: whoever goes on from a checkpoint ends with the same weights as a run that never stopped.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+
+from ..config.optimisation import Execution, Optimisation
+from ..errors import UserError
+from ..progress import Progress, say
+from .batches import Views
+from .checkpoints import Checkpoints
+from .crops import CropPlan
+from .history import History
+from .processes import Processes
+from .reading import CropReader, Region, regions
+from .step import Stepper, StepReport
+from .stopping import STOPPED, StopRequest, listening_for_stop
+from .tasks import Task
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a training learns from: its crops, how they are read and how they become views."""
+
+    plan: CropPlan
+    reader: CropReader
+    views: Views
+
+
+@dataclass(frozen=True)
+class Names:
+    """What messages call a training, and the sections of the config that say how it learns and how it runs."""
+
+    title: str
+    optimisation: str
+    execution: str
+
+
+def train(
+    task: Task,
+    material: Material,
+    optimisation: Optimisation,
+    execution: Execution,
+    processes: Processes,
+    checkpoints: Checkpoints,
+    names: Names,
+) -> Path:
+    """Train `task.student` to the end, from the newest checkpoint if there is one; returns the history's path.
+
+    All processes call this. If a signal asks to stop, the state is saved and the exit code is 143. UserError: the
+    batch is smaller than the number of processes, too many steps are non-finite, or memory runs out.
+    """
+    if optimisation.batch < processes.count:
+        raise UserError(
+            f"{names.optimisation}.batch",
+            f"is {optimisation.batch}, and {processes.count} processes share it",
+            "raise it or start fewer processes",
+        )
+    steps = material.plan.steps
+    stepper = Stepper(task, material.views, optimisation, execution, processes, steps, names.title)
+    history = History(checkpoints.folder / "history.jsonl", steps)
+    try:
+        with listening_for_stop() as stop:
+            _Loop(stepper, history, checkpoints, material, names.title).run(stop)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+            raise
+        raise UserError(
+            names.title,
+            "out of memory",
+            f"raise {names.execution}.accumulation, set {names.execution}.gradient_checkpointing, or lower "
+            f"{names.optimisation}.batch or patches.size_voxels",
+        ) from error
+    return history.path
+
+
+class _Loop:
+    """Steps one after the other, with checkpoints, history and progress."""
+
+    def __init__(
+        self, stepper: Stepper, history: History, checkpoints: Checkpoints, material: Material, title: str
+    ) -> None:
+        self.stepper, self.history, self.checkpoints = stepper, history, checkpoints
+        self.material, self.title = material, title
+        self.processes, self.execution = stepper.processes, stepper.execution
+        self.step = 0
+
+    def run(self, stop: StopRequest) -> None:
+        self.resume()
+        steps = self.material.plan.steps
+        progress = Progress(self.title, steps, "step", done=self.step) if self.processes.first else None
+        batches = self.batches()
+        saved_at = time.monotonic()
+        while self.step < steps:
+            started = time.monotonic()
+            batch = next(batches)
+            waited = time.monotonic() - started
+            report = self.stepper.take(self.step, batch, stop.arrived)
+            self.step += 1
+            self.note(report, waited, time.monotonic() - started)
+            if progress is not None:
+                progress.advance(note=f"loss {report.values['loss/total']:.4f}" if report.applied else "skipped")
+            if report.stop and self.step < steps:
+                self.stop()
+            if time.monotonic() - saved_at >= 60 * self.execution.checkpoint_minutes:
+                self.save()
+                saved_at = time.monotonic()
+        self.save()
+
+    def stop(self) -> NoReturn:
+        self.save()
+        if self.processes.first:
+            say(f"{self.title}: stopped as asked after step {self.step}; run it again to go on")
+        raise SystemExit(STOPPED)
+
+    def batches(self) -> Iterator[list[Region]]:
+        """This process's share of each batch, from the present step on."""
+        plan, mine = self.material.plan, (self.processes.number, self.processes.count)
+        pinned = self.processes.device.type == "cuda"
+        stream = regions(self.material.reader, self.step, *mine, self.execution.data_workers, pinned)
+        for step in range(self.step, plan.steps):
+            yield [next(stream) for _ in plan.samples(step, *mine)]
+
+    def note(self, report: StepReport, waited: float, seconds: float) -> None:
+        """Add the step to the history, which the first process keeps."""
+        if not self.processes.first:
+            return
+        batch = self.stepper.optimisation.batch
+        latest = {
+            "epoch": self.step * batch / self.material.plan.cases,
+            "learning_rate": self.stepper.optimiser.param_groups[0]["lr"],
+            "skipped_steps": self.stepper.skipped,
+            "samples_per_second": batch / seconds,
+            "peak_memory_mib": _peak_memory_mib(self.processes.device),
+        }
+        means = {"seconds_per_step": seconds, "seconds_waiting": waited}
+        self.history.add(self.step, {**(report.values if report.applied else {}), **means}, latest)
+
+    def save(self) -> None:
+        """Write a checkpoint; one process does, because all hold the same state."""
+        if self.processes.first and self.history.flush(durably=True):
+            state = {"step": self.step, "history": self.history.state_dict(), **self.stepper.state_dict()}
+            self.checkpoints.save(self.step, state)
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint, if there is one."""
+        state = self.checkpoints.newest()
+        if state is None:
+            return
+        self.step = state["step"]
+        self.stepper.load_state_dict(state)
+        self.history.load_state_dict(state["history"])
+        if self.processes.first:
+            say(f"{self.title}: going on after step {self.step}")
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _peak_memory_mib(device: torch.device) -> float:
+    """Most memory used so far: the GPU's where there is one, else this process's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,0 +1,51 @@
+"""Pooled patches as they are, without augmentation: for scoring and for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..volumes.store import Volume
+from .batches import scaled
+from .crops import Shape
+
+
+def patch_images(
+    volume: Volume, starts: NDArray[np.int64], shape: Shape, batch: int, device: torch.device
+) -> Iterator[Tensor]:
+    """Images of the patches at `starts` (N × 3), float32 B 1 D H W in −1…1, at most `batch` at once.
+
+    The next ones are read while the caller works on these.
+    """
+
+    def read(first: int) -> NDArray[np.int16]:
+        return np.stack([volume.read_image(_position(start), shape) for start in starts[first : first + batch]])
+
+    with ThreadPoolExecutor(1) as ahead:
+        firsts = range(0, len(starts), batch)
+        coming = ahead.submit(read, 0)
+        for first in firsts:
+            images = coming.result()
+            if first + batch < len(starts):
+                coming = ahead.submit(read, first + batch)
+            yield scaled(torch.from_numpy(images).to(device), volume.record.window_hu)[:, None]
+
+
+def voxels_in_patches(volume: Volume, starts: NDArray[np.int64], shape: Shape) -> NDArray[np.int64]:
+    """How many voxels each of the volume's targets has in each patch, N × targets."""
+    counts = np.zeros((len(starts), len(volume.record.targets)), np.int64)
+    for patch, start in enumerate(starts):
+        planes = volume.read_labels(_position(start), shape)
+        for target in range(counts.shape[1]):
+            counts[patch, target] = np.count_nonzero(planes[target // 8] & (1 << target % 8))
+    return counts
+
+
+def _position(start: NDArray[np.int64]) -> Shape:
+    z, y, x = (int(index) for index in start)
+    return z, y, x

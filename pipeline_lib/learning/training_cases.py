@@ -1,0 +1,78 @@
+"""The cases that a training learns from, with their pools and existence scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..config.settings import Cases
+from ..config.volumes import Patches
+from ..errors import UserError
+from ..volumes.store import open_volume
+from .crops import TrainingCase
+from .pool import pool_positions
+
+STARTS = ["z", "y", "x"]
+"""Columns of a patch's start index in the table of existence scores."""
+
+
+def score_column(roi: str) -> str:
+    """Column of `roi`'s scores in the table of existence scores."""
+    return f"score_{roi}"
+
+
+def scored_cases(
+    cases: Cases,
+    labelled: Mapping[str, Sequence[str]],
+    rois: Sequence[str],
+    volumes: Sequence[Path],
+    tables: Sequence[Path],
+) -> tuple[TrainingCase, ...]:
+    """The training cases of all data sets, in the order of `cases`, with their pools and scores.
+
+    `volumes` are the folders of the data sets' volumes and `tables` their tables of existence scores, in the same
+    order. UserError: a table lacks a case or a ROI.
+    """
+    found = []
+    for (dataset, names), folder, path in zip(cases.items(), volumes, tables, strict=True):
+        labels = np.isin(rois, labelled[dataset])
+        table = _read_table(path, rois)
+        rows_of_case = dict(tuple(table.groupby("case")))
+        for name in names:
+            if name not in rows_of_case:
+                raise UserError(str(path), f"has no patches of case {name}", "rerun the stage existence")
+            rows = rows_of_case[name].sort_values("patch")
+            pool = rows[STARTS].to_numpy(np.int64)
+            scores = rows[[score_column(roi) for roi in rois]].to_numpy(np.float32)
+            found.append(TrainingCase(dataset, name, folder / name, labels, pool, scores))
+    return tuple(found)
+
+
+def fully_labelled_cases(
+    names: Sequence[str], folder: Path, structures: Sequence[str], patches: Patches, seed: int
+) -> tuple[TrainingCase, ...]:
+    """Cases of the fully labelled data set, whose volumes lie in `folder`, with freshly drawn pools.
+
+    UserError: a volume has other labels than `structures`.
+    """
+    found = []
+    for name in names:
+        record = open_volume(folder / name).record
+        if record.targets != tuple(structures):
+            raise UserError(str(folder / name), "holds other labels than roi_aware.structures", "rerun stage volumes")
+        pool = pool_positions(record, patches, seed)
+        labelled = np.isin(structures, record.labelled)
+        found.append(TrainingCase(record.dataset, name, folder / name, labelled, pool))
+    return tuple(found)
+
+
+def _read_table(path: Path, rois: Sequence[str]) -> pd.DataFrame:
+    columns = ["case", "patch", *STARTS, *(score_column(roi) for roi in rois)]
+    try:
+        return pd.read_parquet(path, columns=columns)
+    except (OSError, ValueError, KeyError) as error:
+        wrong = f"is no table of existence scores of these ROIs ({str(error).splitlines()[0]})"
+        raise UserError(str(path), wrong, "rerun the stage existence") from error
