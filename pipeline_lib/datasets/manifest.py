@@ -30,14 +30,17 @@ def write_manifest(path: Path, dataset: str, source: dict[str, Any], linked: boo
     write_json(path, {"dataset": dataset, "source": source, "linked": linked, "files": files})
 
 
-def _visible_files(folder: Path) -> list[Path]:
-    """Files below `folder`, through links to folders too."""
+def _visible_files(folder: Path, above: frozenset[Path] = frozenset()) -> list[Path]:
+    """Files below `folder`, through links to folders too, but in no circle."""
+    here = folder.resolve()
+    if here in above:
+        return []
     found: list[Path] = []
     for entry in folder.iterdir():
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            found.extend(_visible_files(entry))
+            found.extend(_visible_files(entry, above | {here}))
         elif entry.is_file():
             found.append(entry)
     return found

@@ -12,9 +12,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config.datasets import PhantomSource
+from ..config.datasets import Dataset, DownloadSource, PhantomSource
 from ..config.settings import AcquireSettings
 from ..datasets.manifest import write_manifest
+from ..datasets.published import STATE, download_dataset, take_local
+from ..datasets.readers import CaseFiles, case_files
 from ..errors import UserError
 from .command import stage_command
 
@@ -33,23 +35,54 @@ class Outputs:
 
 
 def run(settings: AcquireSettings, inputs: Inputs, outputs: Outputs) -> None:
-    dataset = settings.dataset
-    if not isinstance(dataset.source, PhantomSource):
-        raise UserError(f"data set {dataset.name}", "its source cannot be acquired yet", "use a phantom data set")
-    _make_phantom(settings, outputs)
-    write_manifest(outputs.manifest, dataset.name, dataset.source.model_dump(mode="json"), linked=False)
+    dataset, raw = settings.dataset, outputs.manifest.parent
+    source, linked = dataset.source, False
+    raw.mkdir(parents=True, exist_ok=True)
+    if isinstance(source, PhantomSource):
+        _make_phantom(settings, outputs)
+    elif isinstance(source, DownloadSource):
+        download_dataset(dataset, source, raw)
+    else:
+        linked = take_local(dataset, source, raw)
+    _check_cases(dataset, raw)
+    write_manifest(outputs.manifest, dataset.name, source.model_dump(mode="json"), linked)
 
 
 def _make_phantom(settings: AcquireSettings, outputs: Outputs) -> None:
     """Generate a phantom from the start: a half-made one is cheaper to make anew than to check."""
     from ..datasets.phantom.generate import generate_dataset  # only phantoms need the generator's libraries
 
-    if outputs.truth is None:
+    raw, truth = outputs.manifest.parent, outputs.truth
+    if truth is None:
         raise UserError("--truth", "is missing", f"name the folder of the truth of phantom {settings.dataset.name}")
-    for folder in (outputs.manifest.parent, outputs.truth):
+    if (raw / STATE).exists():
+        raise UserError(str(raw), "holds downloaded files", "name the phantom otherwise, or remove that folder")
+    for folder in (raw, truth):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    generate_dataset(settings, outputs.manifest.parent, outputs.truth)
+    generate_dataset(settings, raw, truth)
+
+
+def _check_cases(dataset: Dataset, raw: Path) -> None:
+    """Look whether every case is where the layout puts it, so that a wrong `root` shows before the first volume."""
+    root = raw / dataset.root
+    missing = [
+        path
+        for case in dataset.used_cases
+        for path in _files(case_files(dataset.layout, root, case, ()))
+        if not path.is_file()
+    ]
+    if missing:
+        found = ", ".join(sorted(entry.name for entry in raw.iterdir() if not entry.name.startswith("."))[:8])
+        raise UserError(
+            str(missing[0]),
+            f"is missing, and {len(missing) - 1} files more of {len(dataset.used_cases)} cases ({raw} holds {found})",
+            f"correct `root` or `cases` of data set {dataset.name}, or name cases that are not there in `skip`",
+        )
+
+
+def _files(files: CaseFiles) -> list[Path]:
+    return [files.image] if files.label_map is None else [files.image, files.label_map]
 
 
 if __name__ == "__main__":
