@@ -1,0 +1,294 @@
+"""Tumours: where they sit, how large they are and what they look like.
+
+Every tumour inside the liver is `liver_tumor`. The `hepatic_vessel_tumor` is the kind that grows along a main branch
+of the portal or hepatic veins and encases it: the bright vessel runs on through the dark mass. It is a liver tumour
+too, so the two ROIs overlap; all other liver tumours push the vessels aside and touch none. A vessel inside a tumour
+stays `hepatic_vessel` and is no part of the tumour, as in the published labels, where both are values of one map.
+Kidney, pancreas and colon include what grows out of them; a lung tumour stays within its lobe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .canvas import Mask
+from .frame import Array, Local
+from .patient import Variation
+from .shapes import ellipsoid
+from .torso import Scene
+from .vessels import liver_vessel_distances
+
+
+@dataclass(frozen=True)
+class TumourKind:
+    """Diameters (median and limits, mm), most of a kind in a patient, and its share of patients elsewhere."""
+
+    median: float
+    limits: tuple[float, float]
+    most: int
+    elsewhere: float
+
+
+KINDS: dict[str, TumourKind] = {
+    "liver_tumor": TumourKind(28, (12, 60), 4, 0.2),
+    "hepatic_vessel_tumor": TumourKind(36, (22, 60), 2, 0.15),
+    "kidney_tumor": TumourKind(38, (16, 60), 1, 0.15),
+    "pancreas_tumor": TumourKind(30, (16, 50), 1, 0.12),
+    "colon_cancer": TumourKind(42, (26, 60), 1, 0.12),
+    "lung_tumor": TumourKind(28, (12, 56), 2, 0.2),
+}
+TUMOUR_ROIS = tuple(KINDS)
+VESSEL_ROI = "hepatic_vessel"
+_SHARE_IN_ITS_DATA_SET = 0.97
+
+
+class Tumours:
+    """The tumours of one patient, planted while the organs are painted.
+
+    Parameters
+    ----------
+    usual: the ROI of the tumour that nearly every patient of the data set has.
+    size: factor on all diameters.
+    """
+
+    def __init__(self, scene: Scene, usual: str | None, size: float) -> None:
+        self.scene, self.size = scene, size
+        shape = scene.frame.grid.shape
+        self.masks: dict[str, Mask] = {kind: np.zeros(shape, bool) for kind in (*KINDS, VESSEL_ROI)}
+        self.wanted = {
+            kind: scene.patient.generator(f"has {kind}").random()
+            < (_SHARE_IN_ITS_DATA_SET if kind == usual else traits.elsewhere)
+            for kind, traits in KINDS.items()
+        }
+
+    def grow_in_liver(self) -> None:
+        """Plant both kinds of liver tumour and paint the vessels around and through them."""
+        scene = self.scene
+        local, liver = scene.shapes["liver"]
+        vessels = liver_vessel_distances(scene)
+        every_vessel = np.minimum(*vessels.values())
+        apart = self._grow_apart(local, liver, every_vessel)
+        along = self._grow_along(local, liver)
+        is_liver = scene.canvas.mask("liver")[local.slices]
+        in_vessel = np.zeros(is_liver.shape, bool)
+        for tissue, distance in vessels.items():
+            # A tumour that encases a vessel narrows it; any other pushes it aside.
+            vessel = np.maximum(np.maximum(distance, liver + 1), 5 - apart)
+            vessel = np.where(along < 0, vessel + 1.2, vessel)
+            scene.canvas.tint(local, vessel, scene.hu[tissue])
+            in_vessel |= vessel < 0
+        self.masks[VESSEL_ROI][local.slices] = in_vessel & is_liver
+        encasing = (along < 0) & ~in_vessel & is_liver
+        self.masks["hepatic_vessel_tumor"][local.slices] = encasing
+        self.masks["liver_tumor"][local.slices] = ((apart < 0) & ~in_vessel & is_liver) | encasing
+
+    def _grow_apart(self, local: Local, liver: Array, vessels: Array) -> Array:
+        """Tumours away from the large vessels; distance to them over the liver's box."""
+        vary = self.scene.patient.variation("liver tumours")
+        whole = np.full(liver.shape, 60, np.float32)
+        for radius in self._radii("liver_tumor", vary):
+            room = (liver < -0.5 * radius) & _visible(self.scene, local)
+            places = _places(vary, local, room, 24)
+            if not len(places):
+                continue
+            free = [_at(vessels, place) for place in places]
+            tumour = self._lump(local, _position(local, places[int(np.argmax(free))]), radius, vary, "liver tumour")
+            tumour = np.maximum(tumour, liver + 1)
+            self._paint_liver_tumour(local, tumour, radius, vary)
+            whole = np.minimum(whole, tumour)
+        return whole
+
+    def _grow_along(self, local: Local, liver: Array) -> Array:
+        """Tumours around a main branch; distance to them over the liver's box."""
+        vary = self.scene.patient.variation("tumours along vessels")
+        branches = [
+            branch
+            for tree in ("liver portal", "liver veins")
+            for branch in self.scene.branches[tree]
+            if branch[1].max() > 4.2
+        ]
+        whole = np.full(liver.shape, 60, np.float32)
+        visible = _visible(self.scene, local)
+        for radius in self._radii("hepatic_vessel_tumor", vary):
+            for _ in range(20):
+                points, _radii = branches[vary.generator.integers(len(branches))]
+                middle = points[vary.generator.integers(len(points) // 3, len(points))]
+                place = _nearest(local, middle)
+                if place is not None and visible[place] and liver[place] < -0.4 * radius:
+                    break
+            else:
+                continue
+            tumour = self._lump(local, middle, radius, vary, "tumour along vessels")
+            tumour = np.maximum(tumour, liver + 1)
+            self._paint_liver_tumour(local, tumour, radius, vary)
+            whole = np.minimum(whole, tumour)
+        return whole
+
+    def _paint_liver_tumour(self, local: Local, tumour: Array, radius: float, vary: Variation) -> None:
+        """A dark mass with a darker core and, at times, a rim that takes up contrast."""
+        hu = self.scene.hu
+        tissue = self._tissue("liver_tumor", local, tumour, radius, vary)
+        rim = vary.uniform(-0.4, 0.6)
+        if rim > 0:
+            tissue = tissue + rim * np.clip(1 - np.abs(tumour + 2) / 3, 0, 1) * (hu["liver"] - hu["liver_tumor"])
+        self.scene.canvas.tint(local, tumour, tissue)
+
+    def grow_in_kidney(self) -> None:
+        """A mass that bulges out of the kidney's surface."""
+        scene = self.scene
+        vary = scene.patient.variation("kidney tumour")
+        kidneys = [name for name in ("kidney_left", "kidney_right") if scene.canvas.mask(name).any()]
+        for radius in self._radii("kidney_tumor", vary):
+            if not kidneys:
+                return
+            name = kidneys[vary.generator.integers(len(kidneys))]
+            local, kidney = scene.shapes[name]
+            room = (np.abs(kidney + 0.25 * radius) < 5) & _visible(scene, local)
+            room &= scene.canvas.mask(name)[local.slices]
+            for place in _places(vary, local, room, 1):
+                tumour = self._lump(local, _position(local, place), radius, vary, "kidney tumour")
+                self._paint_growth("kidney_tumor", name, local, tumour, radius, vary)
+
+    def grow_in_pancreas(self) -> None:
+        """A mass that widens the pancreas, two times out of three in its head."""
+        scene = self.scene
+        vary = scene.patient.variation("pancreas tumour")
+        local, _ = scene.shapes["pancreas"]
+        points, _radii = scene.branches["pancreas"][0]
+        for radius in self._radii("pancreas_tumor", vary):
+            share = (
+                vary.generator.uniform(0.02, 0.35)
+                if vary.generator.random() < 0.65
+                else vary.generator.uniform(0.4, 0.95)
+            )
+            middle = points[int(share * (len(points) - 1))]
+            if not _in_view(scene, local, middle):
+                continue
+            tumour = self._lump(local, middle, radius, vary, "pancreas tumour")
+            self._paint_growth("pancreas_tumor", "pancreas", local, tumour, radius, vary)
+
+    def grow_in_colon(self) -> None:
+        """A thick ring of the colon's wall that leaves a narrow way through."""
+        scene = self.scene
+        vary = scene.patient.variation("colon cancer")
+        local, _ = scene.shapes["colon"]
+        points, radii = scene.branches["colon"][0]
+        seen = [index for index in range(2, len(points) - 2) if _in_view(scene, local, points[index])]
+        for radius in self._radii("colon_cancer", vary):
+            if not seen:
+                return
+            index = seen[vary.generator.integers(len(seen))]
+            around = 1.08 * radii[index] + 3
+            along = points[index + 1] - points[index - 1]
+            along /= np.linalg.norm(along)
+            axes = np.linalg.qr(
+                np.column_stack([along, np.eye(3)[np.argmin(np.abs(along))], np.cross(along, [1, 2, 3])])
+            )[0]
+            ring = ellipsoid(local, points[index], (radius, around, around), axes, power=2.4)
+            ring = ring + scene.rough(local, "colon cancer", 0.1 * radius)
+            off = 0.25 * around * axes[:, 1]
+            lumen = ellipsoid(local, points[index] + off, (radius * 2, 0.24 * around, 0.24 * around), axes)
+            self._paint_growth("colon_cancer", "colon", local, np.maximum(ring, -lumen), radius, vary)
+
+    def grow_in_lung(self) -> None:
+        """Round masses with a rough border."""
+        scene = self.scene
+        vary = scene.patient.variation("lung tumour")
+        for radius in self._radii("lung_tumor", vary):
+            sides = ["lung_left", "lung_right"]
+            local, lung = scene.shapes.get(sides[vary.generator.integers(2)], (None, None))
+            if local is None:
+                return
+            room = (lung < -0.7 * radius) & (lung > -40) & _visible(scene, local)
+            for place in _places(vary, local, room, 1):
+                tumour = self._lump(local, _position(local, place), radius, vary, "lung tumour")
+                tumour = np.maximum(tumour, lung + 0.5)
+                scene.canvas.tint(local, tumour, self._tissue("lung_tumor", local, tumour, radius, vary))
+                self.masks["lung_tumor"][local.slices] |= tumour < 0
+
+    def settle(self) -> None:
+        """Take out of every tumour what was painted over it later."""
+        canvas = self.scene.canvas
+        hosts = {
+            "liver_tumor": ("liver",),
+            "hepatic_vessel_tumor": ("liver",),
+            VESSEL_ROI: ("liver",),
+            "kidney_tumor": ("kidney_left", "kidney_right"),
+            "pancreas_tumor": ("pancreas",),
+            "colon_cancer": ("colon",),
+            "lung_tumor": tuple(name for name in canvas.names if name.startswith("lung_")),
+        }
+        for kind, names in hosts.items():
+            self.masks[kind] &= canvas.any_of(names)
+
+    def _radii(self, kind: str, vary: Variation) -> Sequence[float]:
+        """Radii in mm of the patient's tumours of this kind, the largest first."""
+        if not self.wanted[kind]:
+            return ()
+        traits = KINDS[kind]
+        count = 1 + int(vary.generator.integers(traits.most))
+        diameters = traits.median * np.exp(0.35 * vary.generator.normal(size=count))
+        return sorted(self.size * np.clip(diameters, *traits.limits) / 2, reverse=True)
+
+    def _lump(self, local: Local, middle: np.ndarray, radius: float, vary: Variation, name: str) -> Array:
+        """Distance to an uneven, rounded mass over the box."""
+        radii = radius * np.exp(vary.generator.normal(0, 0.12, size=3))
+        tilt = vary.tilt(vary.generator.uniform(-90, 90, size=3), 0)
+        return ellipsoid(local, middle, radii, tilt) + self.scene.rough(local, name, 0.12 * radius)
+
+    def _tissue(self, kind: str, local: Local, tumour: Array, radius: float, vary: Variation) -> Array:
+        """HU of a tumour, uneven and darker in the core of large ones (necrosis)."""
+        usual = self.scene.hu[kind] + vary.generator.normal(0, 6)
+        core = np.clip((-tumour - 0.4 * radius) / (0.4 * radius), 0, 1) * np.clip((radius - 10) / 15, 0, 1)
+        return usual - vary.uniform(4, 26) * core + 4 * self.scene.rough(local, f"inside {kind}", 1.0)
+
+    def _paint_growth(self, kind: str, organ: str, local: Local, tumour: Array, radius: float, vary: Variation) -> None:
+        """Paint a tumour that may grow out of its organ into fat, but not into what has a name of its own."""
+        canvas = self.scene.canvas
+        structure = canvas.structure[local.slices]
+        free = (structure == 0) | (structure == canvas.index(organ))
+        tumour = np.maximum(tumour, self.scene.cavity[local.slices] + 1)
+        tumour = np.where(free, tumour, np.maximum(tumour, self.scene.frame.voxel))
+        canvas.paint(local, tumour, self._tissue(kind, local, tumour, radius, vary), organ)
+        self.masks[kind][local.slices] |= tumour < 0
+
+
+def _visible(scene: Scene, local: Local) -> Mask:
+    """Voxels of the box that do not lie at the border of the image."""
+    inner = np.zeros(scene.frame.grid.shape, bool)
+    inner[2:-2, 2:-2, 2:-2] = True
+    return inner[local.slices]
+
+
+def _places(vary: Variation, local: Local, room: Mask, count: int) -> list[tuple[int, int, int]]:
+    """Random voxels of the box where there is room; none if there is none."""
+    free = np.flatnonzero(room)
+    if not len(free):
+        return []
+    chosen = free[vary.generator.integers(len(free), size=count)]
+    return [tuple(int(part) for part in np.unravel_index(voxel, room.shape)) for voxel in chosen]
+
+
+def _position(local: Local, place: tuple[int, int, int]) -> np.ndarray:
+    return np.array([_at(local.x, place), _at(local.y, place), _at(local.z, place)])
+
+
+def _at(values: Array, place: tuple[int, int, int]) -> float:
+    return float(values[place])
+
+
+def _nearest(local: Local, point: np.ndarray) -> tuple[int, int, int] | None:
+    """The voxel of the box whose torso coordinates are nearest to a point; None for an empty box."""
+    if local.empty:
+        return None
+    apart = (local.x - point[0]) ** 2 + (local.y - point[1]) ** 2 + (local.z - point[2]) ** 2
+    return tuple(int(part) for part in np.unravel_index(int(np.argmin(apart)), apart.shape))
+
+
+def _in_view(scene: Scene, local: Local, point: np.ndarray) -> bool:
+    """Whether a point lies well inside the image."""
+    place = _nearest(local, point)
+    return place is not None and bool(_visible(scene, local)[place])

@@ -1,0 +1,158 @@
+"""Write phantoms in the published layouts, so that the readers of the real data sets read them.
+
+MSD: `imagesTr/CASE.nii.gz`, `labelsTr/CASE.nii.gz` and `dataset.json`. nnU-Net: the same with `CASE_0000.nii.gz` for
+the image. KiTS19: `data/CASE/imaging.nii.gz` and `segmentation.nii.gz` with the axes (slice, row, column), slices from
+the top down and the origin at zero. TotalSegmentator v1: `CASE/ct.nii.gz` and one mask per structure under
+`CASE/segmentations/`, empty ones too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ...config.datasets import Dataset
+from ...config.structures import structure_names
+from ...errors import UserError
+from ...files import write_json
+from .case import PhantomCase
+
+Axes = tuple[tuple[int, int, int], tuple[int, int, int]]
+"""Order of the voxel axes in terms of (x, y, z), and the sense of each: +1 grows with LPS, −1 against it."""
+
+# How published NIfTI files lie, with the share of each.
+_RIGHT_ANTERIOR_SUPERIOR: Axes = ((0, 1, 2), (-1, -1, 1))
+_ORIENTATIONS: tuple[tuple[Axes, float], ...] = (
+    (((0, 1, 2), (1, -1, 1)), 0.4),
+    (_RIGHT_ANTERIOR_SUPERIOR, 0.2),
+    (((0, 1, 2), (1, 1, 1)), 0.2),
+    (((0, 1, 2), (1, 1, -1)), 0.1),
+    (((1, 0, 2), (-1, 1, 1)), 0.05),
+    (((2, 0, 1), (1, -1, -1)), 0.05),
+)
+_KITS_AXES: Axes = ((2, 1, 0), (-1, 1, 1))
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes the cases of one data set below `root`, and the truth of all ROIs below `truth_folder`."""
+
+    dataset: Dataset
+    root: Path
+    truth_folder: Path
+    rois: tuple[str, ...]
+
+    def write_case(self, name: str, case: PhantomCase, generator: np.random.Generator) -> None:
+        """Write image, labels and truth of one case; `generator` chooses the orientation of its voxel axes."""
+        layout = self.dataset.layout
+
+        def placed(array: np.ndarray) -> sitk.Image:
+            return _turned(case.image(array), axes, at_zero=layout == "kits19")
+
+        if layout == "kits19":
+            axes = _KITS_AXES
+            image_file = self.root / "data" / name / "imaging.nii.gz"
+            label_file = self.root / "data" / name / "segmentation.nii.gz"
+            _write(label_file, placed(label_map(self.dataset, case)))
+        elif layout == "totalsegmentator_v1":
+            axes = _RIGHT_ANTERIOR_SUPERIOR
+            image_file = self.root / name / "ct.nii.gz"
+            for structure in structure_names("totalsegmentator_v1"):
+                mask = case.structure_mask(structure).astype(np.uint8)
+                _write(self.root / name / "segmentations" / f"{structure}.nii.gz", placed(mask))
+        else:
+            shares = [share for _, share in _ORIENTATIONS]
+            axes = _ORIENTATIONS[generator.choice(len(shares), p=shares)][0]
+            channel = "_0000" if layout == "nnunet" else ""
+            image_file = self.root / "imagesTr" / f"{name}{channel}.nii.gz"
+            _write(self.root / "labelsTr" / f"{name}.nii.gz", placed(label_map(self.dataset, case)))
+        _write(image_file, placed(case.hu))
+        _write(self.truth_folder / f"{name}.nii.gz", placed(roi_bits(case, self.rois)))
+
+    def write_description(self) -> None:
+        """Write `dataset.json`, where the layout has one, and the names of the truth's bits."""
+        if self.dataset.layout in ("msd", "nnunet"):
+            write_json(self.root / "dataset.json", _description(self.dataset))
+        write_json(self.truth_folder / "rois.json", list(self.rois))
+
+
+def check_layout(dataset: Dataset) -> None:
+    """Raise UserError for a layout that phantoms are not written in."""
+    if dataset.layout == "totalsegmentator_v2":
+        raise UserError(
+            f"data set {dataset.name}: layout",
+            f"no phantom is written as {dataset.layout}",
+            "choose msd, nnunet, kits19 or totalsegmentator_v1",
+        )
+
+
+def _description(dataset: Dataset) -> dict[str, object]:
+    values = sorted({value for of_roi in dataset.labels.values() for value in of_roi})
+    named = {value: "+".join(roi for roi, of_roi in dataset.labels.items() if value in of_roi) for value in values}
+    common: dict[str, object] = {
+        "name": dataset.name,
+        "description": "Phantom torsos, labelled as the published data set is",
+        "licence": dataset.licence,
+        "numTraining": len(dataset.all_cases),
+    }
+    if dataset.layout == "nnunet":
+        return common | {
+            "channel_names": {"0": "CT"},
+            "labels": {"background": 0} | {name: value for value, name in named.items()},
+            "file_ending": ".nii.gz",
+        }
+    return common | {
+        "tensorImageSize": "3D",
+        "modality": {"0": "CT"},
+        "labels": {"0": "background"} | {str(value): name for value, name in named.items()},
+        "numTest": 0,
+        "training": [
+            {"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in dataset.all_cases
+        ],
+        "test": [],
+    }
+
+
+def label_map(dataset: Dataset, case: PhantomCase) -> np.ndarray:
+    """One integer per voxel (uint8, D H W), as the data set's `labels` define them.
+
+    A value that several ROIs share lies where all of them are; the more ROIs share it, the later it is painted.
+    """
+    masks = {roi: case.roi_mask(roi) for roi in dataset.labels}
+    sharing = {
+        value: [roi for roi, of_roi in dataset.labels.items() if value in of_roi]
+        for value in sorted({value for of_roi in dataset.labels.values() for value in of_roi})
+    }
+    values = np.zeros(case.hu.shape, np.uint8)
+    for value, rois in sorted(sharing.items(), key=lambda item: len(item[1])):
+        values[np.logical_and.reduce([masks[roi] for roi in rois])] = value
+    return values
+
+
+def roi_bits(case: PhantomCase, rois: tuple[str, ...]) -> np.ndarray:
+    """All ROIs of a case: bit k of each voxel's integer is ROI k (smallest unsigned type that holds them, D H W)."""
+    width = next(width for width in (8, 16, 32, 64) if len(rois) <= width)
+    bits = np.zeros(case.hu.shape, f"uint{width}")
+    for place, roi in enumerate(rois):
+        bits |= case.roi_mask(roi).astype(bits.dtype) << bits.dtype.type(place)
+    return bits
+
+
+def _turned(image: sitk.Image, axes: Axes, at_zero: bool) -> sitk.Image:
+    """The image with its voxel axes in another order and sense, each voxel where it was in the patient.
+
+    `at_zero` moves the whole to the origin, as KiTS19 does, which keeps no position.
+    """
+    order, signs = axes
+    turned = sitk.Flip(sitk.PermuteAxes(image, order), [sign < 0 for sign in signs], flipAboutOrigin=False)
+    if at_zero:
+        turned.SetOrigin((0.0, 0.0, 0.0))
+    return turned
+
+
+def _write(path: Path, image: sitk.Image) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=1, imageIO="NiftiImageIO")
