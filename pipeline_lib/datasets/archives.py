@@ -172,10 +172,10 @@ def _tar_members(archive: Path, opened: tarfile.TarFile) -> Iterator[_Member]:
     while True:
         try:
             info = opened.next()
+            if info is None:
+                return _read_to_end(archive, opened)
         except _DAMAGED as error:
             raise _damaged(archive, "the archive", error) from error
-        if info is None:
-            return
         if info.isdir():
             continue
         if not info.isreg():
@@ -184,6 +184,16 @@ def _tar_members(archive: Path, opened: tarfile.TarFile) -> Iterator[_Member]:
         assert content is not None, "a regular file has content"
         with content:
             yield _Member(info.name, info.size, content)
+
+
+def _read_to_end(archive: Path, opened: tarfile.TarFile) -> None:
+    """Look for the mark that ends a tar, and let gzip check its sum: tarfile takes a cut header for the end."""
+    opened.fileobj.seek(opened.offset)
+    mark = opened.fileobj.read(tarfile.BLOCKSIZE)
+    if len(mark) < tarfile.BLOCKSIZE or any(mark):
+        raise UserError(str(archive), "ends before its end mark, so it is cut or damaged", _AGAIN)
+    while opened.fileobj.read(_CHUNK_BYTES):
+        pass
 
 
 def _refused(archive: Path, name: str, wrong: str) -> UserError:
