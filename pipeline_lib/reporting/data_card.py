@@ -1,0 +1,121 @@
+"""The data card: what the data sets are made of, what they label, and which cases are doubted or left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import LinearSegmentedColormap, LogNorm
+from matplotlib.figure import Figure
+
+from ..config.datasets import Dataset
+from .results import roi_label
+
+_BLUES = LinearSegmentedColormap.from_list("label volumes", ["#e3eef6", "#0072B2", "#00324f"])
+
+
+def read_cases(files: Sequence[Path]) -> dict[str, pd.DataFrame]:
+    """Data set → its cases.csv."""
+    tables = [pd.read_csv(file, dtype={"dataset": str, "case": str}, keep_default_na=True) for file in files]
+    return {str(table["dataset"].iloc[0]): table for table in tables}
+
+
+def data_card(cases: Mapping[str, pd.DataFrame], datasets: Sequence[Dataset], rois: Sequence[str]) -> pd.DataFrame:
+    """One row per data set: cases, grids (median and range), what it labels, its licence."""
+    rows = []
+    for dataset in datasets:
+        table = cases.get(dataset.name)
+        if table is None:
+            continue
+        labelled = [roi for roi in rois if roi in dataset.labels] or [f"{_labelled_count(table)} structures"]
+        rows.append(
+            {
+                "dataset": dataset.name,
+                "training": int((table["split"] == "train").sum()),
+                "test": int((table["split"] == "test").sum()),
+                "left out": len(dataset.skip),
+                "doubted": len(dataset.doubted),
+                "labels": ", ".join(roi_label(roi) for roi in labelled),
+                "original spacing (mm)": " × ".join(_range(table[f"original_spacing_{axis}_mm"], 2) for axis in "xyz"),
+                "original size (voxels)": " × ".join(_range(table[f"original_size_{axis}"], 0) for axis in "xyz"),
+                "layout": dataset.layout,
+                "licence": dataset.licence,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def odd_cases(datasets: Sequence[Dataset]) -> pd.DataFrame:
+    """Cases that are left out or doubted, each with its reason."""
+    rows = [
+        {"dataset": dataset.name, "case": entry.case, "kept": kept, "reason": entry.reason}
+        for dataset in datasets
+        for kept, entries in (("left out", dataset.skip), ("kept, doubted", dataset.doubted))
+        for entry in entries
+    ]
+    return pd.DataFrame(rows, columns=["dataset", "case", "kept", "reason"])
+
+
+def label_volume_figure(cases: Mapping[str, pd.DataFrame], datasets: Sequence[Dataset], rois: Sequence[str]) -> Figure:
+    """Data sets × ROIs: median labelled volume in ml of the cases that hold the ROI, and in how many cases it is.
+
+    A cell with a dash is not labelled: unknown, which is not the same as absent.
+    """
+    names = [dataset.name for dataset in datasets if dataset.labels and dataset.name in cases]
+    volumes = np.full((len(names), len(rois)), np.nan)
+    counts = {}
+    for row, name in enumerate(names):
+        table = cases[name]
+        millilitres = table[[f"spacing_{axis}_mm" for axis in "xyz"]].prod(axis=1) / 1000
+        for column, roi in enumerate(rois):
+            voxels = table[f"voxels_{roi}"]
+            if voxels.notna().any():
+                present = voxels > 0
+                counts[row, column] = (int(present.sum()), int(voxels.notna().sum()))
+                volumes[row, column] = (voxels * millilitres)[present].median() if present.any() else np.nan
+    figure = Figure(figsize=(max(6.0, 1.9 + 0.72 * len(rois)), 1.9 + 0.42 * len(names)))
+    axes = figure.add_subplot()
+    finite = volumes[np.isfinite(volumes)]
+    low, high = (max(finite.min(), 0.1), max(finite.max(), 1.0)) if len(finite) else (0.1, 1.0)
+    image = axes.imshow(volumes, cmap=_BLUES, norm=LogNorm(low, max(high, 1.01 * low)), aspect="auto")
+    for row in range(len(names)):
+        for column in range(len(rois)):
+            if (row, column) not in counts:
+                axes.text(column, row, "–", ha="center", va="center", color="#9a9a9a")
+                continue
+            value = volumes[row, column]
+            dark = np.isfinite(value) and np.log(value / low) > 0.45 * np.log(max(high, 1.01 * low) / low)
+            present, labelled = counts[row, column]
+            amount = f"{value:.0f}" if np.isfinite(value) and value >= 10 else f"{value:.1f}"
+            axes.text(
+                column,
+                row,
+                f"{amount if np.isfinite(value) else '0'}\n{present}/{labelled}",
+                ha="center",
+                va="center",
+                fontsize=7.5,
+                color="white" if dark else "black",
+            )
+    axes.set_xticks(range(len(rois)), [roi_label(roi) for roi in rois], rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks(np.arange(len(rois) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.5)
+    axes.tick_params(which="both", length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    figure.colorbar(image, ax=axes, label="median volume (ml)", pad=0.02, aspect=15)
+    return figure
+
+
+def _labelled_count(table: pd.DataFrame) -> int:
+    return len(str(table["labelled"].iloc[0]).split())
+
+
+def _range(values: pd.Series, digits: int) -> str:
+    low, middle, high = values.min(), values.median(), values.max()
+    if round(low, digits) == round(high, digits):
+        return f"{middle:.{digits}f}"
+    return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"

@@ -1,0 +1,160 @@
+"""All figures of a report, with their captions, drawn one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ..config.datasets import Dataset
+from ..scoring.dice import CONVENTION_TEXTS
+from .data_card import label_volume_figure
+from .dice_figure import dice_figure
+from .panels import choose_cases, roi_panel
+from .results import Results, method_label, roi_label
+from .roi_aware_figure import reliability_figure
+from .scans import Scan
+from .style import figure_style, save
+from .training_figures import decision_figure, existence_figure, has_decisions, loss_figure
+
+SCORES, SLICES, TRAINING, EXISTENCE, DATA = "scores", "slices", "training", "existence", "data"
+"""Sections of the page that figures belong to."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure in the report: its file name without ending, its section, title and caption."""
+
+    name: str
+    section: str
+    title: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Material:
+    """What figures are drawn from.
+
+    `runs` has, for each method, the run that stands for it in slices; `histories` each run's method and history;
+    `existence` the scores of all pooled patches; `metrics` those of the ROI-aware network.
+    """
+
+    results: Results
+    summary: pd.DataFrame
+    convention: str
+    runs: Mapping[str, str]
+    scans: Mapping[tuple[str, str], Scan]
+    histories: Mapping[str, tuple[str, pd.DataFrame]]
+    existence: pd.DataFrame | None
+    metrics: Mapping[str, Any] | None
+    cases: Mapping[str, pd.DataFrame]
+    datasets: Sequence[Dataset]
+    structures: Sequence[Sequence[str]]
+
+
+def draw_all(material: Material, folder: Path) -> Iterator[Shown]:
+    """Draw every figure that there is material for into `folder`, as PNG and SVG."""
+    with figure_style():
+        for shown, figure in _figures(material):
+            save(figure, folder, shown.name)
+            yield shown
+
+
+def _figures(material: Material) -> Iterator[tuple[Shown, Figure]]:
+    yield from _of_scores(material)
+    yield from _of_slices(material)
+    yield from _of_training(material)
+    yield from _of_existence(material)
+    yield from _of_data(material)
+
+
+def _of_scores(material: Material) -> Iterator[tuple[Shown, Figure]]:
+    caption = (
+        "Every test case is a faint point; the large marker is the mean and the line its 95 % bootstrap interval over "
+        f"cases. Dice: {CONVENTION_TEXTS[material.convention]}."
+    )
+    yield (
+        Shown("dice", SCORES, "Dice per ROI", caption),
+        dice_figure(material.results, material.summary, material.convention),
+    )
+
+
+def _of_slices(material: Material) -> Iterator[tuple[Shown, Figure]]:
+    for roi in material.results.rois:
+        choices = choose_cases(material.results, roi)
+        if not choices:
+            continue
+        cases = "; ".join(f"{choice.rank}: {choice.dataset}/{choice.case}" for choice in choices)
+        caption = (
+            f"The median and the worst test case by the Dice of {roi_label(roi)}, averaged over the methods, of the "
+            f"cases that hold it ({cases}). The slice is the one in which the truth is largest. White: truth; colour: "
+            "the method's prediction; numbers: Dice of the case in %."
+        )
+        yield (
+            Shown(f"slices_{roi}", SLICES, roi_label(roi), caption),
+            roi_panel(roi, choices, material.scans, material.runs),
+        )
+
+
+def _of_training(material: Material) -> Iterator[tuple[Shown, Figure]]:
+    if not material.histories:
+        return
+    caption = (
+        "Losses of the student as they enter Eq. 4, before their weights; a term that a method does not have is not "
+        "drawn. Faint: as logged; line: running mean."
+    )
+    yield (
+        Shown("losses", TRAINING, "Training curves", caption),
+        loss_figure(material.histories, material.results.methods),
+    )
+    for method, run in material.runs.items():
+        if run not in material.histories:
+            continue
+        _, history = material.histories[run]
+        if has_decisions(history, material.results.rois):
+            caption = (
+                "What each ROI was taken for in the samples of the training: labelled by the data set; positive or "
+                "negative latent, where its existence score is above φ_h or below φ_l; ambiguous between the two."
+            )
+            yield (
+                Shown(f"decisions_{method}", TRAINING, f"Decisions of {method_label(method)}", caption),
+                decision_figure(history, material.results.rois, method),
+            )
+
+
+def _of_existence(material: Material) -> Iterator[tuple[Shown, Figure]]:
+    if material.metrics is not None:
+        structures = tuple(dict.fromkeys(name for names in material.structures for name in names))
+        caption = (
+            f"The ROI-aware network on {material.metrics['patches']} patches of the cases held out from its training, "
+            "for the structures that decide a ROI's existence."
+        )
+        yield (
+            Shown("reliability", EXISTENCE, "The ROI-aware network", caption),
+            reliability_figure(material.metrics, structures),
+        )
+    labelled = {dataset.name: tuple(dataset.labels) for dataset in material.datasets}
+    if material.existence is not None and material.existence["dataset"].isin(labelled).all():
+        caption = (
+            "Existence scores of the pooled training patches, for each ROI over the data sets that do not label it. "
+            "What lies between the thresholds φ_l and φ_h is ambiguous."
+        )
+        yield (
+            Shown("existence", EXISTENCE, "Existence scores", caption),
+            existence_figure(material.existence, material.results.rois, labelled),
+        )
+
+
+def _of_data(material: Material) -> Iterator[tuple[Shown, Figure]]:
+    caption = (
+        "Which data set labels which ROI: median volume in ml over the cases that hold it, and below it in how many of "
+        "the labelled cases it is present. A dash: not labelled, so unknown."
+    )
+    yield (
+        Shown("labels", DATA, "Labels", caption),
+        label_volume_figure(material.cases, material.datasets, material.results.rois),
+    )

@@ -1,0 +1,153 @@
+"""Slices of test cases with the contours of truth and predictions, chosen by score and not by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib.patheffects as effects
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from .results import Results, method_label, roi_label
+from .scans import Layer, Orientation, Plane, Scan, box_mm, largest_slice
+from .style import TRUTH_COLOUR, method_colours
+
+SHOWN_HU = (-160.0, 240.0)
+"""Grey levels of the slices: the usual soft tissue window."""
+
+_MARGIN_MM = 25.0
+_LEAST_SIDE_MM = 110.0
+_ORIENTATIONS: tuple[Orientation, ...] = ("axial", "coronal")
+_SLICE_INCHES = 2.15
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A case chosen for a ROI, and why: `rank` is "median" or "worst"."""
+
+    rank: str
+    dataset: str
+    case: str
+    dice: dict[str, float]
+
+
+def choose_cases(results: Results, roi: str) -> list[Choice]:
+    """The median and the worst case of a ROI by Dice, averaged over methods; only cases in which the ROI is present."""
+    present = results.scores[(results.scores["roi"] == roi) & (results.scores["voxels_truth"] > 0)]
+    table = present.pivot_table(index=["dataset", "case"], columns="method", values="dice").dropna()
+    if table.empty:
+        return []
+    order = table.loc[table.mean(axis=1).sort_values(ascending=False, kind="stable").index]
+    places = {"median": len(order) // 2, "worst": len(order) - 1}
+    chosen = []
+    for rank, place in places.items():
+        if rank == "worst" and places["median"] == place:
+            continue
+        dataset, case = order.index[place]
+        chosen.append(Choice(rank, dataset, case, order.iloc[place].to_dict()))
+    return chosen
+
+
+def roi_panel(
+    roi: str, choices: Sequence[Choice], scans: Mapping[tuple[str, str], Scan], runs: Mapping[str, str]
+) -> Figure:
+    """Axial and coronal slices of the chosen cases: a row per case, for each method its contour beside the truth's.
+
+    `runs` has, for each method, the run whose prediction is shown.
+    """
+    methods = list(runs)
+    colours = method_colours(methods)
+    # Up to three methods stand side by side in both directions; more need a row for each direction.
+    wide = len(methods) <= 3
+    columns = len(methods) * (2 if wide else 1)
+    lines = len(choices) * (1 if wide else 2)
+    figure = Figure(figsize=(max(_SLICE_INCHES * columns, 5) + 0.3, (_SLICE_INCHES + 0.32) * lines + 0.75))
+    grid = figure.subplots(lines, columns, squeeze=False)
+    for place, choice in enumerate(choices):
+        scan = scans[choice.dataset, choice.case]
+        index = scan.rois.index(roi)
+        predictions = {method: scan.prediction(run) for method, run in runs.items()}
+        for turn, orientation in enumerate(_ORIENTATIONS):
+            row = grid[place] if wide else grid[2 * place + turn]
+            cells = row[turn * len(methods) :] if wide else row
+            for cell, method in zip(cells, methods, strict=False):
+                _draw(cell, scan, index, orientation, predictions[method], colours[method])
+                cell.set_title(
+                    f"{method_label(method)}  {100 * choice.dice[method]:.1f}",
+                    fontsize=9,
+                    color=colours[method],
+                    fontweight="bold",
+                )
+            cells[0].set_ylabel(f"{choice.rank} case\n{choice.case}, {orientation}", fontsize=8)
+    handles = [Line2D([], [], color="#444444", linewidth=3.4), Line2D([], [], color=colours[methods[0]], linewidth=1.8)]
+    handles[0].set(path_effects=[effects.Stroke(linewidth=3.4, foreground="#444444"), effects.Normal()])
+    handles[0].set(color=TRUTH_COLOUR, linewidth=1.8)
+    figure.legend(
+        handles,
+        ["truth", "prediction, in the method's colour (number: Dice of the case in %)"],
+        loc="outside lower center",
+        ncols=2,
+        fontsize=8,
+    )
+    figure.suptitle(roi_label(roi), fontweight="bold", x=0.01, ha="left", fontsize=12)
+    return figure
+
+
+def _draw(axes: Axes, scan: Scan, roi: int, orientation: Orientation, prediction: Layer, colour: str) -> None:
+    truth = scan.truth
+    position = largest_slice(truth, roi, orientation)
+    assert position is not None, "cases are chosen where the ROI is present"
+    show_slice(axes, scan.image_plane(orientation, position))
+    draw_contour(axes, truth.plane(roi, orientation, position), TRUTH_COLOUR, 2.2)
+    draw_contour(axes, prediction.plane(roi, orientation, position), colour, 1.5)
+    low, high = _shown_box(truth, roi)
+    across, along = (0, 1) if orientation == "axial" else (0, 2)
+    axes.set_xlim(low[across], high[across])
+    axes.set_ylim((high[along], low[along]) if orientation == "axial" else (low[along], high[along]))
+
+
+def show_slice(axes: Axes, plane: Plane) -> None:
+    """Draw a CT slice in its place in mm."""
+    axes.imshow(
+        plane.values,
+        cmap="gray",
+        vmin=SHOWN_HU[0],
+        vmax=SHOWN_HU[1],
+        extent=plane.extent_mm,
+        interpolation="bicubic",
+        origin="upper",
+    )
+    axes.set_facecolor("black")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def draw_contour(axes: Axes, plane: Plane, colour: str, width: float, filled: bool = False) -> None:
+    """Draw the outline of a mask in its place in mm."""
+    if not plane.values.any():
+        return
+    # A rim of zeros closes contours that run along the edge of the field of view.
+    mask = np.pad(plane.values.astype(float), 1)
+    left, right, bottom, top = plane.extent_mm
+    height, width_px = plane.values.shape
+    x = left + (np.arange(-1, width_px + 1) + 0.5) * (right - left) / width_px
+    y = top + (np.arange(-1, height + 1) + 0.5) * (bottom - top) / height
+    if filled:
+        axes.contourf(x, y, mask, levels=[0.5, 1.5], colors=[colour], alpha=0.45)
+    lines = axes.contour(x, y, mask, levels=[0.5], colors=[colour], linewidths=width)
+    lines.set_path_effects([effects.Stroke(linewidth=width + 1.2, foreground="black"), effects.Normal()])
+
+
+def _shown_box(layer: Layer, roi: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cube around the ROI, so that all slices of a case have the same scale."""
+    found = box_mm(layer, roi)
+    assert found is not None, "cases are chosen where the ROI is present"
+    low, high = found
+    side = max(float((high - low).max()) + 2 * _MARGIN_MM, _LEAST_SIDE_MM)
+    middle = (low + high) / 2
+    return middle - side / 2, middle + side / 2

@@ -1,0 +1,83 @@
+"""What made a report: versions, hardware, and what each stage cost according to Snakemake's benchmark files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pandas as pd
+import psutil
+
+from ..config.section import Section
+
+_PACKAGES = ("lacuna-segmentation", "torch", "monai", "numpy", "SimpleITK", "blosc2", "scipy", "snakemake")
+
+
+def settings_fingerprint(settings: Section) -> str:
+    """Short name of all settings that the report depends on."""
+    return hashlib.blake2b(settings.model_dump_json().encode(), digest_size=8).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Python's and the packages' versions."""
+    found = {"Python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, str]:
+    """Machine on which the report is made."""
+    found = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": f"{_processor()}, {os.cpu_count()} cores",
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+    }
+    gpus = _gpus()
+    return found | ({"GPU": ", ".join(gpus)} if gpus else {})
+
+
+def costs(folder: Path | None) -> pd.DataFrame:
+    """Per stage, from the benchmark files STAGE.tsv and STAGE/**.tsv: jobs, total and longest minutes, peak GiB."""
+    columns = ["stage", "jobs", "total_minutes", "longest_minutes", "peak_memory_gib"]
+    if folder is None or not folder.is_dir():
+        return pd.DataFrame(columns=columns)
+    parts = []
+    for file in sorted(folder.rglob("*.tsv")):
+        # Snakemake writes NA where a job ended before it was first looked at.
+        table = pd.read_csv(file, sep="\t", na_values=["NA", "-"])
+        stage = file.relative_to(folder).parts[0].removesuffix(".tsv")
+        parts.append(pd.DataFrame({"stage": stage, "s": table["s"], "max_rss": table["max_rss"]}))
+    if not parts:
+        return pd.DataFrame(columns=columns)
+    rows = []
+    for stage, jobs in pd.concat(parts).groupby("stage", sort=False):
+        minutes = jobs["s"] / 60
+        rows.append((stage, len(jobs), minutes.sum(), minutes.max(), jobs["max_rss"].max() / 1024))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _processor() -> str:
+    described = Path("/proc/cpuinfo")
+    if described.exists():
+        for line in described.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _gpus() -> list[str]:
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return listed.stdout.split("\n")[:-1] if listed.returncode == 0 else []

@@ -1,0 +1,69 @@
+"""Score tables of all runs as one, with the names that a reader sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..errors import UserError
+
+Runs = Sequence[tuple[str, str, int]]
+"""(run, method, seed) of each training, in the order of the config."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """All scores: one row per run, case and ROI; `rois` and `methods` in the order of the config."""
+
+    scores: pd.DataFrame
+    rois: tuple[str, ...]
+    methods: tuple[str, ...]
+
+    def matrix(self, method: str, roi: str, column: str = "dice") -> pd.DataFrame:
+        """Scores of one method and ROI, a row per (dataset, case) and a column per seed."""
+        chosen = self.scores[(self.scores["method"] == method) & (self.scores["roi"] == roi)]
+        return chosen.pivot_table(index=["dataset", "case"], columns="seed", values=column, dropna=False)
+
+    def pair(self, first: str, second: str, roi: str, column: str = "dice") -> tuple[np.ndarray, np.ndarray]:
+        """Scores of two methods on the cases that both have, rows in the same order."""
+        left, right = self.matrix(first, roi, column), self.matrix(second, roi, column)
+        cases = left.index.intersection(right.index)
+        return left.loc[cases].to_numpy(), right.loc[cases].to_numpy()
+
+    def dice_by_case(self) -> pd.DataFrame:
+        """Mean Dice over seeds: columns method, dataset, case, roi, dice; rows without a Dice are left out."""
+        keys = ["method", "dataset", "case", "roi"]
+        return self.scores.dropna(subset="dice").groupby(keys, sort=False, as_index=False)["dice"].mean()
+
+
+def read_results(files: Sequence[Path], runs: Runs, rois: Sequence[str]) -> Results:
+    """Read results/scores/RUN.csv of every run.
+
+    The column `method` of such a file is the run's name; here it becomes `run`, and `method` and `seed` are the run's.
+    Raises UserError for a file that belongs to no run.
+    """
+    known = {run: (method, seed) for run, method, seed in runs}
+    parts = []
+    for file in files:
+        part = pd.read_csv(file, dtype={"case": str, "dataset": str}).rename(columns={"method": "run"})
+        strange = sorted(set(part["run"]) - set(known))
+        if strange:
+            raise UserError(str(file), f"scores the run {strange[0]!r}", f"expected one of: {', '.join(known)}")
+        part.insert(0, "method", part["run"].map(lambda run: known[run][0]))
+        part.insert(1, "seed", part["run"].map(lambda run: known[run][1]))
+        parts.append(part)
+    methods = tuple(dict.fromkeys(method for _, method, _ in runs))
+    return Results(pd.concat(parts, ignore_index=True), tuple(rois), methods)
+
+
+def roi_label(roi: str) -> str:
+    """A ROI's name for people: `liver_tumor` is `liver tumor`."""
+    return roi.replace("_", " ")
+
+
+def method_label(method: str) -> str:
+    return method.replace("_", " ")

@@ -1,0 +1,156 @@
+"""Test cases as a reader sees them: CT, truth and predictions in one frame, cut into slices in millimetres.
+
+The CT comes from the volume store. Predictions and full truth come from their own, original grids, the labels of real
+data sets from the volume; so every array keeps its grid, and slices are laid over each other by their positions in mm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ..volumes.bits import read_roi_bits, roi_mask
+from ..volumes.geometry import Geometry
+from ..volumes.resampling import label_volume
+from ..volumes.store import Volume, open_volume
+
+Orientation = Literal["axial", "coronal", "sagittal"]
+ARRAY_AXIS: dict[Orientation, int] = {"axial": 0, "coronal": 1, "sagittal": 2}
+TRUTH = "truth"
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A slice (rows × columns, row 0 on top) and where its borders lie: (left, right, bottom, top) in mm.
+
+    Axial slices show the patient's left on the right and anterior on top; coronal and sagittal ones superior on top.
+    """
+
+    values: np.ndarray
+    extent_mm: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """ROI bits (D H W, canonical frame) on their grid."""
+
+    bits: np.ndarray
+    grid: Geometry
+
+    def mask(self, roi: int) -> np.ndarray:
+        return roi_mask(self.bits, roi)
+
+    def plane(self, roi: int, orientation: Orientation, position_mm: float) -> Plane:
+        """The slice of one ROI's mask nearest to `position_mm`."""
+        axis = ARRAY_AXIS[orientation]
+        index = int(np.clip(round(_index_at(self.grid, axis, position_mm)), 0, self.bits.shape[axis] - 1))
+        return Plane(roi_mask(self.bits.take(index, axis), roi)[_rows(axis)], _extent(self.grid, axis))
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """Where one test case lies: its volume's folder, predictions by run, and its full truth if there is one."""
+
+    dataset: str
+    case: str
+    volume: Path
+    predictions: Mapping[str, Path]
+    truth: Path | None
+
+
+class Scan:
+    """One test case; files are read when they are first asked for."""
+
+    def __init__(self, files: CaseFiles, rois: Sequence[str]) -> None:
+        self.files, self.rois = files, tuple(rois)
+
+    @cached_property
+    def volume(self) -> Volume:
+        return open_volume(self.files.volume)
+
+    @property
+    def known_rois(self) -> tuple[str, ...]:
+        """ROIs whose truth is known: all with full truth, else those that the data set labels."""
+        return self.rois if self.files.truth is not None else self.volume.record.labelled
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """int16 HU, D H W."""
+        return self.volume.read_image((0, 0, 0), self.volume.shape)
+
+    @cached_property
+    def truth(self) -> Layer:
+        if self.files.truth is not None:
+            return _layer(self.files.truth)
+        planes = self.volume.read_labels((0, 0, 0), self.volume.shape)
+        bits = np.zeros(self.volume.shape, np.uint64)
+        for place, plane in enumerate(planes):
+            bits |= plane.astype(np.uint64) << np.uint64(8 * place)
+        return Layer(bits, self.volume.record.grid)
+
+    def prediction(self, run: str) -> Layer:
+        return _layer(self.files.predictions[run])
+
+    def image_plane(self, orientation: Orientation, position_mm: float) -> Plane:
+        """The CT's slice at `position_mm`, blended from the two nearest slices."""
+        axis, grid = ARRAY_AXIS[orientation], self.volume.record.grid
+        index = float(np.clip(_index_at(grid, axis, position_mm), 0, self.volume.shape[axis] - 1))
+        below = int(index)
+        above = min(below + 1, self.volume.shape[axis] - 1)
+        part = index - below
+        blend = (1 - part) * self.image.take(below, axis) + part * self.image.take(above, axis)
+        return Plane(blend[_rows(axis)], _extent(grid, axis))
+
+
+def largest_slice(layer: Layer, roi: int, orientation: Orientation) -> float | None:
+    """Position (mm) of the slice in which the ROI is largest; None where it is absent."""
+    axis = ARRAY_AXIS[orientation]
+    areas = layer.mask(roi).sum(axis=tuple(other for other in range(3) if other != axis))
+    return _position_of(layer.grid, axis, int(areas.argmax())) if areas.any() else None
+
+
+def box_mm(layer: Layer, roi: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Lowest and highest corner (x, y, z) in mm of the ROI's bounding box; None where it is absent."""
+    found = np.argwhere(layer.mask(roi))
+    if not len(found):
+        return None
+    low, high = found.min(axis=0)[::-1], found.max(axis=0)[::-1]
+    spacing, origin = np.array(layer.grid.spacing_mm), np.array(layer.grid.origin_mm)
+    return origin + (low - 0.5) * spacing, origin + (high + 0.5) * spacing
+
+
+def _layer(path: Path) -> Layer:
+    bits, grid = read_roi_bits(path)
+    upright = grid.canonical()
+    return Layer(label_volume(grid.image(bits), upright), upright)
+
+
+def _rows(axis: int) -> slice:
+    # Rows grow to posterior on axial slices, as on screen; to superior on the others, which screens show upside down.
+    return slice(None) if axis == 0 else slice(None, None, -1)
+
+
+def _index_at(grid: Geometry, axis: int, position_mm: float) -> float:
+    return (position_mm - grid.origin_mm[2 - axis]) / grid.spacing_mm[2 - axis]
+
+
+def _position_of(grid: Geometry, axis: int, index: int) -> float:
+    return grid.origin_mm[2 - axis] + index * grid.spacing_mm[2 - axis]
+
+
+def _extent(grid: Geometry, axis: int) -> tuple[float, float, float, float]:
+    """Borders of a slice across `axis` in mm: outer edges of its outermost voxels."""
+    across, along = {0: (0, 1), 1: (0, 2), 2: (1, 2)}[axis]
+
+    def ends(world: int) -> tuple[float, float]:
+        first = grid.origin_mm[world] - grid.spacing_mm[world] / 2
+        return first, first + grid.size[world] * grid.spacing_mm[world]
+
+    left, right = ends(across)
+    low, high = ends(along)
+    return (left, right, high, low) if axis == 0 else (left, right, low, high)

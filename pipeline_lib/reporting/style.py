@@ -1,0 +1,60 @@
+"""How every figure looks: fonts, sizes, and colours that colour-blind people can tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, the dark and saturated ones first; black is kept for the truth and for text.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C510A", "#F0E442")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
+TRUTH_COLOUR = "#FFFFFF"
+MUTED = "#767676"
+LABELLED, POSITIVE, NEGATIVE, AMBIGUOUS = "#000000", "#009E73", "#0072B2", "#E69F00"
+
+_SETTINGS: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "lacuna",
+    "savefig.dpi": 160,
+}
+
+
+def method_colours(methods: Sequence[str]) -> dict[str, str]:
+    """One colour per method, the same in every figure."""
+    return {method: PALETTE[place % len(PALETTE)] for place, method in enumerate(methods)}
+
+
+def method_markers(methods: Sequence[str]) -> dict[str, str]:
+    """One marker per method, so that colour is never the only difference."""
+    return {method: MARKERS[place % len(MARKERS)] for place, method in enumerate(methods)}
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """Apply the common style inside the block, whatever the user's matplotlibrc says."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_SETTINGS)
+        yield
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Write NAME.png and NAME.svg into `folder`; both are equal for equal figures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / f"{name}.png", metadata={"Software": None})
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})

@@ -1,0 +1,121 @@
+"""How sure a mean and a difference between methods are: bootstrap over cases, Wilcoxon's test, Holm's correction.
+
+Scores come as a matrix with a row per case and a column per training (seed) of one method. Cases are drawn anew, and
+seeds with them, so that both levels count where there are several; with one seed it is the plain bootstrap over cases.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from ..randomness import random_generator
+
+DRAWS = 2000
+CONFIDENCE = 0.95
+FEWEST_PAIRS = 2
+"""Cases needed before an interval or a test says anything."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean over cases (and seeds), its interval, and the median case; NaN where nothing can be said."""
+
+    cases: int
+    mean: float
+    low: float
+    high: float
+    median: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean paired difference over cases, its interval, and Wilcoxon's signed-rank p (uncorrected)."""
+
+    cases: int
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def summarise(scores: np.ndarray, *key: str | int) -> Summary:
+    """Summarise `scores` (cases × seeds, NaN where a score is not defined); `key` seeds the bootstrap."""
+    scores = scores[~np.isnan(scores).all(axis=1)]
+    if not len(scores):
+        return Summary(0, math.nan, math.nan, math.nan, math.nan)
+    low, high = _interval(scores, "summary", *key)
+    per_case = np.nanmean(scores, axis=1)
+    return Summary(len(scores), _mean(scores), low, high, float(np.median(per_case)))
+
+
+def compare(first: np.ndarray, second: np.ndarray, *key: str | int) -> Difference:
+    """Compare two methods on the same cases: `second` − `first`, each cases × seeds, rows in the same order.
+
+    Cases that either method has no score for are left out. Differences are taken between means over seeds.
+    """
+    defined = ~(np.isnan(first).all(axis=1) | np.isnan(second).all(axis=1))
+    first, second = first[defined], second[defined]
+    if not len(first):
+        return Difference(0, math.nan, math.nan, math.nan, math.nan)
+    differences = np.nanmean(second, axis=1) - np.nanmean(first, axis=1)
+    low, high = _paired_interval(first, second, "difference", *key)
+    return Difference(len(differences), float(differences.mean()), low, high, _wilcoxon(differences))
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Holm's step-down correction; NaN (no test) stays NaN and counts as no test."""
+    corrected = np.full(len(p_values), math.nan)
+    tested = np.flatnonzero(~np.isnan(p_values))
+    order = tested[np.argsort(p_values[tested], kind="stable")]
+    highest = 0.0
+    for rank, place in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * float(p_values[place])))
+        corrected[place] = highest
+    return corrected
+
+
+def _wilcoxon(differences: np.ndarray) -> float:
+    if len(differences) < FEWEST_PAIRS:
+        return math.nan
+    if not differences.any():
+        return 1.0
+    # Zero differences are split between both signs (Pratt), or many absent tumours would inflate the evidence.
+    return float(stats.wilcoxon(differences, zero_method="zsplit").pvalue)
+
+
+def _mean(scores: np.ndarray) -> float:
+    """Mean over seeds of the mean over cases, as a table of several trainings has it."""
+    return float(np.nanmean(np.nanmean(scores, axis=0)))
+
+
+def _interval(scores: np.ndarray, *key: str | int) -> tuple[float, float]:
+    if len(scores) < FEWEST_PAIRS:
+        return math.nan, math.nan
+    generator = random_generator("bootstrap", *key)
+    drawn = _drawn_means(scores, generator.integers(len(scores), size=(DRAWS, len(scores))), generator)
+    return _quantiles(drawn)
+
+
+def _paired_interval(first: np.ndarray, second: np.ndarray, *key: str | int) -> tuple[float, float]:
+    if len(first) < FEWEST_PAIRS:
+        return math.nan, math.nan
+    generator = random_generator("bootstrap", *key)
+    cases = generator.integers(len(first), size=(DRAWS, len(first)))
+    return _quantiles(_drawn_means(second, cases, generator) - _drawn_means(first, cases, generator))
+
+
+def _drawn_means(scores: np.ndarray, cases: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Mean of each draw: the cases given (draws × cases), and as many seeds as there are, drawn with replacement."""
+    seeds = generator.integers(scores.shape[1], size=(len(cases), scores.shape[1]))
+    chosen = scores[cases[:, :, None], seeds[:, None, :]]
+    return np.nanmean(chosen.reshape(len(cases), -1), axis=1)
+
+
+def _quantiles(draws: np.ndarray) -> tuple[float, float]:
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.nanquantile(draws, [tail, 1 - tail])
+    return float(low), float(high)
