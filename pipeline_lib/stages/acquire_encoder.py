@@ -22,7 +22,7 @@ from .command import stage_command
 _HUB = "https://huggingface.co"
 _WEIGHTS = "open_clip_pytorch_model.bin"
 _WEIGHTS_BYTES = 783_705_670
-_WEIGHTS_SHA256 = "52cc993c5c5ff962bd0c60931874bc001e7e9b41666a385530f4a036294576be"
+WEIGHTS_SHA256 = "52cc993c5c5ff962bd0c60931874bc001e7e9b41666a385530f4a036294576be"
 _OTHER_FILES = (
     "open_clip_config.json",
     "tokenizer.json",
@@ -51,7 +51,7 @@ def run(settings: AcquireEncoderSettings, inputs: Inputs, outputs: Outputs) -> N
         where = f"text.encoders.{settings.name}"
         raise UserError(where, f"nothing is fetched for kind {settings.encoder.kind}", "leave it out of `acquire`")
     fetched = outputs.weights.with_name(f".{outputs.weights.name}.fetched")
-    files = encoder_files(fetched, settings.encoder.sha256 or _WEIGHTS_SHA256)
+    files = encoder_files(fetched, settings.encoder.sha256 or WEIGHTS_SHA256)
     fetch(files, settings.name)
     # Snakemake removes a declared folder when its job fails; the fetched files must survive that to be resumed.
     with whole_folder(outputs.weights) as folder:
@@ -70,7 +70,7 @@ def encoder_files(folder: Path, weights_sha256: str, hub: str = _HUB) -> list[Wa
     return [
         *(wanted(BIOMEDCLIP, name) for name in _OTHER_FILES),
         wanted(_TEXT_TOWER, _TEXT_TOWER_CONFIG),
-        wanted(BIOMEDCLIP, _WEIGHTS, weights_sha256, _WEIGHTS_BYTES if weights_sha256 == _WEIGHTS_SHA256 else None),
+        wanted(BIOMEDCLIP, _WEIGHTS, weights_sha256, _WEIGHTS_BYTES if weights_sha256 == WEIGHTS_SHA256 else None),
     ]
 
 
