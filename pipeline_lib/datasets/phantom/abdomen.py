@@ -46,9 +46,11 @@ def paint_liver(scene: Scene) -> None:
     # The visceral face looks down, back and to the left.
     face = (-38 + vary.uniform(-14, 12)) + 0.42 * (local.x + 130) + 0.28 * local.y - local.z
     liver = smooth_cut(liver, 0.86 * face + scene.rough(local, "visceral face", 3.0), 12)
-    # The right kidney and what lies behind it leave a hollow.
+    # The right kidney and what lies behind it leave a hollow, the spine and its muscles another.
     hollow = ellipsoid(local, vary.points([(-54, 66, -4)], 3)[0], (46, 46, 62))
     liver = smooth_cut(liver, -hollow, 10)
+    spine = ellipsoid(local, (4, 44, 40), (42, 40, 400))
+    liver = smooth_cut(liver, -spine, 8)
     liver = smooth_cut(liver, scene.cavity[local.slices] + 3, 8)
     liver = smooth_cut(liver, scene.below_diaphragm(local), 8)
     scene.shapes["liver"] = local, liver
@@ -67,12 +69,13 @@ def paint_gallbladder(scene: Scene) -> None:
 def paint_spleen(scene: Scene) -> None:
     """A crescent along the ribs behind the stomach."""
     vary = scene.patient.variation("spleen")
-    middle = vary.points([(102, 38, 46)], 5)[0]
+    middle = vary.points([(98, 32, 48)], 4)[0]
     local = scene.frame.around(middle - 110, middle + 110)
     size = vary.sizes(np.ones(3), 0.11)
-    whole = ellipsoid(local, middle, size * (42, 54, 64), vary.tilt((-18, 12, 10)), power=2.2)
-    hilum = ellipsoid(local, middle + np.array([-58, -18, 4]), (44, 44, 66), vary.tilt((0, 0, 0)))
+    whole = ellipsoid(local, middle, size * (44, 48, 62), vary.tilt((-18, 12, 10)), power=2.4)
+    hilum = ellipsoid(local, middle + np.array([-60, -14, 4]), (44, 44, 66), vary.tilt((0, 0, 0)))
     spleen = smooth_cut(whole + scene.rough(local, "spleen", 2.5), -hilum, 9)
+    spleen = smooth_cut(spleen, -ellipsoid(local, (54, 64, 0), (46, 44, 64)), 8)
     spleen = smooth_cut(spleen, scene.cavity[local.slices] + 3, 6)
     spleen = smooth_cut(spleen, scene.below_diaphragm(local), 6)
     scene.shapes["spleen"] = local, spleen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .frame import Array, Local
+from .shapes import curve, tube
 from .torso import Scene, spine_y
 
 # Heights (z, mm) of the middles of the vertebrae.
@@ -20,6 +21,7 @@ def paint_skeleton(scene: Scene) -> None:
     _paint_ribs(scene)
     _paint_breastbone(scene)
     _paint_pelvis(scene)
+    _paint_shoulder_girdle(scene)
     _paint_spine(scene)
 
 
@@ -73,13 +75,13 @@ def _paint_ribs(scene: Scene) -> None:
     x, z = scene.frame.x.ravel()[shell], scene.frame.z.ravel()[shell]
     image, structure = canvas.hu.reshape(-1), canvas.structure.reshape(-1)
     vary = scene.patient.variation("ribs")
-    steep = 46 * vary.sizes(np.ones(1), 0.12)[0]
+    steep = 60 * vary.sizes(np.ones(1), 0.12)[0]
     fall = steep * (1 - np.cos(np.minimum(angle, 2.2)))
     edge = np.float32(scene.frame.voxel)
     for number in range(1, 13):
         last = _LAST_ANGLE[number - 1]
         height = LEVELS[f"T{number}"] + 5 - min(1.0, 0.45 + 0.14 * number) * fall
-        band = (np.sqrt((depth / 4.5) ** 2 + ((z - height) / 6.5) ** 2) - 1) * np.float32(5)
+        band = (np.sqrt((depth / 4.5) ** 2 + ((z - height) / 6.0) ** 2) - 1) * np.float32(5)
         band = np.maximum(band, (angle - last) * 80)
         share = np.clip(0.5 - band / edge, 0, 1)
         image[shell] += share * (hu["bone"] - 60 - image[shell])
@@ -88,6 +90,20 @@ def _paint_ribs(scene: Scene) -> None:
             image[shell] += np.clip(0.5 - cartilage / edge, 0, 1) * (hu["cartilage"] - image[shell])
         for side, chosen in (("right", x < 0), ("left", x >= 0)):
             structure[shell[(band < 0) & chosen]] = canvas.index(f"rib_{side}_{number}")
+
+
+def _paint_shoulder_girdle(scene: Scene) -> None:
+    """Shoulder blades on the back of the ribs, collar bones in front of the first."""
+    local = scene.frame.around(np.array([-175, -30, 140.0]), np.array([175, 120, 300.0]))
+    depth, angle = scene.cavity[local.slices] - 19, scene.angle[local.slices]
+    for side, name in ((-1, "right"), (1, "left")):
+        # A triangle with its tip below, in the plane of angle and height.
+        blade = np.maximum(np.abs(depth) - 3, (np.abs(angle - 0.95) - 0.0055 * (local.z - 155)) * 80)
+        blade = np.maximum(np.maximum(blade, np.abs(local.z - 215) - 60), 1 - side * local.x)
+        scene.canvas.paint(local, blade, _bone(scene, blade, 3.0), f"scapula_{name}")
+        collar = curve([(side * 22, -62, 242), (side * 70, -62, 258), (side * 118, -22, 274)], [7, 6, 7], 20)
+        box, distance = tube(scene.frame, *collar, 6)
+        scene.canvas.paint(box, distance, _bone(scene, distance, 2.5), f"clavicula_{name}")
 
 
 def _paint_breastbone(scene: Scene) -> None:

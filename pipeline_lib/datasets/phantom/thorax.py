@@ -67,7 +67,7 @@ def _paint_airways(scene: Scene) -> None:
 def _paint_lungs(scene: Scene, heart: NDArray[np.float64]) -> None:
     local = scene.frame.around(np.array([-140, -110, 0.0]), np.array([140, 110, 300.0]))
     cavity, dome = scene.cavity[local.slices], scene.diaphragm[local.slices]
-    chest = np.maximum(cavity + 2, dome - local.z + 1)
+    chest = np.maximum(cavity + 2, dome - local.z + 0.5)
     between = _mediastinum(local, heart)
     vary = scene.patient.variation("lungs")
     tilt, height = vary.uniform(0.82, 1.05), vary.uniform(-10, 10)
@@ -96,7 +96,8 @@ def _mediastinum(local: Local, heart: NDArray[np.float64]) -> Array:
     trunk = np.maximum((right - 1) * 34, 165 - local.z)
     spine = np.sqrt(local.x**2 + (local.y - spine_y(local.z) - 2) ** 2) - 27
     aorta = np.sqrt((local.x - 22) ** 2 + (local.y - spine_y(local.z) + 20) ** 2) - 18
-    return smooth_union(smooth_union(sac, trunk, 25), np.minimum(spine, aorta), 12)
+    gullet = (np.sqrt(((local.x - 4) / 16) ** 2 + ((local.y - 12) / 38) ** 2) - 1) * 16
+    return smooth_union(smooth_union(sac, trunk, 25), np.minimum(np.minimum(spine, aorta), gullet), 12)
 
 
 def _paint_vessels(scene: Scene, local: Local, lung: Array, side: int) -> None:

@@ -52,7 +52,7 @@ class Scene:
 
     def below_diaphragm(self, local: Local) -> Array:
         """Distance to the space below the diaphragm, over the box."""
-        return local.z - self.diaphragm[local.slices] + 3
+        return local.z - self.diaphragm[local.slices] + 1.5
 
 
 def make_scene(frame: Frame, patient: Patient, hu: dict[str, float], background_hu: float) -> Scene:
@@ -110,6 +110,9 @@ def paint_trunk(scene: Scene) -> None:
     canvas.paint(local, outer, hu["skin"])
     canvas.paint(local, outer + 2.5, hu["fat"])
     canvas.paint(local, scene.muscle, hu["muscle"])
+    # Fat between the ribs and the muscles that move the shoulder.
+    between = np.maximum(np.abs(scene.cavity - 14) - 2.5, np.maximum(105 - local.z, scene.muscle + 8))
+    canvas.paint(local, between, hu["fat"])
     canvas.paint(local, scene.cavity, hu["organ_fat"])
 
 

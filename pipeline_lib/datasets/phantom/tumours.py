@@ -33,7 +33,7 @@ class TumourKind:
 
 
 KINDS: dict[str, TumourKind] = {
-    "liver_tumor": TumourKind(28, (12, 60), 4, 0.2),
+    "liver_tumor": TumourKind(32, (14, 60), 4, 0.2),
     "hepatic_vessel_tumor": TumourKind(36, (22, 60), 2, 0.15),
     "kidney_tumor": TumourKind(38, (16, 60), 1, 0.15),
     "pancreas_tumor": TumourKind(30, (16, 50), 1, 0.12),
@@ -104,19 +104,16 @@ class Tumours:
     def _grow_along(self, local: Local, liver: Array) -> Array:
         """Tumours around a main branch; distance to them over the liver's box."""
         vary = self.scene.patient.variation("tumours along vessels")
-        branches = [
-            branch
-            for tree in ("liver portal", "liver veins")
-            for branch in self.scene.branches[tree]
-            if branch[1].max() > 4.2
-        ]
+        scene = self.scene
+        trees = (*scene.branches["liver portal"], *scene.branches["liver veins"])
+        main = [(points, radii) for points, radii in trees if radii.max() > 4.2]
         whole = np.full(liver.shape, 60, np.float32)
-        visible = _visible(self.scene, local)
+        visible = _visible(scene, local)
         for radius in self._radii("hepatic_vessel_tumor", vary):
             for _ in range(20):
-                points, _radii = branches[vary.generator.integers(len(branches))]
+                points, _ = main[vary.generator.integers(len(main))]
                 middle = points[vary.generator.integers(len(points) // 3, len(points))]
-                place = _nearest(local, middle)
+                place = _nearest(scene, local, middle)
                 if place is not None and visible[place] and liver[place] < -0.4 * radius:
                     break
             else:
@@ -280,15 +277,17 @@ def _at(values: Array, place: tuple[int, int, int]) -> float:
     return float(values[place])
 
 
-def _nearest(local: Local, point: np.ndarray) -> tuple[int, int, int] | None:
-    """The voxel of the box whose torso coordinates are nearest to a point; None for an empty box."""
-    if local.empty:
+def _nearest(scene: Scene, local: Local, point: np.ndarray) -> tuple[int, int, int] | None:
+    """The voxel of the box whose torso coordinates are nearest to a point; None where the point is not in the box."""
+    box = scene.frame.slices_around(point, point, local)
+    if box is None:
         return None
-    apart = (local.x - point[0]) ** 2 + (local.y - point[1]) ** 2 + (local.z - point[2]) ** 2
-    return tuple(int(part) for part in np.unravel_index(int(np.argmin(apart)), apart.shape))
+    apart = (local.x[box] - point[0]) ** 2 + (local.y[box] - point[1]) ** 2 + (local.z[box] - point[2]) ** 2
+    inside = np.unravel_index(int(np.argmin(apart)), apart.shape)
+    return tuple(part.start + int(place) for part, place in zip(box, inside, strict=True))
 
 
 def _in_view(scene: Scene, local: Local, point: np.ndarray) -> bool:
     """Whether a point lies well inside the image."""
-    place = _nearest(local, point)
+    place = _nearest(scene, local, point)
     return place is not None and bool(_visible(scene, local)[place])

@@ -41,6 +41,8 @@ def paint_great_vessels(scene: Scene) -> None:
         wide * np.array([15, 15, 14, 12.5, 12, 11.5, 11, 10.5, 10, 9, 8.5]), 14,
     )  # fmt: skip
     canvas.paint(*tube(frame, *aorta, 8), hu["arteries"], "aorta")
+    for root, end in (((2, -20, 234), (-24, -8, 300)), ((10, -8, 236), (14, -2, 305)), ((20, 4, 234), (34, 8, 290))):
+        canvas.paint(*tube(frame, *curve([root, end], [6, 4.5], 40), 6), hu["arteries"])
     cava = curve(
         vary.points(
             [(-26, -18, 124), (-23, 4, 96), (-22, 10, 72), (-22, 10, 36), (-20, 10, 0), (-19, 12, -60),
