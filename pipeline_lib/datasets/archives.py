@@ -46,11 +46,14 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(ENDINGS)
 
 
-def unpack(archive: Path, folder: Path, staging: Path, leave_out: Collection[str] = ()) -> dict[str, int]:
+def unpack(
+    archive: Path, folder: Path, staging: Path, leave_out: Collection[str] = (), root: str = "."
+) -> dict[str, int]:
     """Unpack `archive` into `folder` and return the size of each file by its path below it.
 
     Parameters
     ----------
+    root: the folder inside `folder` where the files belong; it is made for an archive that does not bring it.
     staging: a folder on the same disk as `folder`; whatever an interrupted extraction left there is removed.
     leave_out: cases whose files are not unpacked; one that is to be skipped may be the very one that is damaged.
 
@@ -62,13 +65,15 @@ def unpack(archive: Path, folder: Path, staging: Path, leave_out: Collection[str
     staging.mkdir(parents=True)
     try:
         sizes = _extract(archive, staging, leave_out)
+        brings_root = any(PurePosixPath(name).is_relative_to(root) for name in sizes)
+        below = PurePosixPath("." if brings_root else root)
         for name in sizes:
-            target = folder / name
+            target = folder / below / name
             target.parent.mkdir(parents=True, exist_ok=True)
             (staging / name).replace(target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return sizes
+    return {str(below / name): size for name, size in sizes.items()}
 
 
 def _extract(archive: Path, staging: Path, leave_out: Collection[str]) -> dict[str, int]:

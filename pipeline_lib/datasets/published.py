@@ -31,7 +31,7 @@ def download_dataset(dataset: Dataset, source: DownloadSource, raw: Path, patien
     packed = [file for file in archives if not _is_unpacked(_note(file, raw), _identity(file), raw, skipped)]
     fetch([file for file in wanted if file not in archives or file in packed], dataset.name, patience)
     for file in packed:
-        _unpack(file.path, _note(file, raw), _identity(file), raw, skipped)
+        _unpack(file.path, _note(file, raw), _identity(file), raw, dataset)
     if not source.keep_archives:
         for file in archives:
             file.path.unlink(missing_ok=True)
@@ -57,7 +57,7 @@ def take_local(dataset: Dataset, source: LocalSource, raw: Path) -> bool:
     note = raw / STATE / f"{path.name}.unpacked.json"
     skipped = {entry.case for entry in dataset.skip}
     if not _is_unpacked(note, identity, raw, skipped):
-        _unpack(path, note, identity, raw, skipped)
+        _unpack(path, note, identity, raw, dataset)
     return False
 
 
@@ -94,8 +94,9 @@ def _note(file: Wanted, raw: Path) -> Path:
     return raw / STATE / f"{file.path.relative_to(raw)}.unpacked.json"
 
 
-def _unpack(archive: Path, note: Path, identity: dict[str, Any], raw: Path, skipped: set[str]) -> None:
-    sizes = unpack(archive, raw, raw / STATE / "unpacking", skipped)
+def _unpack(archive: Path, note: Path, identity: dict[str, Any], raw: Path, dataset: Dataset) -> None:
+    skipped = {entry.case for entry in dataset.skip}
+    sizes = unpack(archive, raw, raw / STATE / "unpacking", skipped, dataset.root)
     write_json(note, {"archive": identity, "left_out": sorted(skipped), "files": sizes})
 
 

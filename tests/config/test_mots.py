@@ -78,6 +78,12 @@ def test_the_roi_aware_network_has_the_1204_cases_but_the_corrupt_one(mots):
     assert len(structure_names(mots.roi_aware.structures)) == 104
 
 
+def test_version_2_adds_24_cases_to_version_1(mots):
+    second = load_dataset("totalsegmentator_v2", BASE)
+    assert len(second.used_cases) == 1228
+    assert set(mots.datasets.fully_labelled.all_cases) < set(second.all_cases)
+
+
 def test_every_roi_has_an_existence(mots):
     structures = dict(zip(mots.roi_names, existence_structures(mots.rois), strict=True))
     assert list(structures) == [

@@ -66,6 +66,14 @@ def test_an_archive_is_unpacked_as_it_is(tmp_path, name):
     assert not (tmp_path / "staging").exists()
 
 
+@pytest.mark.parametrize("prefix", ["", "Totalsegmentator_dataset/"])
+def test_an_archive_may_bring_its_own_folder_or_not(tmp_path, prefix):
+    archive = make_zip(tmp_path / "a.zip", {f"{prefix}s0000/ct.nii.gz": b"image", f"{prefix}meta.csv": b"table"})
+    sizes = unpack(archive, tmp_path / "raw", tmp_path / "staging", root="Totalsegmentator_dataset")
+    assert sizes == {"Totalsegmentator_dataset/s0000/ct.nii.gz": 5, "Totalsegmentator_dataset/meta.csv": 5}
+    assert set(tree(tmp_path / "raw")) == set(sizes)
+
+
 def test_litter_of_macos_and_skipped_cases_are_left_out(tmp_path):
     kept = {**FILES, "./Task03_Liver/dataset.json": b"{}"}
     litter = {

@@ -223,7 +223,7 @@ def test_a_local_path_that_is_no_data_set_is_one_line(tmp_path, make, words):
     assert not (tmp_path / "raw" / "manifest.json").exists()
 
 
-@pytest.mark.parametrize("changes", [{"root": "."}, {"cases": (*CASES, "spleen_3")}])
+@pytest.mark.parametrize("changes", [{"root": "."}, {"cases": (*CASES, "spleen_3")}], ids=["root", "cases"])
 def test_a_layout_that_is_not_where_it_should_be_has_no_manifest(server, tmp_path, changes):
     with pytest.raises(UserError, match=r"is missing.*correct `root` or `cases`"):
         run(settings(archive_source(server), **changes), tmp_path)
