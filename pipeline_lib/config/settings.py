@@ -1,6 +1,6 @@
 """The slice of the config that each stage depends on, and nothing more.
 
-Snakemake records a slice as its rule's parameter, so an edit reruns the stages whose slice it changes. By hand:
+Snakemake records a slice's file as its rule's parameter, so an edit reruns the stages whose slice it changes. By hand:
 
     python -m pipeline_lib.config.settings text --configfile config/config.yaml --encoder wordllama
 """
@@ -8,11 +8,13 @@ Snakemake records a slice as its rule's parameter, so an edit reruns the stages 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import UserError
+from ..files import whole_file
 from .augmentation import Augmentation, WeakView
 from .config import Config, load_config
 from .datasets import Dataset, Layout
@@ -310,9 +312,18 @@ SLICES: dict[str, Callable[..., Section]] = {
 }
 
 
-def settings_json(stage: str, config: Config, **wildcards: str) -> str:
-    """The slice of `stage` as one line of JSON, equal for equal settings."""
-    return SLICES[stage](config, **wildcards).model_dump_json()
+def settings_file(stage: str, config: Config, **wildcards: str) -> str:
+    """Write the slice of `stage` under work/settings/ and return the file's path, in which its content is hashed.
+
+    So the path stands for the content: as a rule's parameter it changes when, and only when, the settings do.
+    """
+    content = SLICES[stage](config, **wildcards).model_dump_json(indent=2) + "\n"
+    digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+    path = Path("work") / "settings" / stage / f"{'-'.join((*wildcards.values(), digest))}.json"
+    if not path.exists():
+        with whole_file(path) as partial:
+            partial.write_text(content, encoding="utf-8")
+    return str(path)
 
 
 def _targets(config: Config, dataset: str) -> tuple[str, ...]:
@@ -352,7 +363,8 @@ def main() -> None:
         config = load_config(configfile, Path.cwd())
     except UserError as error:
         sys.exit(str(error))
-    print(settings_json(stage, config, **{name: value for name, value in given.items() if value is not None}))
+    wildcards = {name: value for name, value in given.items() if value is not None}
+    print(SLICES[stage](config, **wildcards).model_dump_json(indent=2))
 
 
 if __name__ == "__main__":

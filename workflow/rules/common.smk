@@ -45,10 +45,10 @@ if not workflow.deployment_settings.deployment_method:
 
 
 def settings_of(stage, *names):
-    """The stage's slice of the config as JSON, for `params`: an edit of the slice reruns its jobs."""
+    """File with the stage's slice of the config, for `params`: an edit of the slice reruns its jobs."""
 
     def of_wildcards(wildcards):
-        return settings.settings_json(
+        return settings.settings_file(
             stage, LACUNA, **{name: wildcards[name] for name in names}
         )
 
@@ -59,7 +59,7 @@ def execution_of(stage):
     """How a training runs. Snakemake does not track a parameter that takes `input`: editing it reruns nothing."""
 
     def untracked(wildcards, input):
-        return settings.settings_json(f"{stage}_execution", LACUNA)
+        return settings.settings_file(f"{stage}_execution", LACUNA)
 
     return untracked
 

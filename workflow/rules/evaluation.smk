@@ -67,7 +67,9 @@ rule write_report:
         histories=expand("results/segmentation/{run}/history.jsonl", run=RUNS),
         roi_aware_metrics=only_with_existence("results/roi_aware/metrics.json"),
         existence=expand("results/existence/{dataset}.parquet", dataset=PARTIAL),
-        cases=expand("results/volumes/{dataset}/cases.csv", dataset=PARTIAL),
+        cases=expand(
+            "results/volumes/{dataset}/cases.csv", dataset=(*PHANTOM, *PUBLISHED)
+        ),
         predictions=expand(
             "results/predictions/{run}/{dataset}", run=RUNS, dataset=TESTED
         ),
@@ -85,6 +87,7 @@ rule write_report:
         mem_mb=4000,
     params:
         settings=settings_of("report"),
+        benchmarks="results/benchmarks",
     shell:
         "exec python -m pipeline_lib.stages.report"
         " --settings {params.settings:q}"
@@ -95,5 +98,6 @@ rule write_report:
         " --cases {input.cases:q}"
         " --predictions {input.predictions:q}"
         " --truth {input.truth:q}"
+        " --benchmarks {params.benchmarks:q}"
         " --folder {output.folder:q}"
         " --log {log:q}"
