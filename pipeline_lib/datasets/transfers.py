@@ -94,16 +94,17 @@ class _Meter:
     """Bytes of all files together, from several threads; the rate counts what arrives in this run."""
 
     def __init__(self, title: str, total: int, there: int, all_known: bool) -> None:
-        self._bytes, self._total, self._all_known = 0, total, all_known
-        self._there = there
+        self._bytes, self._there, self._all_known = 0, there, all_known
         self._progress = Progress(title, _megabytes(total), "MB", done=there // _MEGABYTE)
         self._lock, self._started = threading.Lock(), time.monotonic()
 
     def count(self, arrived: int) -> None:
         with self._lock:
             self._bytes += arrived
-            done = min(self._bytes // _MEGABYTE, self._progress.total)
-            if done > self._progress.done and done < self._progress.total:
+            done = self._bytes // _MEGABYTE
+            if done > self._progress.done:
+                # A file whose size nobody told makes the total grow; the end is for `finish` to tell.
+                self._progress.total = max(self._progress.total, done + 1)
                 self._progress.advance(done - self._progress.done, self._rate())
 
     def finish(self) -> None:

@@ -12,7 +12,8 @@ from .faulty_server import FaultyServer
 
 
 @pytest.fixture
-def server() -> Iterator[FaultyServer]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     running = FaultyServer()
     yield running
     running.close()

@@ -35,7 +35,8 @@ FILES = {
 
 
 @pytest.fixture
-def server() -> Iterator[FaultyServer]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     running = FaultyServer()
     yield running
     running.close()
