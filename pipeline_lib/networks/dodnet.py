@@ -91,7 +91,7 @@ class DodNetwork(nn.Module):
         )
         self.features = head_features(width)
         self.controller = nn.Linear(widths[-1] + embeddings.shape[1], parameter_count(self.maps))
-        start_as_plain_network(self.controller, self.maps)
+        start_as_plain_network(self.controller, self.maps, one_hot=embeddings.shape[1])
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits B K D H W of `image` B 1 D H W in −1…1; D, H and W must divide by 16."""

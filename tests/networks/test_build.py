@@ -1,0 +1,93 @@
+"""What both segmentation networks promise to the training and the inference."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline_lib.config.methods import Method, Networks
+from pipeline_lib.networks.build import build_segmentation_network
+
+
+def test_one_logit_per_roi_and_voxel(network_name, build, patch):
+    with torch.no_grad():
+        logits = build(network_name)(patch)
+    assert logits.shape == (2, 3, 32, 64, 32)
+    assert logits.dtype == torch.float32
+    # Neither silent nor saturated before the first step.
+    assert 0.05 < logits.std() < 5
+
+
+def test_every_parameter_gets_a_gradient(network_name, build, patch):
+    """DistributedDataParallel waits for ever for one that does not."""
+    network = build(network_name)
+    network(patch).square().mean().backward()
+    assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
+
+
+def test_gradient_checkpointing_changes_no_gradient(network_name, build, patch):
+    gradients = []
+    for checkpointing in (False, True):
+        network = build(network_name, gradient_checkpointing=checkpointing)
+        network(patch[:1]).square().mean().backward()
+        gradients.append({name: parameter.grad for name, parameter in network.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_gradient_checkpointing_keeps_less(network_name, build, patch):
+    kept = []
+    for checkpointing in (False, True):
+        storages = {}
+
+        def keep(tensor, storages=storages):
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        network = build(network_name, gradient_checkpointing=checkpointing)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            logits = network(patch[:1])
+        kept.append(sum(storages.values()))
+        del logits
+    assert kept[1] < kept[0] / 2
+
+
+def test_a_sample_does_not_see_the_others(network_name, build, patch):
+    network = build(network_name)
+    with torch.no_grad():
+        together = network(patch)
+        alone = torch.cat([network(patch[b : b + 1]) for b in range(2)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_half_precision_gives_the_same_picture(network_name, build, patch):
+    network = build(network_name)
+    with torch.no_grad():
+        wide = network(patch)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            narrow = network(patch)
+    assert narrow.isfinite().all()
+    assert (narrow.float() - wide).square().mean().sqrt() < 0.1 * wide.std()
+
+
+def test_no_norm_keeps_statistics(network_name, build):
+    """So that the teacher's buffers are tables, and eval and train mode agree."""
+    assert not [name for name, _ in build(network_name).named_buffers() if "running" in name]
+
+
+def test_embeddings_are_saved_with_the_network(network_name, build):
+    network = build(network_name)
+    assert "embeddings" in network.state_dict()
+    assert "embeddings" not in dict(network.named_parameters())
+
+
+@pytest.mark.parametrize(("name", "millions"), [("swin_unetr", 62.2), ("swin_unetr_v2", 72.8), ("dodnet", 17.3)])
+def test_published_sizes(name, millions):
+    """The paper's networks have the published number of parameters (DoDNet reports 17.3 M)."""
+    networks = Networks()
+    if name == "swin_unetr_v2":
+        networks = Networks(swin_unetr=networks.swin_unetr.model_copy(update={"version_2": True}))
+    method = Method(network=name.removesuffix("_v2"), encoder="words")
+    embeddings = torch.eye(7)[[0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 6]] if name == "dodnet" else torch.randn(11, 512)
+    network = build_segmentation_network(method, networks, embeddings)
+    assert sum(parameter.numel() for parameter in network.parameters()) / 1e6 == pytest.approx(millions, rel=0.01)

@@ -1,0 +1,98 @@
+"""A model file holds all that is needed to use the network again, and says so in one line where it does not."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from pipeline_lib.config.roi_aware import RoiAware
+from pipeline_lib.errors import UserError
+from pipeline_lib.networks.build import build_roi_aware_network
+from pipeline_lib.networks.model_file import load_roi_aware_model, load_segmentation_model, save_model
+
+
+def test_a_segmentation_network_comes_back_as_it_was(network_name, build, patch, description, tmp_path):
+    network = build(network_name)
+    path = tmp_path / "model.safetensors"
+    save_model(path, network, description)
+    loaded, held = load_segmentation_model(path, "cpu")
+    assert held == description
+    assert not any(module.training for module in loaded.modules())
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    with torch.no_grad():
+        assert torch.equal(loaded(patch), network.eval()(patch))
+
+
+ROI_AWARE = RoiAware(width=4, structures=("liver", "spleen"))
+ROI_AWARE_DESCRIPTION = {
+    "roi_aware": ROI_AWARE.model_dump(mode="json"),
+    "structures": ["liver", "spleen"],
+    "patches": {"size_voxels": [32, 64, 32]},
+    "window_hu": [-325.0, 325.0],
+}
+
+
+def test_a_roi_aware_network_comes_back_with_its_statistics(patch, tmp_path):
+    network = build_roi_aware_network(ROI_AWARE, 2)
+    network(patch)
+    path = tmp_path / "model.safetensors"
+    save_model(path, network, ROI_AWARE_DESCRIPTION)
+    loaded, held = load_roi_aware_model(path, "cpu")
+    assert held["structures"] == ["liver", "spleen"]
+    with torch.no_grad():
+        assert torch.equal(loaded(patch), network.eval()(patch))
+    assert not loaded.training
+
+
+def test_the_description_is_readable_json(build, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_model(path, build_roi_aware_network(ROI_AWARE, 2), ROI_AWARE_DESCRIPTION)
+    with safe_open(path, "pt") as file:
+        assert json.loads(file.metadata()["description"]) == ROI_AWARE_DESCRIPTION
+
+
+def test_an_incomplete_description_is_a_bug(tmp_path):
+    with pytest.raises(ValueError, match="rois"):
+        save_model(tmp_path / "model.safetensors", torch.nn.Linear(1, 1), {"rois": []})
+    assert list(tmp_path.iterdir()) == []
+
+
+def one_line(error):
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError) as error:
+        load_segmentation_model(tmp_path / "nothing.safetensors", "cpu")
+    assert "nothing.safetensors" in one_line(error)
+
+
+def test_a_torn_file_is_named(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_model(path, build_roi_aware_network(ROI_AWARE, 2), ROI_AWARE_DESCRIPTION)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError) as error:
+        load_roi_aware_model(path, "cpu")
+    assert "model.safetensors" in one_line(error)
+
+
+def test_another_kind_of_model_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_model(path, build_roi_aware_network(ROI_AWARE, 2), ROI_AWARE_DESCRIPTION)
+    with pytest.raises(UserError) as error:
+        load_segmentation_model(path, "cpu")
+    assert "does not hold" in one_line(error)
+
+
+def test_weights_of_another_size_are_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    tensors = build_roi_aware_network(RoiAware(width=8), 2).state_dict()
+    save_file(tensors, path, metadata={"description": json.dumps(ROI_AWARE_DESCRIPTION)})
+    with pytest.raises(UserError) as error:
+        load_roi_aware_model(path, "cpu")
+    assert "does not hold" in one_line(error)
