@@ -12,7 +12,7 @@ from the image's direction matrix alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,17 +47,21 @@ class RawCase:
     _labels: Labels
     _label_map: np.ndarray | None
 
-    def masks(self) -> Iterator[tuple[str, np.ndarray]]:
-        """(target, bool D H W on the image's grid) for each labelled target, read one at a time.
+    def mask(self, target: str) -> np.ndarray:
+        """bool D H W of a labelled target on the image's grid, read when asked for.
 
-        Raises UserError if a mask's file is faulty or lies on another grid than the image.
+        Raises UserError if its file is faulty or lies on another grid than the image.
         """
-        for target in self.labelled:
-            if self._label_map is not None:
-                yield target, np.isin(self._label_map, self._labels[target])
-            else:
-                mask = read_on_grid(self.files.masks[target], self.image, self.files.image)
-                yield target, mask > 0
+        if self._label_map is None:
+            return read_on_grid(self.files.masks[target], self.image, self.files.image) > 0
+        return np.isin(self._label_map, self._labels[target])
+
+    def parts(self, target: str) -> tuple[str, ...]:
+        """The labelled targets that lie within `target` by definition: a tumour in its organ."""
+        if self._label_map is None:
+            return ()
+        values = set(self._labels[target])
+        return tuple(other for other in self.labelled if set(self._labels[other]) < values)
 
 
 def case_files(layout: Layout, root: Path, case: str, targets: tuple[str, ...]) -> CaseFiles:

@@ -15,11 +15,10 @@ import numpy as np
 
 from ..config.settings import VolumeSettings
 from ..datasets.readers import RawCase, read_case
-from ..volumes.bits import plane_count
 from ..volumes.geometry import Geometry
 from ..volumes.preparation import body_box, foreground
 from ..volumes.record import CaseRecord, Voxel, write_record
-from ..volumes.resampling import image_volume, label_volume
+from ..volumes.resampling import image_volume, mask_volume
 from ..volumes.store import write_image, write_labels
 from .command import stage_command
 
@@ -84,26 +83,31 @@ class _Targets:
     def planes(self) -> Iterator[np.ndarray]:
         """uint8 D H W on the volume's grid, each with the bits of eight targets."""
         targets = self._settings.targets
-        masks = self._raw.masks()
-        place = {target: number for number, target in enumerate(targets)}
-        pending = next(masks, None)
-        for plane in range(plane_count(len(targets))):
-            bits = np.zeros(self._original.shape, np.uint8)
-            present = []
-            while pending is not None and place[pending[0]] // 8 == plane:
-                target, mask = pending
-                bits |= mask.astype(np.uint8) << (place[target] % 8)
-                present.append(target)
-                pending = next(masks, None)
-            volume = label_volume(self._original.image(bits), self._grid)
-            for target in present:
-                self._count(target, volume >> (place[target] % 8) & 1 == 1)
-            yield volume
+        for first in range(0, len(targets), 8):
+            plane = np.zeros(self._grid.shape, np.uint8)
+            for bit, target in enumerate(targets[first : first + 8]):
+                if target in self._raw.labelled:
+                    self._draw(plane, bit, target)
+            yield plane
 
-    def _count(self, target: str, mask: np.ndarray) -> None:
-        count, voxels = foreground(mask, self._settings.dataset, self._settings.case, target)
-        self.voxels[target] = count
-        if count:
+    def _draw(self, plane: np.ndarray, bit: int, target: str) -> None:
+        """Set the target's bit in the plane. Its parts are drawn too: interpolation could let one stick out."""
+        boxes = []
+        for part in (target, *self._raw.parts(target)):
+            box, mask = mask_volume(self._raw.mask(part), self._original, self._grid)
+            plane[box] |= mask.astype(np.uint8) << bit
+            if mask.size:
+                boxes.append(box)
+        if not boxes:
+            self.voxels[target] = 0
+            return
+        hull = tuple(
+            slice(min(s.start for s in sides), max(s.stop for s in sides)) for sides in zip(*boxes, strict=True)
+        )
+        corner = tuple(side.start for side in hull)
+        key = (self._settings.dataset, self._settings.case, target)
+        self.voxels[target], voxels = foreground(plane[hull] >> bit & 1 == 1, corner, *key)
+        if voxels:
             self.foreground[target] = voxels
 
 

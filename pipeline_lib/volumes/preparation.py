@@ -37,22 +37,24 @@ def body_box(image: sitk.Image, volume_grid: Geometry) -> tuple[Voxel, Voxel]:
     return _voxel(start[::-1]), _voxel(stop[::-1])
 
 
-def foreground(mask: np.ndarray, *key: str | int) -> tuple[int, tuple[Voxel, ...]]:
-    """Number of voxels of a mask (bool D H W) and up to 1,000 random ones, in order, keyed by `key`."""
+def foreground(mask: np.ndarray, corner: Voxel, *key: str | int) -> tuple[int, tuple[Voxel, ...]]:
+    """Number of voxels of a mask (bool D H W) and up to 1,000 random ones, in order, keyed by `key`.
+
+    `corner` is the place of the mask's first voxel in the volume.
+    """
     in_slice = np.count_nonzero(mask, axis=(1, 2))
-    total = int(in_slice.sum())
-    chosen = np.sort(
-        random_generator("foreground", *key).choice(total, min(total, FOREGROUND_VOXELS), replace=False)
-        if total
-        else np.empty(0, int)
-    )
-    starts = np.concatenate([[0], np.cumsum(in_slice)])
+    ends = np.cumsum(in_slice)
+    total = int(ends[-1]) if len(ends) else 0
+    drawn = random_generator("foreground", *key).choice(total, min(total, FOREGROUND_VOXELS), replace=False)
+    drawn.sort()
     voxels: list[Voxel] = []
-    for z in np.flatnonzero(in_slice):
-        ranks = chosen[(chosen >= starts[z]) & (chosen < starts[z + 1])] - starts[z]
-        if len(ranks):
-            places = np.flatnonzero(mask[z])[ranks]
-            voxels.extend((int(z), int(place // mask.shape[2]), int(place % mask.shape[2])) for place in places)
+    for z, (count, end) in enumerate(zip(in_slice, ends, strict=True)):
+        first, last = np.searchsorted(drawn, (end - count, end))
+        if first < last:
+            flat = np.flatnonzero(mask[z])[drawn[first:last] - (end - count)]
+            rows, columns = np.divmod(flat, mask.shape[2])
+            places = np.stack([np.full_like(rows, z), rows, columns], axis=1) + corner
+            voxels.extend(_voxel(place) for place in places)
     return total, tuple(voxels)
 
 

@@ -28,11 +28,13 @@ def test_without_an_outline_the_body_is_the_whole_volume(hu):
 @pytest.mark.parametrize("share", [0, 0.0005, 0.5])
 def test_foreground_voxels_are_in_the_mask_distinct_and_keyed(share):
     mask = np.random.default_rng(3).random((30, 40, 50)) < share
-    count, voxels = foreground(mask, "set", "case", "liver")
+    count, voxels = foreground(mask, (0, 0, 0), "set", "case", "liver")
     assert count == mask.sum()
     assert len(voxels) == len(set(voxels)) == min(count, 1000)
     assert all(mask[voxel] for voxel in voxels)
-    assert foreground(mask, "set", "case", "liver")[1] == voxels
+    assert foreground(mask, (0, 0, 0), "set", "case", "liver")[1] == voxels
+    moved = foreground(mask, (5, 6, 7), "set", "case", "liver")[1]
+    assert moved == tuple((z + 5, y + 6, x + 7) for z, y, x in voxels)
     if count > 1000:
-        assert foreground(mask, "set", "case2", "liver")[1] != voxels
+        assert foreground(mask, (0, 0, 0), "set", "case2", "liver")[1] != voxels
         assert abs(np.mean([z for z, _, _ in voxels]) - 14.5) < 2  # drawn from everywhere
