@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import Tensor
 
 from ..errors import UserError
@@ -21,7 +21,10 @@ _REMEDY = "delete it and run the target `text` again"
 def write_embeddings(
     path: Path, embeddings: np.ndarray, rois: tuple[str, ...], prompts: tuple[str, ...], encoder: str, sha256: str
 ) -> None:
-    """Write float32 K×D `embeddings`, row k for `rois[k]`; `encoder` is its settings as JSON."""
+    """Write float32 K×D `embeddings`, row k for `rois[k]`; `encoder` is its settings as JSON.
+
+    Equal arguments write equal bytes, since trainings that are resumed know their inputs by their content.
+    """
     metadata = {
         "rois": json.dumps(rois),
         "prompts": json.dumps(prompts),
@@ -29,7 +32,8 @@ def write_embeddings(
         "weights_sha256": sha256,
     }
     with whole_file(path) as partial:
-        save_file({_TENSOR: np.ascontiguousarray(embeddings, np.float32)}, partial, metadata=metadata)
+        written = save({_TENSOR: np.ascontiguousarray(embeddings, np.float32)}, metadata)
+        partial.write_bytes(_with_sorted_header(written))
 
 
 def read_embeddings(path: Path, rois: tuple[str, ...]) -> Tensor:
@@ -48,3 +52,11 @@ def read_embeddings(path: Path, rois: tuple[str, ...]) -> Tensor:
     if tuple(held) != rois:
         raise UserError(str(path), f"holds the ROIs {', '.join(held)}, not {', '.join(rois)}", _REMEDY)
     return embeddings.to(torch.float32)
+
+
+def _with_sorted_header(written: bytes) -> bytes:
+    """The same safetensors file with its metadata in order; the library writes them in a random one."""
+    end = 8 + int.from_bytes(written[:8], "little")
+    header = json.dumps(json.loads(written[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + written[end:]

@@ -111,10 +111,12 @@ def _open_clip_folder(folder: Path, encoder: TextEncoder, prompts: tuple[str, ..
     if weights is None:
         raise UserError(str(folder), f"holds no weights ({' or '.join(_WEIGHTS)})", remedy)
     sha256 = _checked_sha256(weights, encoder)
-    settings = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-    text = dict(settings["model_cfg"]["text_cfg"])
+    try:
+        text = dict(json.loads((folder / _CONFIG).read_text(encoding="utf-8"))["model_cfg"]["text_cfg"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(str(folder / _CONFIG), "is no config of an open_clip model", remedy) from error
     if "hf_model_name" in text and (folder / "config.json").is_file():
-        # BiomedCLIP's published config names a path of its authors' machine; the tower's config lies beside it.
+        # Published configs name the tower's as another repository, or as a path of their authors' machine.
         text |= {"hf_model_name": str(folder), "hf_model_pretrained": False}
     return _open_clip(f"{_FOLDER}{folder}", str(weights), prompts, text_cfg=text), sha256
 
