@@ -35,13 +35,15 @@ class TumourKind:
 KINDS: dict[str, TumourKind] = {
     "liver_tumor": TumourKind(32, (14, 60), 4, 0.2),
     "hepatic_vessel_tumor": TumourKind(36, (22, 60), 2, 0.15),
-    "kidney_tumor": TumourKind(38, (16, 60), 1, 0.15),
+    "kidney_tumor": TumourKind(38, (20, 60), 1, 0.15),
     "pancreas_tumor": TumourKind(30, (16, 50), 1, 0.12),
-    "colon_cancer": TumourKind(42, (26, 60), 1, 0.12),
-    "lung_tumor": TumourKind(28, (12, 56), 2, 0.2),
+    "colon_cancer": TumourKind(36, (22, 54), 1, 0.12),
+    "lung_tumor": TumourKind(28, (14, 56), 2, 0.2),
 }
 TUMOUR_ROIS = tuple(KINDS)
 VESSEL_ROI = "hepatic_vessel"
+# What a tumour may grow into, beside fat and its own organ.
+_YIELDING = ("duodenum", "small_bowel", "stomach", "colon", "gallbladder")
 _SHARE_IN_ITS_DATA_SET = 0.97
 
 
@@ -68,11 +70,11 @@ class Tumours:
         """Plant both kinds of liver tumour and paint the vessels around and through them."""
         scene = self.scene
         local, liver = scene.shapes["liver"]
-        vessels = liver_vessel_distances(scene)
-        every_vessel = np.minimum(*vessels.values())
-        apart = self._grow_apart(local, liver, every_vessel)
-        along = self._grow_along(local, liver)
         is_liver = scene.canvas.mask("liver")[local.slices]
+        liver = np.where(is_liver, liver, np.maximum(liver, scene.frame.voxel))
+        vessels = liver_vessel_distances(scene)
+        apart = self._grow_apart(local, liver, np.minimum(*vessels.values()))
+        along = self._grow_along(local, liver)
         in_vessel = np.zeros(is_liver.shape, bool)
         for tissue, distance in vessels.items():
             # A tumour that encases a vessel narrows it; any other pushes it aside.
@@ -80,10 +82,9 @@ class Tumours:
             vessel = np.where(along < 0, vessel + 1.2, vessel)
             scene.canvas.tint(local, vessel, scene.hu[tissue])
             in_vessel |= vessel < 0
-        self.masks[VESSEL_ROI][local.slices] = in_vessel & is_liver
-        encasing = (along < 0) & ~in_vessel & is_liver
-        self.masks["hepatic_vessel_tumor"][local.slices] = encasing
-        self.masks["liver_tumor"][local.slices] = ((apart < 0) & ~in_vessel & is_liver) | encasing
+        self.masks[VESSEL_ROI][local.slices] = in_vessel
+        self.masks["hepatic_vessel_tumor"][local.slices] = (along < 0) & ~in_vessel
+        self.masks["liver_tumor"][local.slices] = (np.minimum(apart, along) < 0) & ~in_vessel
 
     def _grow_apart(self, local: Local, liver: Array, vessels: Array) -> Array:
         """Tumours away from the large vessels; distance to them over the liver's box."""
@@ -91,7 +92,7 @@ class Tumours:
         whole = np.full(liver.shape, 60, np.float32)
         for radius in self._radii("liver_tumor", vary):
             room = (liver < -0.5 * radius) & _visible(self.scene, local)
-            places = _places(vary, local, room, 24)
+            places = _places(vary, room, 8)
             if not len(places):
                 continue
             free = [_at(vessels, place) for place in places]
@@ -145,7 +146,7 @@ class Tumours:
             local, kidney = scene.shapes[name]
             room = (np.abs(kidney + 0.25 * radius) < 5) & _visible(scene, local)
             room &= scene.canvas.mask(name)[local.slices]
-            for place in _places(vary, local, room, 1):
+            for place in _places(vary, room, 1):
                 tumour = self._lump(local, _position(local, place), radius, vary, "kidney tumour")
                 self._paint_growth("kidney_tumor", name, local, tumour, radius, vary)
 
@@ -178,7 +179,7 @@ class Tumours:
             if not seen:
                 return
             index = seen[vary.generator.integers(len(seen))]
-            around = 1.08 * radii[index] + 3
+            around = radii[index] + 2.5
             along = points[index + 1] - points[index - 1]
             along /= np.linalg.norm(along)
             axes = np.linalg.qr(
@@ -200,7 +201,7 @@ class Tumours:
             if local is None:
                 return
             room = (lung < -0.7 * radius) & (lung > -40) & _visible(scene, local)
-            for place in _places(vary, local, room, 1):
+            for place in _places(vary, room, 1):
                 tumour = self._lump(local, _position(local, place), radius, vary, "lung tumour")
                 tumour = np.maximum(tumour, lung + 0.5)
                 scene.canvas.tint(local, tumour, self._tissue("lung_tumor", local, tumour, radius, vary))
@@ -243,10 +244,9 @@ class Tumours:
         return usual - vary.uniform(4, 26) * core + 4 * self.scene.rough(local, f"inside {kind}", 1.0)
 
     def _paint_growth(self, kind: str, organ: str, local: Local, tumour: Array, radius: float, vary: Variation) -> None:
-        """Paint a tumour that may grow out of its organ into fat, but not into what has a name of its own."""
+        """Paint a tumour that may grow out of its organ into fat and bowel, but not into bone, muscle or vessels."""
         canvas = self.scene.canvas
-        structure = canvas.structure[local.slices]
-        free = (structure == 0) | (structure == canvas.index(organ))
+        free = canvas.any_of(("", organ, *_YIELDING))[local.slices]
         tumour = np.maximum(tumour, self.scene.cavity[local.slices] + 1)
         tumour = np.where(free, tumour, np.maximum(tumour, self.scene.frame.voxel))
         canvas.paint(local, tumour, self._tissue(kind, local, tumour, radius, vary), organ)
@@ -260,7 +260,7 @@ def _visible(scene: Scene, local: Local) -> Mask:
     return inner[local.slices]
 
 
-def _places(vary: Variation, local: Local, room: Mask, count: int) -> list[tuple[int, int, int]]:
+def _places(vary: Variation, room: Mask, count: int) -> list[tuple[int, int, int]]:
     """Random voxels of the box where there is room; none if there is none."""
     free = np.flatnonzero(room)
     if not len(free):
