@@ -20,7 +20,7 @@ AGAIN = "fetch or copy the file again, or list the case under `skip:`"
 # A label's corners may lie this far from its image's, in voxels: what rounding in published headers amounts to.
 _SAME_GRID_WITHIN_VOXELS = 0.25
 _HEADER_BYTES = 352
-_PIECE_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 16
 _NAMES_OF_TYPE = {".nii": "NiftiImageIO", ".gz": "NiftiImageIO", ".mha": "MetaImageIO", ".nrrd": "NrrdImageIO"}
 
 

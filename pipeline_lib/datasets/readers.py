@@ -12,7 +12,7 @@ from the image's direction matrix alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +55,11 @@ class RawCase:
         if self._label_map is None:
             return read_on_grid(self.files.masks[target], self.image, self.files.image) > 0
         return np.isin(self._label_map, self._labels[target])
+
+    def masks(self) -> Iterator[tuple[str, np.ndarray]]:
+        """(target, mask) of each labelled target in turn, as `mask` reads it."""
+        for target in self.labelled:
+            yield target, self.mask(target)
 
     def parts(self, target: str) -> tuple[str, ...]:
         """The labelled targets that lie within `target` by definition: a tumour in its organ."""

@@ -25,7 +25,7 @@ Box = tuple[slice, slice, slice]
 
 def image_volume(image: sitk.Image, volume_grid: Geometry, window_hu: tuple[float, float]) -> np.ndarray:
     """The CT (HU) on the volume's grid: int16 D H W, clipped to the window."""
-    array, upright = _upright(image, sitk.sitkLinear, AIR_HU)
+    array, upright = _upright(image, AIR_HU)
     low, high = window_hu
 
     def to_hu(block: np.ndarray) -> np.ndarray:
@@ -42,7 +42,7 @@ def mask_volume(mask: np.ndarray, original: Geometry, volume_grid: Geometry) -> 
     vessels and small tumours on the way to the volume and back.
     """
     if original.is_oblique:
-        array, upright = _upright(original.image(mask.astype(np.float32)), sitk.sitkLinear, 0)
+        array, upright = _upright(original.image(mask.astype(np.float32)), 0)
     else:
         array, upright = to_canonical(mask, original), original.canonical()
     matrices = interpolation_matrices(upright, volume_grid, cubic, antialias=False)
@@ -85,7 +85,7 @@ def _mask_on_original_grid(probability: np.ndarray, record: CaseRecord) -> tuple
     return _thresholded(probability, matrices, half)
 
 
-def _upright(image: sitk.Image, interpolator: int, outside: float) -> tuple[np.ndarray, Geometry]:
+def _upright(image: sitk.Image, outside: float) -> tuple[np.ndarray, Geometry]:
     """Array D H W in the canonical frame, and its grid."""
     grid = Geometry.of(image)
     upright = grid.canonical()
@@ -95,7 +95,7 @@ def _upright(image: sitk.Image, interpolator: int, outside: float) -> tuple[np.n
         image,
         upright.size,
         sitk.Transform(),
-        interpolator,
+        sitk.sitkLinear,
         upright.origin_mm,
         upright.spacing_mm,
         upright.direction,
