@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import SimpleITK as sitk
 
 from ..volumes.bits import read_roi_bits, roi_mask
 from ..volumes.geometry import Geometry
-from ..volumes.resampling import label_volume
 from ..volumes.store import Volume, open_volume
 
 Orientation = Literal["axial", "coronal", "sagittal"]
@@ -37,10 +37,23 @@ class Plane:
 
 @dataclass(frozen=True)
 class Layer:
-    """ROI bits (D H W, canonical frame) on their grid."""
+    """ROI bits (D H W) on their grid, whose frame is canonical wherever slices are asked for."""
 
     bits: np.ndarray
     grid: Geometry
+
+    def on(self, grid: Geometry) -> Layer:
+        """The same on another grid, each voxel as the nearest one."""
+        moved = sitk.Resample(
+            self.grid.image(self.bits),
+            grid.size,
+            sitk.Transform(),
+            sitk.sitkNearestNeighbor,
+            grid.origin_mm,
+            grid.spacing_mm,
+            grid.direction,
+        )
+        return Layer(sitk.GetArrayFromImage(moved), grid)
 
     def mask(self, roi: int) -> np.ndarray:
         return roi_mask(self.bits, roi)
@@ -126,8 +139,7 @@ def box_mm(layer: Layer, roi: int) -> tuple[np.ndarray, np.ndarray] | None:
 
 def _layer(path: Path) -> Layer:
     bits, grid = read_roi_bits(path)
-    upright = grid.canonical()
-    return Layer(label_volume(grid.image(bits), upright), upright)
+    return Layer(bits, grid).on(grid.canonical())
 
 
 def _rows(axis: int) -> slice:

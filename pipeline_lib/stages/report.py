@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from markupsafe import Markup
 
 from ..config.settings import ReportSettings
 from ..files import read_json, whole_folder
@@ -27,6 +26,7 @@ from ..reporting.scans import CaseFiles, Scan
 from ..reporting.statistics import difference_table, summary_table
 from ..reporting.tables import dice_table, text_table
 from ..reporting.training_figures import read_history
+from ..reporting.viewer import viewer_markup
 from .command import stage_command
 
 FIGURES = "figures"
@@ -68,11 +68,10 @@ def run(settings: ReportSettings, inputs: Inputs, outputs: Outputs) -> None:
         for name, content in (("table", table), ("summary", summary), ("differences", differences)):
             content.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
         progress = Progress("report", _figure_count(settings), "figures")
-        shown = []
-        for figure in draw_all(_material(settings, inputs, results, summary), folder / FIGURES):
+        material, shown = _material(settings, inputs, results, summary), []
+        for figure in draw_all(material, folder / FIGURES):
             shown.append(figure)
             progress.advance(note=figure.name)
-        cases = read_cases(inputs.cases)
         write_page(
             PageContent(
                 results=results,
@@ -82,9 +81,9 @@ def run(settings: ReportSettings, inputs: Inputs, outputs: Outputs) -> None:
                 summary=summary,
                 differences=differences,
                 figures=shown,
-                card=data_card(cases, settings.datasets, settings.rois),
+                card=data_card(material.cases, settings.datasets, settings.rois),
                 odd=odd_cases(settings.datasets),
-                viewer=Markup(""),
+                viewer=viewer_markup(results, material.scans, material.runs),
                 fingerprint=settings_fingerprint(settings),
                 versions=versions(),
                 hardware=hardware(),

@@ -186,15 +186,13 @@ def _history(folder: Path, method: str) -> Path:
             terms = {"supervised": 1.2 * np.exp(-3 * t) + 0.2}
             if method != "baseline":
                 terms |= {"latent": 0.4 * np.exp(-2 * t), "consistency": 0.02 + 0.02 * t}
-            row = {"step": step, "epoch": step / 10, "loss/total": sum(terms.values()) + rng.normal(0, 0.05)}
-            row |= {f"loss/{name}": value + rng.normal(0, 0.02) for name, value in terms.items()}
-            for roi in ROIS:
-                labelled = 0.5
-                positive = 0.3 * t if method != "baseline" else 0.0
-                negative = 0.1 if method != "baseline" else 0.0
-                row |= {f"labelled/{roi}": labelled, f"positive/{roi}": positive, f"negative/{roi}": negative}
-                row |= {f"ambiguous/{roi}": 1 - labelled - positive - negative if method != "baseline" else 0.0}
-            file.write(json.dumps({name: float(value) for name, value in row.items()}) + "\n")
+            noisy = {name: value + rng.normal(0, 0.02) for name, value in terms.items()}
+            row = {"step": step, "epoch": step / 10, "loss": {"total": sum(noisy.values()), **noisy}}
+            row["labelled"] = dict.fromkeys(ROIS, 0.5)
+            if method != "baseline":
+                row |= {"positive": dict.fromkeys(ROIS, 0.3 * t), "negative": dict.fromkeys(ROIS, 0.1)}
+                row["ambiguous"] = dict.fromkeys(ROIS, 0.4 - 0.3 * t)
+            file.write(json.dumps(row) + "\n")
     return path
 
 

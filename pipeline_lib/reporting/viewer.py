@@ -1,0 +1,60 @@
+"""The slice viewer: NiiVue from its published npm package, taken into the page with the cases that it shows.
+
+`npm ci --prefix pipeline_lib/reporting/viewer` installs it. A report made without it says so and is otherwise whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from .results import Results, method_label, roi_label
+from .scans import Scan
+from .style import method_colours
+from .viewer_data import embedded_cases, roi_colours
+
+INSTALL = "npm ci --ignore-scripts --prefix pipeline_lib/reporting/viewer"
+NIIVUE = Path(__file__).parent / "viewer" / "node_modules" / "@niivue" / "niivue" / "dist" / "niivue.umd.js"
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+def viewer_markup(
+    results: Results, scans: Mapping[tuple[str, str], Scan], runs: Mapping[str, str], niivue: Path = NIIVUE
+) -> Markup:
+    """The page's part with the viewer and its cases, or a notice where NiiVue is not installed or there is no case."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    template = environment.get_template("viewer.html.j2")
+    if not niivue.is_file():
+        return Markup(template.render(missing=INSTALL))
+    cases = embedded_cases(results, scans, runs)
+    colours = method_colours(results.methods)
+    data = {
+        "cases": cases,
+        "rois": [roi_label(roi) for roi in results.rois],
+        "roiNames": list(results.rois),
+        "roiColours": roi_colours(results.rois),
+        "methods": [
+            {"name": method, "label": method_label(method), "colour": colours[method]} for method in results.methods
+        ],
+    }
+    return Markup(
+        template.render(
+            missing=None,
+            shown=len(cases),
+            total=len(scans),
+            data=Markup(_for_script(json.dumps(data, separators=(",", ":")))),
+            niivue=Markup(_for_script(niivue.read_text(encoding="utf-8"))),
+            script=Markup((_TEMPLATES / "viewer.js").read_text(encoding="utf-8")),
+        )
+    )
+
+
+def _for_script(text: str) -> str:
+    """`text` so that it cannot end the script element that holds it; strings in JSON and JavaScript stay the same."""
+    return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
