@@ -40,7 +40,7 @@ class Execution(Section):
         default="auto", description="Device; auto takes a GPU if there is one."
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="Autocast precision; auto is bfloat16 on a GPU and float32 on a CPU."
+        default="auto", description="Autocast precision; auto is bfloat16 on a GPU and on a CPU with AMX, else float32."
     )
     accumulation: Count = Field(
         default=1, description="Parts into which each process cuts its share of the batch, to save memory."

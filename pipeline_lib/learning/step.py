@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..config.optimisation import Execution, Optimisation
 from ..errors import UserError
+from ..networks.precision import autocast_type
 from ..progress import say
 from .batches import Views
 from .processes import Processes
@@ -56,7 +57,7 @@ class Stepper:
         self.task, self.views, self.optimisation = task, views, optimisation
         self.execution, self.processes, self.steps, self.title = execution, processes, steps, title
         self.skipped = 0
-        self.autocast_type = _autocast_type(execution.precision, processes.device)
+        self.autocast_type = autocast_type(execution.precision, processes.device)
         self.parameters = [parameter for parameter in task.student.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.AdamW(
             self.parameters, lr=optimisation.learning_rate, weight_decay=optimisation.weight_decay, fused=True
@@ -170,10 +171,3 @@ def _column_sums(losses: Losses) -> Tensor:
     """Sums over samples of the total, the terms and the counts, float64, one after the other."""
     sums = [loss.double().sum().reshape(1) for loss in (losses.total, *losses.terms.values())]
     return torch.cat([*sums, *(count.double().sum(0) for count in losses.counts.values())])
-
-
-def _autocast_type(precision: str, device: torch.device) -> torch.dtype:
-    if precision == "auto":
-        precision = "bfloat16" if device.type == "cuda" else "float32"
-    types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    return types[precision]

@@ -4,13 +4,15 @@ The description is JSON in the file's metadata. Its keys are the names of the st
 
 - segmentation: `method`, `networks`, `rois`, `patches`, `spacing_mm`, `window_hu`, and whatever else the stage adds;
 - ROI-aware: `roi_aware`, `structures`, `patches`, `window_hu`, and whatever else the stage adds.
+
+The teacher of a mean-teacher method lies beside its student, its tensors' names preceded by `teacher.`.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import ValidationError
@@ -28,27 +30,41 @@ SEGMENTATION_KEYS = frozenset({"method", "networks", "rois", "patches", "spacing
 ROI_AWARE_KEYS = frozenset({"roi_aware", "structures", "patches", "window_hu"})
 
 _DESCRIPTION = "description"
+_TEACHER = "teacher."
+_TEACHER = "teacher."
 _REMEDY = "delete it and run the pipeline again to train it anew"
 
 
-def save_model(path: Path, network: nn.Module, description: dict[str, Any]) -> None:
+def save_model(path: Path, network: nn.Module, description: dict[str, Any], teacher: nn.Module | None = None) -> None:
     """Write the network's parameters and buffers with its JSON-able `description`, whole or not at all.
+
+    Those of its `teacher`, if it has one, follow under names that start with "teacher.".
 
     Raises ValueError if `description` has neither all SEGMENTATION_KEYS nor all ROI_AWARE_KEYS.
     """
     if not (description.keys() >= SEGMENTATION_KEYS or description.keys() >= ROI_AWARE_KEYS):
         raise ValueError(f"the description of {path} has only the keys {sorted(description)}")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    tensors = dict(network.state_dict())
+    if teacher is not None:
+        tensors |= {_TEACHER + name: tensor for name, tensor in teacher.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with whole_file(path) as partial:
         save_file(tensors, partial, metadata={_DESCRIPTION: json.dumps(description, allow_nan=False)})
 
 
-def load_segmentation_model(path: Path, device: torch.device | str) -> tuple[nn.Module, dict[str, Any]]:
+def load_segmentation_model(
+    path: Path, device: torch.device | str, weights: Literal["student", "teacher"] = "student"
+) -> tuple[nn.Module, dict[str, Any]]:
     """The segmentation network in eval mode on `device`, without gradients, and its description.
+
+    `weights` are the student's, or its teacher's if the method had one.
 
     Raises UserError if the file is missing, broken, or not a segmentation model of this version.
     """
-    tensors, description = _read(path, SEGMENTATION_KEYS)
+    held, description = _read(path, SEGMENTATION_KEYS)
+    tensors = {name: tensor for name, tensor in held.items() if not name.startswith(_TEACHER)}
+    if weights == "teacher":
+        tensors |= {name: held[_TEACHER + name] for name in tensors if _TEACHER + name in held}
     try:
         method = Method.model_validate_json(json.dumps(description["method"]))
         networks = Networks.model_validate_json(json.dumps(description["networks"]))
@@ -70,6 +86,11 @@ def load_roi_aware_model(path: Path, device: torch.device | str) -> tuple[nn.Mod
         raise _foreign(path) from error
     network = build_roi_aware_network(roi_aware, len(description["structures"]))
     return _frozen(path, network, tensors, device), description
+
+
+def _tensors(network: nn.Module, prefix: str) -> dict[str, Tensor]:
+    # Copies, because a file of safetensors refuses tensors that share memory, as a young teacher's buffers may.
+    return {prefix + name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
 
 
 def _read(path: Path, keys: frozenset[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:

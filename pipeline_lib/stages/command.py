@@ -87,7 +87,7 @@ def _add_flags(parser: argparse.ArgumentParser, model: type[Any]) -> None:
             flag,
             dest=field.name,
             type=Path,
-            nargs="*" if several else None,
+            nargs="*" if several else "?" if optional else None,
             required=not optional and not several,
         )
 

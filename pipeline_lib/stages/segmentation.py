@@ -147,11 +147,11 @@ def online_scorer(settings: SegmentationSettings, inputs: Inputs, processes: Pro
 
 
 def save(settings: SegmentationSettings, task: PartialLabels, outputs: Outputs) -> None:
-    """Write the network with all that is needed to use it."""
+    """Write the student, and the teacher where there is one, with all that is needed to use them."""
     description = settings.model_dump(
         mode="json", include={"run", "seed", "method", "networks", "rois", "patches", "spacing_mm", "window_hu"}
     )
-    save_model(outputs.model, task.student, description)
+    save_model(outputs.model, task.student, description, None if task.teacher is None else task.teacher.network)
 
 
 if __name__ == "__main__":
