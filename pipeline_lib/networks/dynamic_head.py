@@ -16,7 +16,9 @@ WIDTH = 8
 """Channels of both hidden layers (DoDNet and the Universal Model)."""
 
 _CONDITION = 256
-_HIDDEN_VALUES_PER_CHUNK = 2**22
+# What a processor's caches hold; on a GPU, where launching many small kernels costs more, 128 MiB of float32.
+# Measured by benchmarks/dynamic_head.py.
+_HIDDEN_VALUES_PER_CHUNK = {"cpu": 2**20, "cuda": 2**25}
 
 
 def parameter_count(maps: int) -> int:
@@ -113,7 +115,7 @@ def generated_layers(features: Tensor, parameters: Tensor, maps: int) -> Tensor:
     """
     B, N, _ = parameters.shape
     flat = features.flatten(2)
-    voxels = max(1, _HIDDEN_VALUES_PER_CHUNK // (B * N * WIDTH))
+    voxels = max(1, _HIDDEN_VALUES_PER_CHUNK[flat.device.type] // (B * N * WIDTH))
     chunks = []
     for chunk in flat.split(voxels, dim=2):
         if torch.is_grad_enabled():

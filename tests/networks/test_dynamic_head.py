@@ -79,7 +79,7 @@ def test_gradients_equal_finite_differences():
 def test_chunks_change_neither_result_nor_gradient(monkeypatch):
     results = []
     for hidden_values in (2**30, 2 * 3 * 8 * 7):
-        monkeypatch.setattr(dynamic_head, "_HIDDEN_VALUES_PER_CHUNK", hidden_values)
+        monkeypatch.setitem(dynamic_head._HIDDEN_VALUES_PER_CHUNK, "cpu", hidden_values)
         features, parameters = random_case(3, 2, 3, 1, (4, 5, 5))
         features, parameters = features.requires_grad_(), parameters.requires_grad_()
         logits = generated_layers(features, parameters, 1)
