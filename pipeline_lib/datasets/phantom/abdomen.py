@@ -78,7 +78,6 @@ def paint_spleen(scene: Scene) -> None:
     spleen = smooth_cut(spleen, -ellipsoid(local, (54, 64, 0), (46, 44, 64)), 8)
     spleen = smooth_cut(spleen, scene.cavity[local.slices] + 3, 6)
     spleen = smooth_cut(spleen, scene.below_diaphragm(local), 6)
-    scene.shapes["spleen"] = local, spleen
     scene.canvas.paint(local, spleen - 3, scene.hu["organ_fat"])
     scene.canvas.paint(local, spleen, scene.hu["spleen"], "spleen")
 
@@ -118,7 +117,6 @@ def paint_pancreas(scene: Scene) -> None:
     line = curve(points, radii, 10)
     local, distance = tube(scene.frame, *line, 12)
     pancreas = distance + scene.rough(local, "pancreas", 1.2)
-    scene.shapes["pancreas"] = local, pancreas
     scene.branches["pancreas"] = [line]
     scene.canvas.paint(local, pancreas, _lobulated(scene, vary, local), "pancreas")
 

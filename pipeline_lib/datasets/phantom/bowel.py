@@ -9,12 +9,6 @@ from .shapes import curve, ellipsoid, tube
 from .torso import Scene
 
 
-def paint_bowel(scene: Scene) -> None:
-    """Small bowel lies behind, colon around it."""
-    _paint_small_bowel(scene)
-    _paint_colon(scene)
-
-
 def paint_duodenum(scene: Scene) -> None:
     vary = scene.patient.variation("duodenum")
     line = curve(
@@ -27,7 +21,7 @@ def paint_duodenum(scene: Scene) -> None:
     scene.canvas.tint(local, distance + 4, scene.hu["bowel_content"])
 
 
-def _paint_small_bowel(scene: Scene) -> None:
+def paint_small_bowel(scene: Scene) -> None:
     """A tangle: the loops are the layers of a smooth random field, folded through the lower middle of the belly."""
     vary = scene.patient.variation("small bowel")
     middle = vary.points([(4, -34, -108)], 6)[0]
@@ -41,7 +35,7 @@ def _paint_small_bowel(scene: Scene) -> None:
     scene.canvas.tint(local, loops + 4, scene.hu["bowel_content"])
 
 
-def _paint_colon(scene: Scene) -> None:
+def paint_colon(scene: Scene) -> None:
     """From the caecum up the right flank, across behind the front wall, and down the left flank."""
     vary = scene.patient.variation("colon")
     points = vary.points(

@@ -137,7 +137,10 @@ def paint_trunk_muscles(scene: Scene) -> None:
         width = vary.sizes(np.ones(1), 0.12)[0]
         points = np.column_stack([np.full(7, side * 31.0), spine_y(heights) + behind, heights])
         radii = width * np.array([20, 23, 23, 21, 18, 16, 14])
-        canvas.paint(*tube(frame, points, radii, 8), hu["muscle"], f"autochthon_{name}")
+        local, distance = tube(frame, points, radii, 8)
+        # The skin over the back is flat.
+        distance = np.maximum(distance, scene.muscle[local.slices] - 9)
+        canvas.paint(local, distance, hu["muscle"], f"autochthon_{name}")
         psoas = curve(
             [(side * 22, 42, 8), (side * 38, 36, -60), (side * 50, 34, -125), (side * 66, 8, -200)],
             width * np.array([6, 15, 21, 21]),

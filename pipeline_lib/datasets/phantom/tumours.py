@@ -17,6 +17,7 @@ import numpy as np
 from .canvas import Mask
 from .frame import Array, Local
 from .patient import Variation
+from .placement import in_view, nearest_voxel, random_voxels, torso_position, visible_voxels
 from .shapes import ellipsoid
 from .torso import Scene
 from .vessels import liver_vessel_distances
@@ -36,7 +37,7 @@ KINDS: dict[str, TumourKind] = {
     "liver_tumor": TumourKind(32, (14, 60), 4, 0.2),
     "hepatic_vessel_tumor": TumourKind(36, (22, 60), 2, 0.15),
     "kidney_tumor": TumourKind(38, (20, 60), 1, 0.15),
-    "pancreas_tumor": TumourKind(30, (16, 50), 1, 0.12),
+    "pancreas_tumor": TumourKind(32, (20, 50), 1, 0.12),
     "colon_cancer": TumourKind(36, (22, 54), 1, 0.12),
     "lung_tumor": TumourKind(28, (14, 56), 2, 0.2),
 }
@@ -91,12 +92,13 @@ class Tumours:
         vary = self.scene.patient.variation("liver tumours")
         whole = np.full(liver.shape, 60, np.float32)
         for radius in self._radii("liver_tumor", vary):
-            room = (liver < -0.5 * radius) & _visible(self.scene, local)
-            places = _places(vary, room, 8)
+            room = (liver < -0.5 * radius) & visible_voxels(self.scene, local)
+            places = random_voxels(vary, room, 8)
             if not len(places):
                 continue
-            free = [_at(vessels, place) for place in places]
-            tumour = self._lump(local, _position(local, places[int(np.argmax(free))]), radius, vary, "liver tumour")
+            free = [float(vessels[place]) for place in places]
+            middle = torso_position(local, places[int(np.argmax(free))])
+            tumour = self._lump(local, middle, radius, vary, "liver tumour")
             tumour = np.maximum(tumour, liver + 1)
             self._paint_liver_tumour(local, tumour, radius, vary)
             whole = np.minimum(whole, tumour)
@@ -109,12 +111,12 @@ class Tumours:
         trees = (*scene.branches["liver portal"], *scene.branches["liver veins"])
         main = [(points, radii) for points, radii in trees if radii.max() > 4.2]
         whole = np.full(liver.shape, 60, np.float32)
-        visible = _visible(scene, local)
+        visible = visible_voxels(scene, local)
         for radius in self._radii("hepatic_vessel_tumor", vary):
             for _ in range(20):
                 points, _ = main[vary.generator.integers(len(main))]
                 middle = points[vary.generator.integers(len(points) // 3, len(points))]
-                place = _nearest(scene, local, middle)
+                place = nearest_voxel(scene, local, middle)
                 if place is not None and visible[place] and liver[place] < -0.4 * radius:
                     break
             else:
@@ -144,29 +146,25 @@ class Tumours:
                 return
             name = kidneys[vary.generator.integers(len(kidneys))]
             local, kidney = scene.shapes[name]
-            room = (np.abs(kidney + 0.25 * radius) < 5) & _visible(scene, local)
+            room = (np.abs(kidney + 0.25 * radius) < 5) & visible_voxels(scene, local)
             room &= scene.canvas.mask(name)[local.slices]
-            for place in _places(vary, room, 1):
-                tumour = self._lump(local, _position(local, place), radius, vary, "kidney tumour")
+            for place in random_voxels(vary, room, 1):
+                tumour = self._lump(local, torso_position(local, place), radius, vary, "kidney tumour")
                 self._paint_growth("kidney_tumor", name, local, tumour, radius, vary)
 
     def grow_in_pancreas(self) -> None:
         """A mass that widens the pancreas, two times out of three in its head."""
         scene = self.scene
         vary = scene.patient.variation("pancreas tumour")
-        local, _ = scene.shapes["pancreas"]
-        points, _radii = scene.branches["pancreas"][0]
+        points, _ = scene.branches["pancreas"][0]
         for radius in self._radii("pancreas_tumor", vary):
-            share = (
-                vary.generator.uniform(0.02, 0.35)
-                if vary.generator.random() < 0.65
-                else vary.generator.uniform(0.4, 0.95)
-            )
+            in_head = vary.generator.random() < 0.65
+            share = vary.generator.uniform(0.02, 0.35) if in_head else vary.generator.uniform(0.4, 0.95)
             middle = points[int(share * (len(points) - 1))]
-            if not _in_view(scene, local, middle):
-                continue
-            tumour = self._lump(local, middle, radius, vary, "pancreas tumour")
-            self._paint_growth("pancreas_tumor", "pancreas", local, tumour, radius, vary)
+            local = scene.frame.around(middle - 2 * radius, middle + 2 * radius)
+            if in_view(scene, local, middle):
+                tumour = self._lump(local, middle, radius, vary, "pancreas tumour")
+                self._paint_growth("pancreas_tumor", "pancreas", local, tumour, radius, vary)
 
     def grow_in_colon(self) -> None:
         """A thick ring of the colon's wall that leaves a narrow way through."""
@@ -174,17 +172,17 @@ class Tumours:
         vary = scene.patient.variation("colon cancer")
         local, _ = scene.shapes["colon"]
         points, radii = scene.branches["colon"][0]
-        seen = [index for index in range(2, len(points) - 2) if _in_view(scene, local, points[index])]
+        # Where other organs press on the colon there is no room.
+        room = scene.canvas.mask("colon")[local.slices] & visible_voxels(scene, local)
+        places = [nearest_voxel(scene, local, point) for point in points]
+        seen = [index for index, place in enumerate(places[2:-2], 2) if place is not None and room[place]]
         for radius in self._radii("colon_cancer", vary):
             if not seen:
                 return
             index = seen[vary.generator.integers(len(seen))]
             around = radii[index] + 2.5
             along = points[index + 1] - points[index - 1]
-            along /= np.linalg.norm(along)
-            axes = np.linalg.qr(
-                np.column_stack([along, np.eye(3)[np.argmin(np.abs(along))], np.cross(along, [1, 2, 3])])
-            )[0]
+            axes = np.linalg.qr(np.column_stack([along, np.eye(3)]))[0]
             ring = ellipsoid(local, points[index], (radius, around, around), axes, power=2.4)
             ring = ring + scene.rough(local, "colon cancer", 0.1 * radius)
             off = 0.25 * around * axes[:, 1]
@@ -196,13 +194,10 @@ class Tumours:
         scene = self.scene
         vary = scene.patient.variation("lung tumour")
         for radius in self._radii("lung_tumor", vary):
-            sides = ["lung_left", "lung_right"]
-            local, lung = scene.shapes.get(sides[vary.generator.integers(2)], (None, None))
-            if local is None:
-                return
-            room = (lung < -0.7 * radius) & (lung > -40) & _visible(scene, local)
-            for place in _places(vary, room, 1):
-                tumour = self._lump(local, _position(local, place), radius, vary, "lung tumour")
+            local, lung = scene.shapes[("lung_left", "lung_right")[vary.generator.integers(2)]]
+            room = (lung < -0.7 * radius) & (lung > -40) & visible_voxels(scene, local)
+            for place in random_voxels(vary, room, 1):
+                tumour = self._lump(local, torso_position(local, place), radius, vary, "lung tumour")
                 tumour = np.maximum(tumour, lung + 0.5)
                 scene.canvas.tint(local, tumour, self._tissue("lung_tumor", local, tumour, radius, vary))
                 self.masks["lung_tumor"][local.slices] |= tumour < 0
@@ -251,43 +246,3 @@ class Tumours:
         tumour = np.where(free, tumour, np.maximum(tumour, self.scene.frame.voxel))
         canvas.paint(local, tumour, self._tissue(kind, local, tumour, radius, vary), organ)
         self.masks[kind][local.slices] |= tumour < 0
-
-
-def _visible(scene: Scene, local: Local) -> Mask:
-    """Voxels of the box that do not lie at the border of the image."""
-    inner = np.zeros(scene.frame.grid.shape, bool)
-    inner[2:-2, 2:-2, 2:-2] = True
-    return inner[local.slices]
-
-
-def _places(vary: Variation, room: Mask, count: int) -> list[tuple[int, int, int]]:
-    """Random voxels of the box where there is room; none if there is none."""
-    free = np.flatnonzero(room)
-    if not len(free):
-        return []
-    chosen = free[vary.generator.integers(len(free), size=count)]
-    return [tuple(int(part) for part in np.unravel_index(voxel, room.shape)) for voxel in chosen]
-
-
-def _position(local: Local, place: tuple[int, int, int]) -> np.ndarray:
-    return np.array([_at(local.x, place), _at(local.y, place), _at(local.z, place)])
-
-
-def _at(values: Array, place: tuple[int, int, int]) -> float:
-    return float(values[place])
-
-
-def _nearest(scene: Scene, local: Local, point: np.ndarray) -> tuple[int, int, int] | None:
-    """The voxel of the box whose torso coordinates are nearest to a point; None where the point is not in the box."""
-    box = scene.frame.slices_around(point, point, local)
-    if box is None:
-        return None
-    apart = (local.x[box] - point[0]) ** 2 + (local.y[box] - point[1]) ** 2 + (local.z[box] - point[2]) ** 2
-    inside = np.unravel_index(int(np.argmin(apart)), apart.shape)
-    return tuple(part.start + int(place) for part, place in zip(box, inside, strict=True))
-
-
-def _in_view(scene: Scene, local: Local, point: np.ndarray) -> bool:
-    """Whether a point lies well inside the image."""
-    place = _nearest(scene, local, point)
-    return place is not None and bool(_visible(scene, local)[place])
