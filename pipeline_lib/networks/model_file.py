@@ -31,7 +31,6 @@ ROI_AWARE_KEYS = frozenset({"roi_aware", "structures", "patches", "window_hu"})
 
 _DESCRIPTION = "description"
 _TEACHER = "teacher."
-_TEACHER = "teacher."
 _REMEDY = "delete it and run the pipeline again to train it anew"
 
 
@@ -86,11 +85,6 @@ def load_roi_aware_model(path: Path, device: torch.device | str) -> tuple[nn.Mod
         raise _foreign(path) from error
     network = build_roi_aware_network(roi_aware, len(description["structures"]))
     return _frozen(path, network, tensors, device), description
-
-
-def _tensors(network: nn.Module, prefix: str) -> dict[str, Tensor]:
-    # Copies, because a file of safetensors refuses tensors that share memory, as a young teacher's buffers may.
-    return {prefix + name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
 
 
 def _read(path: Path, keys: frozenset[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import numpy as np
 import pandas as pd
 
 from .results import Results, method_label
+
+TABLE, PAGE = "table.csv", "index.html"
+"""Names in the report's folder."""
 
 AVERAGE = "average"
 MEASURED, PAPER = "measured", "paper"
@@ -119,8 +123,13 @@ def _cell(value: float, best: bool) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Print the Dice table of a report.")
-    parser.add_argument("table", type=Path, help="results/report/table.csv")
-    print(text_table(pd.read_csv(parser.parse_args().table)))
+    parser.add_argument("report", type=Path, help="the report's folder, results/report")
+    folder = parser.parse_args().report
+    table = folder / TABLE
+    if not table.is_file():
+        sys.exit(f"error: {table}: is missing; make the report first (snakemake --cores all report)")
+    print(text_table(pd.read_csv(table)))
+    print(f"Report: {folder / PAGE}")
 
 
 if __name__ == "__main__":

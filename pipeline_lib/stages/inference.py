@@ -61,7 +61,7 @@ def run(settings: InferenceSettings, inputs: Inputs, outputs: Outputs) -> None:
         say(f"{stage}  {len(settings.cases) - len(todo)} of {len(settings.cases)} cases are there from before")
     if todo:
         device = _device(settings.inference)
-        network, description = load_segmentation_model(inputs.model, device)
+        network, description = load_segmentation_model(inputs.model, device, settings.inference.weights)
         window = sliding_window(settings.inference, description, device)
         volumes = {case: open_volume(inputs.cases.parent / case) for case in todo}
         progress = Progress(stage, sum(_window_count(volume, window) for volume in volumes.values()), "windows")

@@ -24,7 +24,7 @@ from ..reporting.provenance import costs, hardware, settings_fingerprint, versio
 from ..reporting.results import Results, read_results
 from ..reporting.scans import CaseFiles, Scan
 from ..reporting.statistics import difference_table, summary_table
-from ..reporting.tables import dice_table, text_table
+from ..reporting.tables import PAGE, TABLE, dice_table, text_table
 from ..reporting.training_figures import read_history
 from ..reporting.viewer import viewer_markup
 from .command import stage_command
@@ -65,8 +65,8 @@ def run(settings: ReportSettings, inputs: Inputs, outputs: Outputs) -> None:
     table = dice_table(results, settings.scores.convention, [dataset.name for dataset in settings.datasets])
     summary, differences = summary_table(results), difference_table(results)
     with whole_folder(outputs.folder) as folder:
-        for name, content in (("table", table), ("summary", summary), ("differences", differences)):
-            content.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+        for name, content in ((TABLE, table), ("summary.csv", summary), ("differences.csv", differences)):
+            content.to_csv(folder / name, index=False, float_format="%.6g")
         progress = Progress("report", _figure_count(settings), "figures")
         material, shown = _material(settings, inputs, results, summary), []
         for figure in draw_all(material, folder / FIGURES):
@@ -90,10 +90,10 @@ def run(settings: ReportSettings, inputs: Inputs, outputs: Outputs) -> None:
                 costs=costs(inputs.benchmarks),
             ),
             folder / FIGURES,
-            folder / "index.html",
+            folder / PAGE,
         )
     say(text_table(table))
-    say(f"report: {outputs.folder / 'index.html'}")
+    say(f"report: {outputs.folder / PAGE}")
 
 
 def _material(settings: ReportSettings, inputs: Inputs, results: Results, summary: pd.DataFrame) -> Material:

@@ -1,4 +1,4 @@
-"""A headless Chromium that tests drive over the DevTools protocol's pipe, so that nothing has to be installed for it."""
+"""A headless Chromium that tests drive over the DevTools protocol's pipe; it needs no package of its own."""
 
 from __future__ import annotations
 
