@@ -22,7 +22,7 @@ class Inference(Section):
         default="auto", description="Device; auto takes a GPU if there is one."
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="Autocast precision; auto is bfloat16 on a GPU and float32 on a CPU."
+        default="auto", description="Autocast precision; auto is bfloat16 on a GPU and on a CPU with AMX, else float32."
     )
 
 

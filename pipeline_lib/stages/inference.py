@@ -27,6 +27,7 @@ from ..config.volumes import Patches
 from ..files import whole_folder
 from ..learning.checkpoints import fingerprint
 from ..networks.model_file import load_segmentation_model
+from ..networks.precision import autocast_type
 from ..networks.sliding_window import SlidingWindow, predict_slabs, window_starts
 from ..progress import Progress, say
 from ..volumes.bits import NAMES_FILE, write_roi_bits
@@ -82,7 +83,7 @@ def sliding_window(inference: Inference, description: dict[str, Any], device: to
         mirror=inference.mirror,
         window_hu=tuple(description["window_hu"]),
         device=device,
-        precision=_precision(inference, device),
+        precision=autocast_type(inference.precision, device),
     )
 
 
@@ -140,13 +141,6 @@ def _device(inference: Inference) -> torch.device:
     if inference.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(inference.device)
-
-
-def _precision(inference: Inference, device: torch.device) -> torch.dtype:
-    name = inference.precision
-    if name == "auto":
-        name = "bfloat16" if device.type == "cuda" else "float32"
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
 
 
 if __name__ == "__main__":
