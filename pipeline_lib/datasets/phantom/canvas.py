@@ -50,6 +50,7 @@ class Canvas:
         return chosen[self.structure]
 
     def index(self, name: str | None) -> int:
+        """The number of a structure in the map, given out when it is first asked for."""
         if name is None:
             return 0
         if name not in self.names:

@@ -52,10 +52,6 @@ class Local:
     y: Array
     z: Array
 
-    @property
-    def empty(self) -> bool:
-        return self.x.size == 0
-
 
 class Frame:
     """Torso coordinates of every voxel of a grid.

@@ -9,6 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from .frame import Array, Frame, Local
 
+Branch = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""A tube's centre line (N 3, mm) and its radii (N, mm)."""
+
 
 def ellipsoid(
     local: Local,
@@ -42,18 +45,14 @@ def tube(frame: Frame, points: NDArray[np.float64], radii: NDArray[np.float64], 
     return local, tubes(frame, local, branches, margin)
 
 
-def around_tubes(
-    frame: Frame, branches: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], margin: float
-) -> Local:
+def around_tubes(frame: Frame, branches: Sequence[Branch], margin: float) -> Local:
     """The box of several tubes."""
     lows = [(points - radii[:, None] - margin).min(axis=0) for points, radii in branches]
     highs = [(points + radii[:, None] + margin).max(axis=0) for points, radii in branches]
     return frame.around(np.min(lows, axis=0), np.max(highs, axis=0))
 
 
-def tubes(
-    frame: Frame, local: Local, branches: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], margin: float
-) -> Array:
+def tubes(frame: Frame, local: Local, branches: Sequence[Branch], margin: float) -> Array:
     """Distance to the union of several tubes over the box, cut off at `margin` mm outside of them."""
     distance = np.full(local.x.shape, margin, np.float32)
     for points, radii in branches:

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .frame import Array, Local
-from .shapes import curve, ellipsoid, smooth_union, tube, tubes
+from .shapes import Branch, curve, ellipsoid, smooth_union, tube, tubes
 from .torso import Scene, spine_y
-from .trees import Branch, grow_tree
+from .trees import grow_tree
 
 # Chambers of the heart: middle relative to the heart's, radii, typical tilt (degrees about x, y, z), contents.
 _CHAMBERS = (

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .canvas import Canvas
 from .frame import Array, Frame, Local
 from .patient import Patient, Roughness
-from .shapes import curve, tube
+from .shapes import Branch, curve, tube
 
 # Half width, half depth and middle (y) of the cavity, and of the muscle around it, by height z; mm.
 _HEIGHTS = (-190, -120, -60, 0, 60, 110, 150, 200, 240, 270, 290, 310)
@@ -35,7 +34,7 @@ class Scene:
 
     `cavity` and `muscle` are distances (D H W, mm, negative inside) to the inner and the outer face of the trunk's
     wall, `angle` is 0 behind and π in front (D H W), `diaphragm` the height (z, mm) of the diaphragm above or below
-    each voxel. `shapes` keeps the distances that later painters need.
+    each voxel. `shapes` and `branches` keep the distances and the tubes that later painters need.
     """
 
     frame: Frame
@@ -48,7 +47,7 @@ class Scene:
     angle: Array
     diaphragm: Array
     shapes: dict[str, tuple[Local, Array]] = field(default_factory=dict)
-    branches: dict[str, list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = field(default_factory=dict)
+    branches: dict[str, list[Branch]] = field(default_factory=dict)
 
     def below_diaphragm(self, local: Local) -> Array:
         """Distance to the space below the diaphragm, over the box."""

@@ -5,10 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .shapes import curve
-
-Branch = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""A vessel's centre line (N 3, mm) and its radii (N, mm)."""
+from .shapes import Branch, curve
 
 
 def grow_tree(
