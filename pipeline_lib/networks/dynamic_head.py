@@ -16,8 +16,8 @@ WIDTH = 8
 """Channels of both hidden layers (DoDNet and the Universal Model)."""
 
 _CONDITION = 256
-# What a processor's caches hold; on a GPU, where launching many small kernels costs more, 128 MiB of float32.
-# Measured by benchmarks/dynamic_head.py.
+# What a processor's caches hold (measured by benchmarks/dynamic_head.py); on a GPU, where launching many small
+# kernels costs more, 128 MiB of float32 (reckoned, not measured).
 _HIDDEN_VALUES_PER_CHUNK = {"cpu": 2**20, "cuda": 2**25}
 
 
