@@ -4,8 +4,10 @@
 class UserError(Exception):
     """Something the user can mend: one line that names the file or key, what is wrong and what to do.
 
-    Stages print the message without a traceback and exit with code 2; any other exception is a bug.
+    Stages print the message without a traceback and exit with `exit_code`; any other exception is a bug.
     """
+
+    exit_code = 2
 
     def __init__(self, where: str, wrong: str, remedy: str) -> None:
         self.where, self.wrong, self.remedy = where, wrong, remedy

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,12 +62,8 @@ class Checkpoints:
         """The newest whole checkpoint's state on the CPU, None where there is none; torn ones are passed over."""
         for path in self._newest_first():
             if _digest(path) == path.name.split(".")[1]:
-                try:
-                    return torch.load(path, map_location="cpu", weights_only=True)
-                except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-                    say(f"warning: {path} cannot be read ({str(error).splitlines()[0]}), trying an older one")
-            else:
-                say(f"warning: {path} is damaged, trying an older one")
+                return torch.load(path, map_location="cpu", weights_only=True)
+            say(f"warning: {path} is damaged and passed over")
         return None
 
     def remove(self) -> None:

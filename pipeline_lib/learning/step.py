@@ -135,6 +135,8 @@ class Stepper:
         everyone = [name for names in self.processes.gathered([region.name for region in regions]) for name in names]
         what = f"loss in {'; '.join(culprits)}" if culprits else f"gradient from {'; '.join(everyone)}"
         if self.skipped > self.execution.nonfinite_limit:
+            if not self.processes.first:
+                raise SystemExit(UserError.exit_code)  # one process says it for all
             raise UserError(
                 f"{self.title}, step {step}",
                 f"non-finite {what}, after {self.skipped - 1} steps that were skipped for the like",

@@ -18,7 +18,7 @@ from ..config.section import Section
 from ..errors import UserError
 from ..progress import log_to, say
 
-USER_ERROR, BUG = 2, 1
+BUG = 1
 
 
 def stage_command(
@@ -57,7 +57,7 @@ def stage_command(
         run(*parts, _filled(inputs, given), _filled(outputs, given))
     except UserError as error:
         say(f"error: {error}")
-        sys.exit(USER_ERROR)
+        sys.exit(error.exit_code)
     except Exception:
         say(traceback.format_exc())
         sys.exit(BUG)
