@@ -67,7 +67,10 @@ class LocalSource(Section):
     """A folder or an archive that the user already has; a folder is linked, never copied or changed."""
 
     kind: Literal["local"] = "local"
-    path: str = Field(description="Folder or archive with the data set in its published layout.")
+    path: str = Field(
+        description="Folder or archive with the data set in its published layout; a relative path counts from "
+        "the working directory."
+    )
 
 
 class SkippedCase(Section):

@@ -12,6 +12,7 @@ import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError
 from ..files import whole_file
@@ -168,8 +169,10 @@ class ReportSettings(Section):
 def acquire(config: Config, dataset: str) -> AcquireSettings:
     chosen = config.dataset(dataset)
     phantom = chosen.source.kind == "phantom"
+    # What is fetched does not depend on these, and fetching again would remake every volume.
+    elsewhere: dict[str, Any] = {"split": "all_training", "doubted": (), "licence": ""}
     return AcquireSettings(
-        dataset=chosen,
+        dataset=chosen.model_copy(update=elsewhere),
         phantom=config.phantom if phantom else None,
         rois=config.roi_names if phantom else (),
         seed=config.seed if phantom else None,

@@ -20,7 +20,6 @@ class Volumes(Section):
         default=(-325.0, 325.0),
         description="Lowest and highest HU kept; the networks see the window scaled to −1…1 (DoDNet's choice).",
     )
-    keep_raw: bool = Field(default=True, description="False deletes a raw case once its volume is made, to save disk.")
 
     @model_validator(mode="after")
     def _window_is_an_interval(self) -> Self:
