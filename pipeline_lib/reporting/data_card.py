@@ -23,12 +23,13 @@ def read_cases(files: Sequence[Path]) -> dict[str, pd.DataFrame]:
 
 
 def data_card(cases: Mapping[str, pd.DataFrame], datasets: Sequence[Dataset], rois: Sequence[str]) -> pd.DataFrame:
-    """One row per data set: cases, grids (median and range), what it labels, its licence."""
+    """One row per data set: cases, original grids, what it labels, its licence."""
     rows = []
     for dataset in datasets:
         table = cases.get(dataset.name)
         if table is None:
             continue
+        spacing = table[[f"original_spacing_{axis}_mm" for axis in "xyz"]]
         labelled = [roi for roi in rois if roi in dataset.labels] or [f"{_labelled_count(table)} structures"]
         rows.append(
             {
@@ -38,8 +39,9 @@ def data_card(cases: Mapping[str, pd.DataFrame], datasets: Sequence[Dataset], ro
                 "left out": len(dataset.skip),
                 "doubted": len(dataset.doubted),
                 "labels": ", ".join(roi_label(roi) for roi in labelled),
-                "original spacing (mm)": " × ".join(_range(table[f"original_spacing_{axis}_mm"], 2) for axis in "xyz"),
-                "original size (voxels)": " × ".join(_range(table[f"original_size_{axis}"], 0) for axis in "xyz"),
+                "median spacing (mm)": " × ".join(f"{spacing[axis].median():.2f}" for axis in spacing),
+                "coarsest axis (mm)": _range(spacing.max(axis=1), 1),
+                "median size (voxels)": " × ".join(f"{table[f'original_size_{axis}'].median():.0f}" for axis in "xyz"),
                 "layout": dataset.layout,
                 "licence": dataset.licence,
             }
@@ -115,7 +117,5 @@ def _labelled_count(table: pd.DataFrame) -> int:
 
 
 def _range(values: pd.Series, digits: int) -> str:
-    low, middle, high = values.min(), values.median(), values.max()
-    if round(low, digits) == round(high, digits):
-        return f"{middle:.{digits}f}"
-    return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+    low, high = f"{values.min():.{digits}f}", f"{values.max():.{digits}f}"
+    return low if low == high else f"{low}–{high}"

@@ -49,10 +49,11 @@ def dice_figure(results: Results, summary: pd.DataFrame, convention: str) -> Fig
         )
     for boundary in range(1, len(rois)):
         axes.axhline(boundary - 0.5, color=MUTED, linewidth=0.4, alpha=0.5)
-    axes.set_yticks(range(len(rois)), [roi_label(roi) for roi in rois])
+    cases = summary.groupby("roi")["dice_cases"].max()
+    axes.set_yticks(range(len(rois)), [f"{roi_label(roi)}  ({cases[roi]})" for roi in rois])
     axes.set_ylim(len(rois) - 0.5, -0.5)
     axes.set_xlim(-0.01, 1.01)
-    axes.set_xlabel(f"Dice per test case (convention {convention}); large markers: mean with 95 % bootstrap interval")
+    axes.set_xlabel(f"Dice per test case, convention {convention} (number of cases in brackets)")
     axes.grid(axis="x", linewidth=0.4, alpha=0.6)
     axes.tick_params(axis="y", length=0)
     figure.legend(loc="outside upper center", ncols=min(len(methods), 5))

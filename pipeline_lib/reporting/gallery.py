@@ -14,6 +14,7 @@ from ..config.datasets import Dataset
 from ..scoring.dice import CONVENTION_TEXTS
 from .data_card import label_volume_figure
 from .dice_figure import dice_figure
+from .overview import choose_median_cases, overview_panel
 from .panels import choose_cases, roi_panel
 from .results import Results, method_label, roi_label
 from .roi_aware_figure import reliability_figure
@@ -27,12 +28,13 @@ SCORES, SLICES, TRAINING, EXISTENCE, DATA = "scores", "slices", "training", "exi
 
 @dataclass(frozen=True)
 class Shown:
-    """A figure in the report: its file name without ending, its section, title and caption."""
+    """A figure in the report: its file name without ending, section, title, caption, and whether it starts folded."""
 
     name: str
     section: str
     title: str
     caption: str
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,17 @@ def _of_scores(material: Material) -> Iterator[tuple[Shown, Figure]]:
 
 
 def _of_slices(material: Material) -> Iterator[tuple[Shown, Figure]]:
+    cases = choose_median_cases(material.results)
+    if cases:
+        caption = (
+            "The median test case of each data set by Dice, averaged over ROIs and methods: truth beside what each "
+            "method predicts, all ROIs at once. Where the truth is not known for a ROI, it is not drawn. The slices "
+            "are those that cut the most ROIs."
+        )
+        yield (
+            Shown("slices", SLICES, "All ROIs in one case of each data set", caption),
+            overview_panel([material.scans[each] for each in cases], material.runs),
+        )
     for roi in material.results.rois:
         choices = choose_cases(material.results, roi)
         if not choices:
@@ -95,7 +108,7 @@ def _of_slices(material: Material) -> Iterator[tuple[Shown, Figure]]:
             "the method's prediction; numbers: Dice of the case in %."
         )
         yield (
-            Shown(f"slices_{roi}", SLICES, roi_label(roi), caption),
+            Shown(f"slices_{roi}", SLICES, f"{roi_label(roi)}: median and worst case", caption, folded=True),
             roi_panel(roi, choices, material.scans, material.runs),
         )
 

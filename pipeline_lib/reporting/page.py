@@ -31,6 +31,8 @@ _SECTIONS = {
     DATA: "Data",
 }
 _SIGNIFICANT = 0.05
+_SCALE = 0.72
+"""Size of figures on the page relative to their pixels, so that fine screens and print show more than one per dot."""
 
 
 @dataclass(frozen=True)
@@ -185,8 +187,8 @@ def _difference_rows(differences: pd.DataFrame) -> list[dict[str, Any]]:
                 "value": f"{row['difference']:.6f}",
                 "difference": _percent(row["difference"], signed=True),
                 "interval": _interval(row["low"], row["high"], signed=True),
-                "p": _p_value(row["p_wilcoxon"]),
-                "p_holm": _p_value(row["p_holm"]),
+                "p": _p_cell(row["p_wilcoxon"]),
+                "p_holm": _p_cell(row["p_holm"]),
                 "sure": row["p_holm"] < _SIGNIFICANT,
             }
             for _, row in pair.iterrows()
@@ -234,15 +236,16 @@ def _figure_sections(shown: Sequence[Shown], folder: Path) -> list[dict[str, Any
 
 def _embedded(shown: Shown, folder: Path) -> dict[str, Any]:
     content = (folder / f"{shown.name}.png").read_bytes()
-    # A PNG's header chunk begins with its width and height; half of them, so that fine screens show all pixels.
+    # A PNG's header chunk begins with its width and height.
     width, height = struct.unpack(">II", content[16:24])
     return {
         "name": shown.name,
+        "folded": shown.folded,
         "title": shown.title,
         "caption": shown.caption,
         "source": "data:image/png;base64," + base64.b64encode(content).decode(),
-        "width": round(width * 0.6),
-        "height": round(height * 0.6),
+        "width": round(width * _SCALE),
+        "height": round(height * _SCALE),
     }
 
 
@@ -291,10 +294,10 @@ def _interval(low: float, high: float, signed: bool = False) -> str:
     return "–" if math.isnan(low) else f"{_percent(low, signed)} to {_percent(high, signed)}"
 
 
-def _p_value(p: float) -> str:
+def _p_cell(p: float) -> dict[str, str]:
     if math.isnan(p):
-        return ""
-    return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
+        return {"value": "", "text": "–"}
+    return {"value": f"{p:.3g}", "text": f"{p:.3f}" if p >= 0.001 else "< 0.001"}
 
 
 def _template(name: str) -> Markup:

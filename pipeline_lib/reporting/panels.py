@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.typing import ColorType
 
 from .results import Results, method_label, roi_label
 from .scans import Layer, Orientation, Plane, Scan, box_mm, largest_slice
@@ -64,7 +65,7 @@ def roi_panel(
     wide = len(methods) <= 3
     columns = len(methods) * (2 if wide else 1)
     lines = len(choices) * (1 if wide else 2)
-    figure = Figure(figsize=(max(_SLICE_INCHES * columns, 5) + 0.3, (_SLICE_INCHES + 0.32) * lines + 0.75))
+    figure = Figure(figsize=(max(_SLICE_INCHES * columns, 5) + 0.4, (_SLICE_INCHES + 0.22) * lines + 0.35))
     grid = figure.subplots(lines, columns, squeeze=False)
     for place, choice in enumerate(choices):
         scan = scans[choice.dataset, choice.case]
@@ -81,7 +82,7 @@ def roi_panel(
                     color=colours[method],
                     fontweight="bold",
                 )
-            cells[0].set_ylabel(f"{choice.rank} case\n{choice.case}, {orientation}", fontsize=8)
+            cells[0].set_ylabel(f"{roi_label(roi)}, {choice.rank} case\n{choice.case}, {orientation}", fontsize=8)
     handles = [Line2D([], [], color="#444444", linewidth=3.4), Line2D([], [], color=colours[methods[0]], linewidth=1.8)]
     handles[0].set(path_effects=[effects.Stroke(linewidth=3.4, foreground="#444444"), effects.Normal()])
     handles[0].set(color=TRUTH_COLOUR, linewidth=1.8)
@@ -92,7 +93,6 @@ def roi_panel(
         ncols=2,
         fontsize=8,
     )
-    figure.suptitle(roi_label(roi), fontweight="bold", x=0.01, ha="left", fontsize=12)
     return figure
 
 
@@ -103,7 +103,7 @@ def _draw(axes: Axes, scan: Scan, roi: int, orientation: Orientation, prediction
     show_slice(axes, scan.image_plane(orientation, position))
     draw_contour(axes, truth.plane(roi, orientation, position), TRUTH_COLOUR, 2.2)
     draw_contour(axes, prediction.plane(roi, orientation, position), colour, 1.5)
-    low, high = _shown_box(truth, roi)
+    low, high = shown_box(truth, roi)
     across, along = (0, 1) if orientation == "axial" else (0, 2)
     axes.set_xlim(low[across], high[across])
     axes.set_ylim((high[along], low[along]) if orientation == "axial" else (low[along], high[along]))
@@ -127,7 +127,7 @@ def show_slice(axes: Axes, plane: Plane) -> None:
         spine.set_visible(False)
 
 
-def draw_contour(axes: Axes, plane: Plane, colour: str, width: float, filled: bool = False) -> None:
+def draw_contour(axes: Axes, plane: Plane, colour: ColorType, width: float, filled: bool = False) -> None:
     """Draw the outline of a mask in its place in mm."""
     if not plane.values.any():
         return
@@ -140,14 +140,18 @@ def draw_contour(axes: Axes, plane: Plane, colour: str, width: float, filled: bo
     if filled:
         axes.contourf(x, y, mask, levels=[0.5, 1.5], colors=[colour], alpha=0.45)
     lines = axes.contour(x, y, mask, levels=[0.5], colors=[colour], linewidths=width)
-    lines.set_path_effects([effects.Stroke(linewidth=width + 1.2, foreground="black"), effects.Normal()])
+    rim = width + (0.5 if filled else 1.2)
+    lines.set_path_effects([effects.Stroke(linewidth=rim, foreground="black"), effects.Normal()])
 
 
-def _shown_box(layer: Layer, roi: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cube around the ROI, so that all slices of a case have the same scale."""
+def shown_box(layer: Layer, roi: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cube around the ROI, pushed into the image where it can be: all slices of a case have the same scale."""
     found = box_mm(layer, roi)
     assert found is not None, "cases are chosen where the ROI is present"
     low, high = found
     side = max(float((high - low).max()) + 2 * _MARGIN_MM, _LEAST_SIDE_MM)
-    middle = (low + high) / 2
-    return middle - side / 2, middle + side / 2
+    corners = layer.grid.corners_mm()
+    first, last = corners.min(axis=0), corners.max(axis=0) - side
+    start = (low + high) / 2 - side / 2
+    start = np.where(first < last, np.clip(start, first, np.maximum(first, last)), (first + last) / 2)
+    return start, start + side

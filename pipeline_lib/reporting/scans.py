@@ -91,6 +91,14 @@ class Scan:
         """ROIs whose truth is known: all with full truth, else those that the data set labels."""
         return self.rois if self.files.truth is not None else self.volume.record.labelled
 
+    @property
+    def body_mm(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest corner (x, y, z) in mm of the box around the patient."""
+        record = self.volume.record
+        spacing, origin = np.array(record.spacing_mm), np.array(record.origin_mm)
+        low, high = (np.array(corner[::-1]) for corner in record.body)
+        return origin + (low - 0.5) * spacing, origin + (high - 0.5) * spacing
+
     @cached_property
     def image(self) -> np.ndarray:
         """int16 HU, D H W."""

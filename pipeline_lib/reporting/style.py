@@ -28,7 +28,7 @@ _SETTINGS: dict[str, Any] = {
     "axes.axisbelow": True,
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
-    "svg.fonttype": "none",
+    "svg.fonttype": "path",
     "svg.hashsalt": "lacuna",
     "savefig.dpi": 160,
 }
@@ -42,6 +42,19 @@ def method_colours(methods: Sequence[str]) -> dict[str, str]:
 def method_markers(methods: Sequence[str]) -> dict[str, str]:
     """One marker per method, so that colour is never the only difference."""
     return {method: MARKERS[place % len(MARKERS)] for place, method in enumerate(methods)}
+
+
+def roi_colours(rois: Sequence[str]) -> list[tuple[int, int, int]]:
+    """One colour per ROI: an organ and its tumours share a hue, the tumour is the lighter one."""
+    hues = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0), (240, 228, 66))
+    families: dict[str, int] = {}
+    colours = []
+    for roi in rois:
+        parent = max((other for other in rois if roi.startswith(other + "_")), key=len, default=None)
+        family = parent or roi
+        hue = hues[families.setdefault(family, len(families)) % len(hues)]
+        colours.append(tuple((part + 2 * 255) // 3 for part in hue) if parent else hue)
+    return colours
 
 
 @contextmanager

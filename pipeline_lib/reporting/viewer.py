@@ -14,8 +14,8 @@ from markupsafe import Markup
 
 from .results import Results, method_label, roi_label
 from .scans import Scan
-from .style import method_colours
-from .viewer_data import embedded_cases, roi_colours
+from .style import method_colours, roi_colours
+from .viewer_data import embedded_cases
 
 INSTALL = "npm ci --ignore-scripts --prefix pipeline_lib/reporting/viewer"
 NIIVUE = Path(__file__).parent / "viewer" / "node_modules" / "@niivue" / "niivue" / "dist" / "niivue.umd.js"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -128,16 +128,3 @@ def _dice(results: Results, dataset: str, case: str) -> dict[str, dict[str, floa
 
 def _compressed(content: bytes) -> str:
     return base64.b64encode(gzip.compress(content, 6, mtime=0)).decode()
-
-
-def roi_colours(rois: Sequence[str]) -> list[tuple[int, int, int]]:
-    """One colour per ROI: an organ and its tumours share a hue, the tumour is the lighter one."""
-    hues = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0), (240, 228, 66))
-    families: dict[str, int] = {}
-    colours = []
-    for roi in rois:
-        parent = max((other for other in rois if roi.startswith(other + "_")), key=len, default=None)
-        family = parent or roi
-        hue = hues[families.setdefault(family, len(families)) % len(hues)]
-        colours.append(tuple((part + 2 * 255) // 3 for part in hue) if parent else hue)
-    return colours

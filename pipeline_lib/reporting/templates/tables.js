@@ -36,6 +36,9 @@
     });
   }
 
+  // What is folded away on screen belongs on paper.
+  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((each) => { each.open = true; }));
+
   const filter = document.getElementById("case-filter");
   const rows = [...document.getElementById("case-table").tBodies[0].rows];
   const count = document.getElementById("case-count");
