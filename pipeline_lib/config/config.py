@@ -201,27 +201,19 @@ def _keys_at(model: Any, location: tuple[Any, ...]) -> list[str]:
     here = schema
     for part in location:
         here = _resolve(here, schema)
-        options = [
-            here,
-            *(_resolve(option, schema) for option in (*here.get("anyOf", ()), *here.get("oneOf", ()))),
-        ]
-        here = (
-            next(
-                (option["properties"][part] for option in options if part in option.get("properties", {})),
-                None,
-            )
-            or next((option["items"] for option in options if isinstance(part, int) and "items" in option), None)
-            or next(
-                (
-                    option["additionalProperties"]
-                    for option in options
-                    if isinstance(option.get("additionalProperties"), dict)
-                ),
-                None,
-            )
-            or {}
-        )
+        options = [here, *(_resolve(option, schema) for option in (*here.get("anyOf", ()), *here.get("oneOf", ())))]
+        here = next((inner for option in options if (inner := _inside(option, part))), {})
     return sorted(_resolve(here, schema).get("properties", {}))
+
+
+def _inside(schema: dict[str, Any], part: str | int) -> dict[str, Any] | None:
+    """Schema of one entry of a section, mapping or list; None if this schema has no such entry."""
+    if part in schema.get("properties", {}):
+        return schema["properties"][part]
+    if isinstance(part, int):
+        return schema.get("items")
+    named = next(iter(schema.get("patternProperties", {}).values()), None)
+    return named or schema.get("additionalProperties") or None
 
 
 def _resolve(part: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:

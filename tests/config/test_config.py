@@ -59,7 +59,7 @@ def with_change(content: dict, path: str, value) -> dict:
         ("methods/dodnet/encoder", "wordllama", ["dodnet", "one_hot"]),
         ("methods/mean_teacher/latent", "cross_entropy", ["mean_teacher", "consistency: all"]),
         ("methods/baseline/rampup_fraction", 0.6, None),
-        ("patches/size_voxels", [64, 64, 40], ["patches.size_voxels", "divide by 32", "64, 64, 40"]),
+        ("patches/size_voxels", [64, 64, 40], ["patches", "size_voxels", "divide by 32", "64, 64, 40"]),
         ("patches/size_voxels", [32, 32, 32], ["patches", "larger than 32"]),
         ("volumes/window_hu", [300, -300], ["volumes", "low < high"]),
         ("volumes/spacing_mm", [1, 1, 0], ["volumes.spacing_mm.2", "greater than 0"]),

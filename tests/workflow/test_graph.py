@@ -161,7 +161,7 @@ def test_the_default_profile_gives_way_to_the_one_named(finished, tmp_path):
     [
         ("segmentation/epoch", 3, ["segmentation.epoch", "epochs"]),
         ("methods/latent_class/negative_below", 0.9, ["methods.latent_class", "negative_below", "positive_above"]),
-        ("patches/size_voxels", [64, 64, 40], ["patches.size_voxels", "divide by 32"]),
+        ("patches/size_voxels", [64, 64, 40], ["patches", "size_voxels", "divide by 32"]),
         ("datasets/partially_labelled/0/labels", {"heart": [1]}, ["tiny_liver", "heart", "liver"]),
     ],
 )
