@@ -14,6 +14,8 @@ from .scans import ARRAY_AXIS, Layer, Orientation, Scan
 from .style import method_colours, roi_colours
 
 _SLICE_INCHES = 1.75
+_HEIGHT_TO_WIDTH = {1: 0.74, 2: 0.84}
+"""Of a row, with axial slices only and with coronal ones: a torso is wider than it is deep."""
 _MOST_METHODS_BOTH_WAYS = 2
 
 
@@ -36,7 +38,9 @@ def overview_panel(scans: Sequence[Scan], runs: Mapping[str, str]) -> Figure:
     orientations: tuple[Orientation, ...] = ("axial", "coronal")
     shown = orientations if len(methods) <= _MOST_METHODS_BOTH_WAYS else orientations[:1]
     columns = (1 + len(methods)) * len(shown)
-    figure = Figure(figsize=(_SLICE_INCHES * columns + 0.3, _SLICE_INCHES * 0.86 * len(scans) + 0.9))
+    figure = Figure(
+        figsize=(_SLICE_INCHES * columns + 0.3, _SLICE_INCHES * _HEIGHT_TO_WIDTH[len(shown)] * len(scans) + 0.9)
+    )
     grid = figure.subplots(len(scans), columns, squeeze=False)
     colours = method_colours(methods)
     for row, scan in zip(grid, scans, strict=True):

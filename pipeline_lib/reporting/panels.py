@@ -99,7 +99,6 @@ def roi_panel(
 def _draw(axes: Axes, scan: Scan, roi: int, orientation: Orientation, prediction: Layer, colour: str) -> None:
     truth = scan.truth
     position = largest_slice(truth, roi, orientation)
-    assert position is not None, "cases are chosen where the ROI is present"
     show_slice(axes, scan.image_plane(orientation, position))
     draw_contour(axes, truth.plane(roi, orientation, position), TRUTH_COLOUR, 2.2)
     draw_contour(axes, prediction.plane(roi, orientation, position), colour, 1.5)
@@ -146,9 +145,7 @@ def draw_contour(axes: Axes, plane: Plane, colour: ColorType, width: float, fill
 
 def shown_box(layer: Layer, roi: int) -> tuple[np.ndarray, np.ndarray]:
     """Cube around the ROI, pushed into the image where it can be: all slices of a case have the same scale."""
-    found = box_mm(layer, roi)
-    assert found is not None, "cases are chosen where the ROI is present"
-    low, high = found
+    low, high = box_mm(layer, roi)
     side = max(float((high - low).max()) + 2 * _MARGIN_MM, _LEAST_SIDE_MM)
     corners = layer.grid.corners_mm()
     first, last = corners.min(axis=0), corners.max(axis=0) - side

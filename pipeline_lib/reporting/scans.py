@@ -128,18 +128,19 @@ class Scan:
         return Plane(blend[_rows(axis)], _extent(grid, axis))
 
 
-def largest_slice(layer: Layer, roi: int, orientation: Orientation) -> float | None:
-    """Position (mm) of the slice in which the ROI is largest; None where it is absent."""
+def largest_slice(layer: Layer, roi: int, orientation: Orientation) -> float:
+    """Position (mm) of the slice in which the ROI is largest; the middle where it is absent."""
     axis = ARRAY_AXIS[orientation]
     areas = layer.mask(roi).sum(axis=tuple(other for other in range(3) if other != axis))
-    return _position_of(layer.grid, axis, int(areas.argmax())) if areas.any() else None
+    index = int(areas.argmax()) if areas.any() else len(areas) // 2
+    return layer.grid.origin_mm[2 - axis] + index * layer.grid.spacing_mm[2 - axis]
 
 
-def box_mm(layer: Layer, roi: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Lowest and highest corner (x, y, z) in mm of the ROI's bounding box; None where it is absent."""
+def box_mm(layer: Layer, roi: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest corner (x, y, z) in mm of the ROI's bounding box; of the whole grid where it is absent."""
     found = np.argwhere(layer.mask(roi))
     if not len(found):
-        return None
+        found = np.array([(0, 0, 0), np.array(layer.bits.shape) - 1])
     low, high = found.min(axis=0)[::-1], found.max(axis=0)[::-1]
     spacing, origin = np.array(layer.grid.spacing_mm), np.array(layer.grid.origin_mm)
     return origin + (low - 0.5) * spacing, origin + (high + 0.5) * spacing
@@ -157,10 +158,6 @@ def _rows(axis: int) -> slice:
 
 def _index_at(grid: Geometry, axis: int, position_mm: float) -> float:
     return (position_mm - grid.origin_mm[2 - axis]) / grid.spacing_mm[2 - axis]
-
-
-def _position_of(grid: Geometry, axis: int, index: int) -> float:
-    return grid.origin_mm[2 - axis] + index * grid.spacing_mm[2 - axis]
 
 
 def _extent(grid: Geometry, axis: int) -> tuple[float, float, float, float]:

@@ -22,15 +22,13 @@ NIIVUE = Path(__file__).parent / "viewer" / "node_modules" / "@niivue" / "niivue
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
-def viewer_markup(
-    results: Results, scans: Mapping[tuple[str, str], Scan], runs: Mapping[str, str], niivue: Path = NIIVUE
-) -> Markup:
+def viewer_markup(results: Results, scans: Mapping[tuple[str, str], Scan], runs: Mapping[str, str]) -> Markup:
     """The page's part with the viewer and its cases, or a notice where NiiVue is not installed or there is no case."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     template = environment.get_template("viewer.html.j2")
-    if not niivue.is_file():
+    if not NIIVUE.is_file():
         return Markup(template.render(missing=INSTALL))
     cases = embedded_cases(results, scans, runs)
     colours = method_colours(results.methods)
@@ -49,7 +47,7 @@ def viewer_markup(
             shown=len(cases),
             total=len(scans),
             data=Markup(_for_script(json.dumps(data, separators=(",", ":")))),
-            niivue=Markup(_for_script(niivue.read_text(encoding="utf-8"))),
+            niivue=Markup(_for_script(NIIVUE.read_text(encoding="utf-8"))),
             script=Markup((_TEMPLATES / "viewer.js").read_text(encoding="utf-8")),
         )
     )

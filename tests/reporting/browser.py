@@ -130,10 +130,18 @@ def page() -> Iterator[Page]:
     command_out, command_in = os.pipe()
     answer_out, answer_in = os.pipe()
     profile = tempfile.mkdtemp()
-    wrapped = ["sh", "-c", f'exec "$@" 3<&{command_out} 4>&{answer_in}', "sh", program, *_FLAGS]
+
+    def onto_three_and_four() -> None:
+        # By way of high numbers, since either pipe may sit on 3 or 4 itself.
+        high = [os.dup(each) for each in (0, 0, command_out, answer_in)][2:]
+        for number, each in zip((3, 4), high, strict=True):
+            os.dup2(each, number)
+
     process = subprocess.Popen(
-        [*wrapped, f"--user-data-dir={profile}"],
-        pass_fds=(command_out, answer_in),
+        [program, *_FLAGS, f"--user-data-dir={profile}"],
+        preexec_fn=onto_three_and_four,
+        pass_fds=(3, 4),
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

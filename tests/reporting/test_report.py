@@ -1,0 +1,201 @@
+"""The report of a small finished pipeline: its files, its page in a real browser, and reports where something lacks."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+from browser import chromium, page
+from stand_in import ROIS
+
+from pipeline_lib.reporting import viewer
+from pipeline_lib.reporting.panels import choose_cases
+from pipeline_lib.reporting.results import read_results
+from pipeline_lib.stages import report
+from pipeline_lib.volumes.bits import read_roi_bits
+
+
+@pytest.fixture(scope="module")
+def made(workspace) -> Path:
+    folder = workspace.folder / "results/report"
+    report.run(workspace.settings, workspace.inputs, report.Outputs(folder))
+    return folder
+
+
+needs_browser = pytest.mark.skipif(chromium() is None, reason="Chromium is not installed")
+needs_niivue = pytest.mark.skipif(not viewer.NIIVUE.is_file(), reason=f"NiiVue is not installed ({viewer.INSTALL})")
+
+
+def test_every_figure_comes_as_png_and_svg_and_is_not_blank(made):
+    names = {path.stem for path in (made / "figures").iterdir()}
+    assert names == {
+        "dice",
+        "slices",
+        "slices_liver",
+        "slices_liver_tumor",
+        "slices_kidney",
+        "slices_spleen",
+        "losses",
+        "decisions_latent_class",
+        "existence",
+        "labels",
+    }
+    for name in names:
+        pixels = matplotlib.image.imread(made / "figures" / f"{name}.png")
+        assert pixels[..., :3].std() > 0.05, name
+        assert "<svg" in (made / "figures" / f"{name}.svg").read_text()[:2000]
+
+
+def test_equal_inputs_give_equal_figures_and_tables(made, workspace, tmp_path):
+    report.run(workspace.settings, workspace.inputs, report.Outputs(tmp_path / "again"))
+    files = [path.relative_to(made) for path in made.rglob("*.*") if path.suffix in (".png", ".svg", ".csv")]
+    assert len(files) > 20
+    for file in files:
+        assert (made / file).read_bytes() == (tmp_path / "again" / file).read_bytes(), file
+
+
+def test_the_table_holds_the_means_of_the_score_files(made, workspace):
+    table = pd.read_csv(made / "table.csv").set_index("method")
+    for file in workspace.inputs.scores:
+        means = pd.read_csv(file).groupby("roi")["dice"].mean() * 100
+        for roi, mean in means.items():
+            assert table.loc[file.stem, roi] == pytest.approx(mean, rel=1e-4)
+        assert table.loc[file.stem, "average"] == pytest.approx(means.mean(), rel=1e-4)
+
+
+def test_chosen_cases_are_the_median_and_the_worst_by_score(workspace):
+    results = read_results(workspace.inputs.scores, workspace.settings.runs, workspace.settings.rois)
+    scores = pd.concat([pd.read_csv(file) for file in workspace.inputs.scores])
+    for roi in workspace.settings.rois:
+        rows = scores[(scores["roi"] == roi) & (scores["voxels_truth"] > 0)]
+        ordered = rows.groupby(["dataset", "case"])["dice"].mean().sort_values(ascending=False)
+        chosen = {choice.rank: (choice.dataset, choice.case) for choice in choose_cases(results, roi)}
+        assert chosen.get("worst", chosen["median"]) == ordered.index[-1]
+        assert chosen["median"] == ordered.index[len(ordered) // 2]
+
+
+def test_the_page_names_what_was_left_out_and_what_it_cost(made):
+    text = re.sub(r"<[^>]+>", " ", (made / "index.html").read_text())
+    assert "half the file is missing" in text
+    assert "the spleen's outline is doubted" in text.replace("&#39;", "'")
+    assert "201.5" not in text
+    assert re.search(r"segmentation\s+1\s+3\.4\s+3\.4\s+1\.37", " ".join(text.split()))
+
+
+def test_a_report_of_scores_and_labels_alone_comes_out_and_says_what_lacks(workspace, tmp_path, monkeypatch):
+    monkeypatch.setattr(viewer, "NIIVUE", tmp_path / "nothing.js")
+    labelled = {dataset.name: set(dataset.labels) for dataset in workspace.settings.datasets}
+    files = []
+    for file in workspace.inputs.scores:
+        rows = pd.read_csv(file)
+        rows = rows[[row.roi in labelled[row.dataset] for row in rows.itertuples()]]
+        files.append(tmp_path / file.name)
+        # A tumour of a voxel or two may be lost on the volume's grid: slices must bear that.
+        rows.assign(voxels_truth=rows["voxels_truth"].clip(lower=1)).to_csv(files[-1], index=False)
+    inputs = dataclasses.replace(
+        workspace.inputs, scores=tuple(files), histories=(), existence=(), roi_aware_metrics=None, benchmarks=None
+    )
+    scores = workspace.settings.scores.model_copy(update={"truth": "labelled"})
+    settings = workspace.settings.model_copy(update={"scores": scores})
+    report.run(settings, inputs, report.Outputs(tmp_path / "report"))
+    assert {path.stem for path in (tmp_path / "report/figures").iterdir()} >= {"dice", "slices", "labels"}
+    text = (tmp_path / "report/index.html").read_text()
+    assert "No benchmark files were found" in text
+    assert viewer.INSTALL in text
+    assert "viewer-canvas" not in text.partition("<body>")[2]
+    assert 'id="case-table"' in text
+
+
+@needs_browser
+def test_the_page_opens_from_disk_without_errors_or_requests(made, tmp_path):
+    with page() as tab:
+        tab.open((made / "index.html").as_uri())
+        assert tab.run("[...document.images].length") >= 10
+        tab.run("document.querySelectorAll('img').forEach((image) => { image.loading = 'eager'; })")
+        tab.wait_for("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+        tab.screenshot(tmp_path / "page.png")
+        assert [url for url in tab.requests if not url.startswith(("file:", "data:"))] == []
+        assert tab.problems == []
+        for width in (1280, 700):
+            tab.resize(width, 900)
+            assert tab.run("document.documentElement.scrollWidth") <= width
+
+
+@needs_browser
+def test_tables_sort_both_ways_and_cases_can_be_searched(made):
+    with page() as tab:
+        tab.open((made / "index.html").as_uri())
+        column = "[...document.querySelectorAll('#dice-table tbody td:last-child')].map((cell) => +cell.textContent)"
+        button = "document.querySelector('#dice-table thead th:last-child button')"
+        for order in (1, -1):
+            tab.run(f"{button}.focus(), {button}.click()")
+            values = tab.run(column)
+            assert values == sorted(values, reverse=order < 0)
+        tab.run(
+            "document.getElementById('case-filter').value = 'spleen_000 kidney',"
+            "document.getElementById('case-filter').dispatchEvent(new Event('input'))"
+        )
+        shown = "[...document.querySelectorAll('#case-table tbody tr')].filter((row) => !row.hidden).length"
+        assert tab.run(shown) == 1
+        assert tab.run("document.getElementById('case-count').textContent") == "1 of 16 rows"
+
+
+def pixels(path: Path) -> np.ndarray:
+    return matplotlib.image.imread(path)[..., :3]
+
+
+@needs_browser
+@needs_niivue
+def test_the_viewer_draws_slices_and_switching_a_method_changes_the_overlay(made, tmp_path):
+    ready = "document.getElementById('slice-viewer').dataset.ready"
+    shown = "document.getElementById('slice-viewer').dataset.predictionVoxels"
+    choose = "(({0}) => {{ const box = document.getElementById('viewer-{0}'); box.value = '{1}';"
+    choose += " box.dispatchEvent(new Event('change')); }})()"
+    with page() as tab:
+        tab.open((made / "index.html").as_uri() + "#viewer?roi=0&method=latent_class")
+        tab.wait_for(ready)
+        tab.screenshot(tmp_path / "first.png", "#viewer-canvas")
+        first, voxels = pixels(tmp_path / "first.png"), tab.run(shown)
+        assert first.std() > 0.1
+        orange = (first[..., 0] > 0.6) & (first[..., 2] < 0.3)
+        assert orange.mean() > 0.002, "the outline in the method's colour"
+        tab.run(choose.format("method", "baseline"))
+        tab.wait_for(f"{shown} !== '{voxels}'")
+        tab.screenshot(tmp_path / "second.png", "#viewer-canvas")
+        second = pixels(tmp_path / "second.png")
+        blue = (second[..., 2] > 0.5) & (second[..., 0] < 0.3)
+        assert blue.mean() > 0.002
+        assert np.abs(first - second).max() > 0.3
+        place = tab.run("document.getElementById('viewer-status').textContent")
+        tab.run("document.getElementById('viewer-canvas').focus()")
+        tab.press("ArrowUp")
+        tab.wait_for(f"document.getElementById('viewer-status').textContent !== {place!r}")
+        tab.press("t")
+        tab.wait_for("document.getElementById('slice-viewer').dataset.truthVoxels === '0'")
+        assert tab.problems == []
+
+
+@needs_browser
+@needs_niivue
+def test_the_viewer_shows_the_truth_where_it_lies(made, workspace, tmp_path):
+    """The crosshair of a chosen ROI is in it, by the orientation that NiiVue reads from the file."""
+    prediction = workspace.inputs.truth[0] / "set_liver_000.nii.gz"
+    bits, grid = read_roi_bits(prediction)
+    _, y, x = np.argwhere(bits >> ROIS.index("spleen") & 1).T
+    to_left, to_posterior = (
+        grid.origin_mm[axis] + step * grid.spacing_mm[axis] * sign
+        for axis, step, sign in ((0, x.mean(), -1), (1, y.mean(), -1))
+    )
+    with page() as tab:
+        tab.open((made / "index.html").as_uri() + "#viewer?case=0&roi=3&method=")
+        tab.wait_for("document.getElementById('slice-viewer').dataset.ready")
+        text = tab.run("document.getElementById('viewer-status').textContent")
+    side, x_mm, depth, y_mm, hu = re.fullmatch(r"(\w) (\d+), (\w) (\d+), \w \d+ mm: (-?\d+) HU", text).groups()
+    assert int(x_mm) * (1 if side == "L" else -1) == pytest.approx(to_left, abs=8)
+    assert int(y_mm) * (1 if depth == "P" else -1) == pytest.approx(to_posterior, abs=8)
+    assert int(hu) == pytest.approx(130, abs=40)

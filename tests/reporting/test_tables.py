@@ -1,0 +1,164 @@
+"""The Dice table: means in the paper's manner, what is set in bold, and the paper's own numbers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.reporting.results import Results, read_results
+from pipeline_lib.reporting.statistics import difference_table, summary_table
+from pipeline_lib.reporting.tables import MOTS, best_cells, dice_table, text_table
+
+PAPER_ROIS = (
+    "liver",
+    "liver_tumor",
+    "kidney",
+    "kidney_tumor",
+    "hepatic_vessel",
+    "hepatic_vessel_tumor",
+    "pancreas",
+    "pancreas_tumor",
+    "colon_cancer",
+    "lung_tumor",
+    "spleen",
+)
+
+
+def score_rows(run: str, roi: str, values, dataset="some", **more: object) -> list[dict[str, object]]:
+    return [
+        {"method": run, "dataset": dataset, "case": f"case_{number}", "roi": roi, "dice": value}
+        | {"surface_dice": value, "hd95_mm": 1 / (value + 0.1), "voxels_truth": 9, "volume_truth_ml": 1.0}
+        | {name: each[number] if isinstance(each, list) else each for name, each in more.items()}
+        for number, value in enumerate(values)
+    ]
+
+
+def results_of(tmp_path, rows: list[dict[str, object]], runs, rois) -> Results:
+    table = pd.DataFrame(rows)
+    files = []
+    for run, _, _ in runs:
+        files.append(tmp_path / f"{run}.csv")
+        lesions = ["lesions", "lesions_found", "lesions_predicted", "lesions_false"]
+        columns = [*table.columns, *(name for name in lesions if name not in table)]
+        table[table["method"] == run].reindex(columns=columns).to_csv(files[-1], index=False)
+    return read_results(files, runs, rois)
+
+
+def test_a_cell_is_the_mean_over_cases_then_seeds_and_the_average_is_that_of_the_rois(tmp_path):
+    rows = (
+        score_rows("m-seed0", "liver", [0.9, 0.8, 0.7])
+        + score_rows("m-seed1", "liver", [0.5, np.nan, np.nan])
+        + score_rows("m-seed0", "spleen", [0.2])
+        + score_rows("m-seed1", "spleen", [0.4])
+    )
+    results = results_of(tmp_path, rows, (("m-seed0", "m", 0), ("m-seed1", "m", 1)), ("liver", "spleen"))
+    table = dice_table(results, "nnunet", ["some"])
+    assert table.to_dict("records") == [
+        {
+            "source": "measured",
+            "method": "m",
+            "convention": "nnunet",
+            "liver": pytest.approx(100 * (0.8 + 0.5) / 2),
+            "spleen": pytest.approx(30.0),
+            "average": pytest.approx((65 + 30) / 2),
+        }
+    ]
+
+
+def test_a_roi_without_any_score_is_left_out_of_the_average(tmp_path):
+    results = results_of(tmp_path, score_rows("m", "liver", [0.5, 0.7]), (("m", "m", 0),), ("liver", "spleen"))
+    row = dice_table(results, "nnunet", ["some"]).iloc[0]
+    assert np.isnan(row["spleen"])
+    assert row["average"] == pytest.approx(60)
+    assert "–" in text_table(dice_table(results, "nnunet", ["some"]))
+
+
+def paper_like(tmp_path, datasets) -> pd.DataFrame:
+    rows = [row for roi in PAPER_ROIS for row in score_rows("m", roi, [0.5, 0.6])]
+    return dice_table(results_of(tmp_path, rows, (("m", "m", 0),), PAPER_ROIS), "nnunet", datasets)
+
+
+def test_the_papers_rows_stand_beside_its_own_experiment_and_agree_with_themselves(tmp_path):
+    table = paper_like(tmp_path, [*MOTS, "totalsegmentator_v1"])
+    paper = table[table["source"] == "paper"]
+    assert list(paper["method"]) == ["baseline", "mean_teacher", "without_mse", "dodnet", "latent_class"]
+    assert paper[list(PAPER_ROIS)].mean(axis=1).to_numpy() == pytest.approx(paper["average"].to_numpy(), abs=0.006)
+
+
+def test_the_papers_rows_do_not_stand_beside_another_experiment(tmp_path):
+    assert set(paper_like(tmp_path, ["phantom_liver"])["source"]) == {"measured"}
+    assert set(paper_like(tmp_path, sorted(MOTS)[:-1])["source"]) == {"measured"}
+
+
+def test_bold_are_the_best_two_of_the_paper_and_ties_with_them(tmp_path):
+    table = paper_like(tmp_path, sorted(MOTS))
+    bold = best_cells(table)
+    paper = table["source"] == "paper"
+    chosen = {column: set(table.loc[paper & bold[column], "method"]) for column in table.columns[3:]}
+    assert chosen["liver"] == {"dodnet", "latent_class"}
+    assert chosen["hepatic_vessel"] == {"mean_teacher", "latent_class"}
+    assert chosen["average"] == {"dodnet", "latent_class"}
+    assert not bold.loc[~paper].any(axis=None), "one measured method alone is no best"
+
+
+def test_the_text_has_one_aligned_line_per_method(tmp_path):
+    lines = text_table(paper_like(tmp_path, sorted(MOTS))).splitlines()
+    ruled = next(number for number, line in enumerate(lines) if set(line) == {"-"})
+    body = lines[ruled + 1 : ruled + 7]
+    assert len({line.rstrip("* ").rfind(".") for line in body}) == 1
+    assert body[-1].split()[:3] == ["latent", "class", "[paper]"]
+    assert "convention nnunet" in lines[-1]
+
+
+def test_the_command_prints_a_reports_table(tmp_path):
+    table = paper_like(tmp_path, sorted(MOTS))
+    table.to_csv(tmp_path / "table.csv", index=False)
+    command = [sys.executable, "-m", "pipeline_lib.reporting.tables", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(text_table(pd.read_csv(tmp_path / "table.csv")))
+    missing = subprocess.run([*command[:-1], str(tmp_path / "none")], capture_output=True, text=True)
+    assert missing.returncode != 0
+    assert missing.stderr.startswith("error: ")
+    assert missing.stderr.count("\n") == 1
+
+
+def test_scores_of_a_run_that_is_not_compared_are_refused(tmp_path):
+    pd.DataFrame(score_rows("stranger", "liver", [0.5])).to_csv(tmp_path / "m.csv", index=False)
+    with pytest.raises(UserError, match="'stranger'"):
+        read_results([tmp_path / "m.csv"], (("m", "m", 0),), ("liver",))
+
+
+def test_the_summary_counts_lesions_over_cases_and_means_over_cases_with_a_score(tmp_path):
+    rows = score_rows(
+        "m",
+        "liver_tumor",
+        [0.2, np.nan, 0.4, 0.9],
+        lesions=[2, 0, 1, 1],
+        lesions_found=[1, 0, 1, 1],
+        lesions_false=[3, 0, 0, 1],
+    )
+    row = summary_table(results_of(tmp_path, rows, (("m", "m", 0),), ("liver_tumor",))).iloc[0]
+    assert (row["dice_cases"], row["dice_mean"], row["dice_median"]) == (3, pytest.approx(0.5), pytest.approx(0.4))
+    assert row["dice_low"] < 0.5 < row["dice_high"]
+    assert (row["lesions"], row["lesion_sensitivity"], row["false_per_case"]) == (4, 0.75, 1.0)
+
+
+def test_differences_pair_cases_whatever_their_order_and_correct_over_the_rois(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = []
+    for roi, gain in (("liver", 0.2), ("spleen", 0.0)):
+        values = rng.random(12) * 0.5
+        rows += score_rows("a", roi, values)
+        rows += score_rows("b", roi, values + gain + rng.normal(0, 0.01, 12))[::-1]
+    results = results_of(tmp_path, rows, (("a", "a", 0), ("b", "b", 0)), ("liver", "spleen"))
+    table = difference_table(results).set_index("roi")
+    assert table.loc["liver", "difference"] == pytest.approx(0.2, abs=0.02)
+    assert table.loc["liver", "high"] - table.loc["liver", "low"] < 0.03, "pairs share the case's difficulty"
+    assert table.loc["liver", "p_holm"] == pytest.approx(2 * table.loc["liver", "p_wilcoxon"])
+    assert table.loc["liver", "p_holm"] < 0.01 < table.loc["spleen", "p_holm"]
