@@ -1,4 +1,5 @@
 """The one exception that is meant for people."""
+from __future__ import annotations
 
 
 class UserError(Exception):
@@ -12,3 +13,7 @@ class UserError(Exception):
     def __init__(self, where: str, wrong: str, remedy: str) -> None:
         self.where, self.wrong, self.remedy = where, wrong, remedy
         super().__init__(f"{where}: {wrong}; {remedy}")
+
+    def __reduce__(self) -> tuple[type[UserError], tuple[str, str, str]]:
+        """Exceptions are sent between processes as type and message, which are not what this one is made from."""
+        return type(self), (self.where, self.wrong, self.remedy)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -101,7 +102,13 @@ class _Loop:
         self.resume()
         steps = self.material.plan.steps
         progress = Progress(self.title, steps, "step", done=self.step) if self.processes.first else None
-        batches = self.batches()
+        with closing(self.batches()) as batches:
+            self.take_steps(batches, progress, stop)
+        self.save()
+
+    def take_steps(self, batches: Iterator[list[Region]], progress: Progress | None, stop: StopRequest) -> None:
+        """All steps that are left, with a checkpoint now and then."""
+        steps = self.material.plan.steps
         saved_at = time.monotonic()
         while self.step < steps:
             started = time.monotonic()
@@ -117,7 +124,6 @@ class _Loop:
             if time.monotonic() - saved_at >= 60 * self.execution.checkpoint_minutes:
                 self.save()
                 saved_at = time.monotonic()
-        self.save()
 
     def stop(self) -> NoReturn:
         self.save()
@@ -125,13 +131,14 @@ class _Loop:
             say(f"{self.title}: stopped as asked after step {self.step}; run it again to go on")
         raise SystemExit(STOPPED)
 
-    def batches(self) -> Iterator[list[Region]]:
+    def batches(self) -> Generator[list[Region], None, None]:
         """This process's share of each batch, from the present step on."""
         plan, mine = self.material.plan, (self.processes.number, self.processes.count)
         pinned = self.processes.device.type == "cuda"
         stream = regions(self.material.reader, self.step, *mine, self.execution.data_workers, pinned)
-        for step in range(self.step, plan.steps):
-            yield [next(stream) for _ in plan.samples(step, *mine)]
+        with closing(stream):
+            for step in range(self.step, plan.steps):
+                yield [next(stream) for _ in plan.samples(step, *mine)]
 
     def note(self, report: StepReport, waited: float, seconds: float) -> None:
         """Add the step to the history, which the first process keeps."""

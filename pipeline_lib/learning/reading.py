@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -100,10 +100,10 @@ class _Numbers(Sampler[int]):
 
 def regions(
     reader: CropReader, step: int, process: int, processes: int, workers: int, pinned: bool
-) -> Iterator[Region]:
+) -> Generator[Region, None, None]:
     """The regions of all samples of `process` from `step` on, read ahead by `workers` processes (0: read on demand).
 
-    Raises what a worker raised; UserError where a worker was killed.
+    Close it to end the workers. Raises what a worker raised; UserError where a worker was killed.
     """
     loader = DataLoader(
         reader,
@@ -115,22 +115,23 @@ def regions(
         worker_init_fn=_leave_signals_to_the_training,
     )
     items = iter(loader)
-    while True:
-        try:
-            item = next(items)
-        except StopIteration:
-            return
-        except RuntimeError as error:
-            if "exited unexpectedly" not in str(error):
-                raise
-            raise UserError(
-                "execution.data_workers",
-                f"a process that reads crops was killed ({error})",
-                "lower it, or give the job more memory",
-            ) from error
-        if isinstance(item, _Failure):
-            raise item.error or RuntimeError(f"reading a crop failed:\n{item.trace}")
-        yield item
+    try:
+        for item in items:
+            if isinstance(item, _Failure):
+                raise item.error or RuntimeError(f"reading a crop failed:\n{item.trace}")
+            yield item
+    except RuntimeError as error:
+        if "exited unexpectedly" not in str(error):
+            raise
+        raise UserError(
+            "execution.data_workers",
+            f"a process that reads crops was killed ({error})",
+            "lower it, or give the job more memory",
+        ) from error
+    finally:
+        # The workers end with the last reference, and must not wait for whoever keeps this frame in a traceback:
+        # they ignore SIGTERM, so multiprocessing's own clean-up at exit would wait for them for ever.
+        del items, loader
 
 
 def _leave_signals_to_the_training(worker: int) -> None:
