@@ -50,7 +50,8 @@ def run(settings: VolumeSettings, inputs: Inputs, outputs: Outputs) -> None:
     )
     original = Geometry.of(raw.image)
     grid = original.canonical().at_spacing(settings.volumes.spacing_mm)
-    write_image(outputs.image, image_volume(raw.image, grid, settings.volumes.window_hu))
+    window = settings.volumes.window_hu
+    write_image(outputs.image, image_volume(raw.image, grid, window), window)
     targets = _Targets(settings, raw, original, grid)
     write_labels(outputs.labels, targets.planes(), grid.shape, len(settings.targets))
     write_record(
@@ -64,7 +65,7 @@ def run(settings: VolumeSettings, inputs: Inputs, outputs: Outputs) -> None:
             spacing_mm=grid.spacing_mm,
             origin_mm=grid.origin_mm,
             original=original,
-            window_hu=settings.volumes.window_hu,
+            window_hu=window,
             voxels=targets.voxels,
             foreground=targets.foreground,
             body=body_box(raw.image, grid),

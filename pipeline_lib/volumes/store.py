@@ -1,11 +1,13 @@
 """Volumes on disk: chunked, compressed, read in part.
 
 A volume is a folder of three files: image.b2nd (int16 HU, D H W), labels.b2nd (uint8 bit planes, P D H W), case.json.
+Both arrays are blosc2; docs/volumes.md says how their chunks and codec were chosen. To read a crop only the arrays are
+opened: what lies outside the volume, and which chunks hold a label at all, stands in their metadata.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,11 @@ IMAGE, LABELS, RECORD = "image.b2nd", "labels.b2nd", "case.json"
 
 Position = tuple[int, int, int]
 
-_BLOCK = (16, 32, 32)
-_CHUNK = (64, 128, 128)
+_CHUNK = (16, 64, 128)
+_IMAGE_BLOCK = (16, 16, 32)
+_LABEL_BLOCK = (16, 32, 128)
+_OUTSIDE, _OCCUPIED = "outside", "occupied"
+_REMEDY = "remove it and rerun the stage volumes for this case"
 
 
 def write_volume(folder: Path, image: np.ndarray, planes: Iterable[np.ndarray], record: CaseRecord) -> None:
@@ -31,110 +36,145 @@ def write_volume(folder: Path, image: np.ndarray, planes: Iterable[np.ndarray], 
 
     Raises ValueError if they disagree about the shape or the number of planes.
     """
-    write_image(folder / IMAGE, image)
-    write_labels(folder / LABELS, planes, record.shape, len(record.targets))
     if image.shape != record.shape:
         raise ValueError(f"image of shape {image.shape}, record of {record.shape}")
+    write_image(folder / IMAGE, image, record.window_hu)
+    write_labels(folder / LABELS, planes, record.shape, len(record.targets))
     write_record(folder / RECORD, record)
 
 
-def write_image(path: Path, image: np.ndarray) -> None:
+def write_image(path: Path, image: np.ndarray, window_hu: tuple[float, float]) -> None:
     """Write int16 HU (D H W), whole or not at all."""
     with whole_file(path) as partial:
-        blosc2.asarray(image, urlpath=str(partial), **_layout(image.shape, image.dtype))
+        # One byte of an int16 is nearly noise and the other nearly constant: apart they pack and unpack best.
+        packing = {"filters": [blosc2.Filter.SHUFFLE], "splitmode": blosc2.SplitMode.ALWAYS_SPLIT}
+        stored = blosc2.asarray(image, urlpath=str(partial), **_layout(image.shape, _IMAGE_BLOCK, packing))
+        stored.schunk.vlmeta[_OUTSIDE] = round(window_hu[0])
 
 
 def write_labels(path: Path, planes: Iterable[np.ndarray], shape: Position, targets: int) -> None:
     """Write the byte planes (uint8 D H W each) of `targets` label bits, whole or not at all."""
     full = (plane_count(targets), *shape)
     with whole_file(path) as partial:
-        stored = blosc2.empty(full, np.uint8, urlpath=str(partial), **_layout(full, np.dtype(np.uint8)))
+        packing = {"filters": [blosc2.Filter.NOFILTER]}
+        stored = blosc2.empty(full, np.uint8, urlpath=str(partial), **_layout(full, _LABEL_BLOCK, packing))
         count = 0
         for count, plane in enumerate(planes, 1):
             stored[count - 1] = plane
         if count != full[0]:
             raise ValueError(f"{count} planes for {targets} targets")
+        occupied = [chunk.special != blosc2.SpecialValue.ZERO for chunk in stored.iterchunks_info()]
+        stored.schunk.vlmeta[_OCCUPIED] = np.packbits(occupied).tobytes()
 
 
 class Volume:
-    """A volume that is read in part. Opening it reads case.json; the arrays are opened when first read.
+    """A volume that is read in part; its files are opened when they are first needed.
 
     Can be sent to another process, which opens the files for itself.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.record = read_record(folder / RECORD)
+
+    @cached_property
+    def record(self) -> CaseRecord:
+        return read_record(self.folder / RECORD)
 
     @property
     def shape(self) -> Position:
         """(D, H, W)."""
-        return self.record.shape
+        return self._image.shape
 
-    def read_image(self, start: Position, shape: Position) -> np.ndarray:
+    def read_image(self, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
         """int16 D H W of the box from `start` on; beyond the volume it is the window's low end."""
-        return _read_box(self._image, start, shape, round(self.record.window_hu[0]))
+        read, place = _overlap(start, shape, self.shape)
+        if _size(read) == tuple(shape):
+            return self._image[read]
+        box = np.full(tuple(shape), self._outside, np.int16)
+        if min(_size(read)) > 0:
+            box[place] = self._image[read]
+        return box
 
-    def read_labels(self, start: Position, shape: Position) -> np.ndarray:
+    def read_labels(self, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
         """uint8 planes P D H W of the box from `start` on; beyond the volume no bit is set."""
-        return _read_box(self._labels, start, shape, 0)
+        read, (z, y, x) = _overlap(start, shape, self._labels.shape[1:])
+        box = np.zeros((len(self._occupied), *shape), np.uint8)
+        if min(_size(read)) <= 0:
+            return box
+        chunk = self._labels.chunks[1:]
+        touched = tuple(slice(side.start // c, -(-side.stop // c)) for side, c in zip(read, chunk, strict=True))
+        for plane, layers in enumerate(self._occupied[(slice(None), *touched)].any(axis=(2, 3))):
+            # Most slices of most planes are empty: a data set labels an organ or two.
+            labelled = np.flatnonzero(layers)
+            if len(labelled):
+                first = max(read[0].start, (touched[0].start + int(labelled[0])) * chunk[0])
+                last = min(read[0].stop, (touched[0].start + int(labelled[-1]) + 1) * chunk[0])
+                shift = z.start - read[0].start
+                box[plane, first + shift : last + shift, y, x] = self._labels[plane, first:last, read[1], read[2]]
+        return box
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "record": self.record}
+        return {"folder": self.folder}
 
     @cached_property
     def _image(self) -> blosc2.NDArray:
-        return _opened(self.folder / IMAGE, self.shape)
+        return _opened(self.folder / IMAGE, 3)
+
+    @cached_property
+    def _outside(self) -> int:
+        return int(self._image.schunk.vlmeta[_OUTSIDE])
 
     @cached_property
     def _labels(self) -> blosc2.NDArray:
-        return _opened(self.folder / LABELS, (plane_count(len(self.record.targets)), *self.shape))
+        return _opened(self.folder / LABELS, 4)
+
+    @cached_property
+    def _occupied(self) -> np.ndarray:
+        """bool P D' H' W': the chunks that hold a label."""
+        grid = tuple(-(-side // chunk) for side, chunk in zip(self._labels.shape, self._labels.chunks, strict=True))
+        packed = np.frombuffer(self._labels.schunk.vlmeta[_OCCUPIED], np.uint8)
+        return np.unpackbits(packed, count=int(np.prod(grid))).astype(bool).reshape(grid)
 
 
 def open_volume(folder: Path) -> Volume:
-    """The volume in `folder`; raises UserError if there is none."""
+    """The volume in `folder`; raises UserError if it lacks a file."""
+    for name in (IMAGE, LABELS, RECORD):
+        if not (folder / name).is_file():
+            raise UserError(str(folder / name), "is missing", "rerun the stage volumes for this case")
     return Volume(folder)
 
 
-def _opened(path: Path, shape: tuple[int, ...]) -> blosc2.NDArray:
-    remedy = "remove it and rerun the stage volumes for this case"
+def _opened(path: Path, axes: int) -> blosc2.NDArray:
     try:
-        array = blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
+        array = blosc2.open(str(path), mode="r", dparams={"nthreads": 1}, mmap_mode="r")
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(str(path), "is no readable blosc2 array", remedy) from error
-    if array.shape != shape:
-        raise UserError(str(path), f"has shape {array.shape}, case.json says {shape}", remedy)
+        raise UserError(str(path), "is no readable blosc2 array", _REMEDY) from error
+    if array.ndim != axes:
+        raise UserError(str(path), f"has {array.ndim} axes instead of {axes}", _REMEDY)
     return array
 
 
-def _read_box(stored: blosc2.NDArray, start: Position, shape: Position, outside: int) -> np.ndarray:
-    """Box D H W of the last three axes of `stored`, filled with `outside` beyond them."""
-    leading = stored.shape[:-3]
-    sides = stored.shape[-3:]
-    inner = [(max(low, 0), min(low + length, side)) for low, length, side in zip(start, shape, sides, strict=True)]
-    read = tuple(slice(low, high) for low, high in inner)
-    if [high - low for low, high in inner] == list(shape):
-        return stored[(*(slice(None),) * len(leading), *read)]
-    box = np.full((*leading, *shape), outside, stored.dtype)
-    if all(low < high for low, high in inner):
-        place = tuple(slice(low - begin, high - begin) for (low, high), begin in zip(inner, start, strict=True))
-        box[(..., *place)] = stored[(*(slice(None),) * len(leading), *read)]
-    return box
+def _overlap(
+    start: Sequence[int], shape: Sequence[int], sides: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """The part of a box that lies in the volume, and its place in the box."""
+    read = tuple(
+        slice(max(low, 0), min(low + length, side)) for low, length, side in zip(start, shape, sides, strict=True)
+    )
+    return read, tuple(slice(part.start - low, part.stop - low) for part, low in zip(read, start, strict=True))
 
 
-def _layout(shape: tuple[int, ...], dtype: np.dtype) -> dict[str, Any]:
+def _size(box: Sequence[slice]) -> tuple[int, ...]:
+    return tuple(side.stop - side.start for side in box)
+
+
+def _layout(shape: tuple[int, ...], block: Position, packing: dict[str, Any]) -> dict[str, Any]:
     """Chunks and blocks of an array whose last three axes are D H W; each plane has its own."""
     leading = (1,) * (len(shape) - 3)
     chunk = tuple(min(side, length) for side, length in zip(_CHUNK, shape[-3:], strict=True))
-    block = tuple(min(side, length) for side, length in zip(_BLOCK, chunk, strict=True))
     return {
         "chunks": (*leading, *chunk),
-        "blocks": (*leading, *block),
-        "cparams": {
-            "codec": blosc2.Codec.LZ4,
-            "clevel": 5,
-            "filters": [blosc2.Filter.BITSHUFFLE if dtype.itemsize > 1 else blosc2.Filter.NOFILTER],
-            "nthreads": 1,
-        },
+        "blocks": (*leading, *(min(side, length) for side, length in zip(block, chunk, strict=True))),
+        "cparams": {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1, **packing},
         "mode": "w",
     }
