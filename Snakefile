@@ -37,6 +37,9 @@ onstart:
         sys.exit(f"error: {error}")
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/targets.smk"
 include: "workflow/rules/volumes.smk"

@@ -59,10 +59,10 @@ class Material:
 
 
 def draw_all(material: Material, folder: Path) -> Iterator[Shown]:
-    """Draw every figure that there is material for into `folder`, as PNG and SVG."""
+    """Draw every figure that there is material for, as PNG and SVG in a subfolder of `folder` for each section."""
     with figure_style():
         for shown, figure in _figures(material):
-            save(figure, folder, shown.name)
+            save(figure, folder / shown.section, shown.name)
             yield shown
 
 

@@ -235,7 +235,7 @@ def _figure_sections(shown: Sequence[Shown], folder: Path) -> list[dict[str, Any
 
 
 def _embedded(shown: Shown, folder: Path) -> dict[str, Any]:
-    content = (folder / f"{shown.name}.png").read_bytes()
+    content = (folder / shown.section / f"{shown.name}.png").read_bytes()
     # A PNG's header chunk begins with its width and height.
     width, height = struct.unpack(">II", content[16:24])
     return {

@@ -32,18 +32,18 @@ needs_niivue = pytest.mark.skipif(not viewer.NIIVUE.is_file(), reason=f"NiiVue i
 
 
 def test_every_figure_comes_as_png_and_svg_and_is_not_blank(made):
-    names = {path.stem for path in (made / "figures").iterdir()}
+    names = {str(path.relative_to(made / "figures").with_suffix("")) for path in (made / "figures").glob("*/*")}
     assert names == {
-        "dice",
-        "slices",
-        "slices_liver",
-        "slices_liver_tumor",
-        "slices_kidney",
-        "slices_spleen",
-        "losses",
-        "decisions_latent_class",
-        "existence",
-        "labels",
+        "scores/dice",
+        "slices/slices",
+        "slices/slices_liver",
+        "slices/slices_liver_tumor",
+        "slices/slices_kidney",
+        "slices/slices_spleen",
+        "training/losses",
+        "training/decisions_latent_class",
+        "existence/existence",
+        "data/labels",
     }
     for name in names:
         pixels = matplotlib.image.imread(made / "figures" / f"{name}.png")
@@ -103,7 +103,7 @@ def test_a_report_of_scores_and_labels_alone_comes_out_and_says_what_lacks(works
     scores = workspace.settings.scores.model_copy(update={"truth": "labelled"})
     settings = workspace.settings.model_copy(update={"scores": scores})
     report.run(settings, inputs, report.Outputs(tmp_path / "report"))
-    assert {path.stem for path in (tmp_path / "report/figures").iterdir()} >= {"dice", "slices", "labels"}
+    assert {path.stem for path in (tmp_path / "report/figures").glob("*/*")} >= {"dice", "slices", "labels"}
     text = (tmp_path / "report/index.html").read_text()
     assert "No benchmark files were found" in text
     assert viewer.INSTALL in text

@@ -74,9 +74,20 @@ rule write_report:
             "results/predictions/{run}/{dataset}", run=RUNS, dataset=TESTED
         ),
         truth=truth_of(TESTED),
-        code=code_of("stages/report.py", "reporting/*"),
+        code=code_of(
+            "stages/report.py",
+            "reporting/*.py",
+            "reporting/*.csv",
+            "reporting/templates/*",
+        ),
     output:
-        folder=directory("results/report"),
+        folder=report(
+            directory("results/report"),
+            patterns=["figures/{section}/{figure}.png"],
+            caption="../report/figures.rst",
+            category="{section}",
+            labels={"figure": "{figure}"},
+        ),
     log:
         "logs/report.log",
     benchmark:
