@@ -50,6 +50,10 @@ class World:
     def embeddings(self) -> Path:
         return self.root / "results" / "text" / "vectors.safetensors"
 
+    @property
+    def task_codes(self) -> Path:
+        return self.root / "results" / "text" / "one_hot.safetensors"
+
     def roi_aware_paths(self, name="roi_aware"):
         folder = self.root / "results" / name
         outputs = roi_aware.Outputs(folder / "model.safetensors", folder / "metrics.json", folder / "history.jsonl")
@@ -81,6 +85,7 @@ def build_world(root: Path) -> World:
     write_dataset(world.cases("full").parent, "full", FULL_CASES, STRUCTURES, STRUCTURES)
     vectors = np.random.default_rng(0).normal(size=(len(ROIS), 16)).astype(np.float32)
     write_embeddings(world.embeddings, vectors, ROIS, ROIS, "{}", "")
+    write_embeddings(world.task_codes, np.array([[1, 0], [1, 0], [0, 1]], np.float32), ROIS, ROIS, "{}", "")
     return world
 
 
@@ -155,14 +160,6 @@ def start_stage(arguments: list[str], folder: Path, processes: int | None = None
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def run_stage(arguments: list[str], folder: Path, processes: int | None = None) -> str:
-    """Run a stage to its end, which must be a good one; what it said."""
-    stage = start_stage(arguments, folder, processes)
-    _, said = stage.communicate(timeout=280)
-    assert stage.returncode == 0, said
-    return said
 
 
 def read_history(path: Path) -> list[dict]:
