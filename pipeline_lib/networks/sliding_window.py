@@ -143,7 +143,7 @@ class _Predictor:
                 logits = self.network(images.flip(axes))
             output = probabilities(logits).flip(axes)
             total = output if total is None else total.add_(output)
-        return total / len(mirrorings)
+        return total.div_(len(mirrorings))
 
 
 _MIRRORINGS = [axes for count in range(4) for axes in itertools.combinations((2, 3, 4), count)]

@@ -1,0 +1,214 @@
+"""Time and peak memory of sliding-window inference: this project's, and MONAI's with a loop over the ROIs in the head.
+
+    python benchmarks/inference.py --shape 96 128 160 --patch 32 64 64 --feature-size 12
+    python benchmarks/inference.py --device cuda --shape 400 512 512 --patch 96 160 160 --feature-size 48
+    python benchmarks/inference.py --only lacuna --shape 768 512 512 --patch 96 160 160 --constant-network
+
+The volume is a body of soft tissue in air. Each row is one pass over it in a process of its own:
+
+- lacuna: `networks/sliding_window.py`, all ROIs at once, windows of air computed once, finished slabs kept as bytes;
+- monai: `SlidingWindowInferer` with Gaussian weights around the same trunk, the dynamic head called for one ROI after
+  the other, as in the public code of DoDNet and the Universal Model; K float32 channels of the whole volume. It
+  raises all blending weights to 0.001 at least, so probabilities differ a little near the corners of windows.
+
+Memory is the highest of the process less what it held before, network included (cpu), or of torch's allocator (cuda);
+on a GPU MONAI keeps its sums on the CPU, as it has to for a whole CT. `--constant-network` leaves out the network, so
+that the memory of a large volume can be measured in minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+import resource
+import time
+
+import blosc2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.inferers import SlidingWindowInferer
+from torch import Tensor, nn
+
+from pipeline_lib.config.methods import Method, Networks, SwinUnetr
+from pipeline_lib.networks.build import build_segmentation_network
+from pipeline_lib.networks.dynamic_head import WIDTH, standardised
+from pipeline_lib.networks.precision import autocast_type
+from pipeline_lib.networks.probabilities import probabilities
+from pipeline_lib.networks.sliding_window import GAUSSIAN_WIDTH, SlidingWindow, predict_slabs
+from pipeline_lib.networks.swin_unetr import TextConditionedSwinUnetr
+from pipeline_lib.volumes.intensity import scaled
+
+WINDOW_HU = (-325.0, 325.0)
+OVERLAP = 0.5
+
+
+class OneRoiAfterTheOther(nn.Module):
+    """The same network, with its generated layers applied for one sample and ROI after the other."""
+
+    def __init__(self, network: TextConditionedSwinUnetr) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        decoded, bottleneck = self.network._features(image)
+        head = self.network.head
+        features = head.features(decoded)
+        text = head.text_feature(standardised(self.network.embeddings))
+        condition = head.image_feature(bottleneck).flatten(1)
+        samples = []
+        for sample in range(len(image)):
+            maps = []
+            for roi in text:
+                parameters = head.controller(torch.cat([condition[sample], roi]))
+                maps.append(one_head(features[sample : sample + 1], parameters))
+            samples.append(torch.cat(maps, dim=1))
+        return torch.cat(samples)
+
+
+class NoNetwork(nn.Module):
+    """K logits per voxel for next to nothing: what is left of time and memory is inference's own."""
+
+    def __init__(self, rois: int) -> None:
+        super().__init__()
+        self.rois = rois
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image.expand(-1, self.rois, -1, -1, -1)
+
+
+def one_head(features: Tensor, parameters: Tensor) -> Tensor:
+    """The 8-8-1 layers of one ROI on features 1 8 D H W, parameters 153."""
+    shapes = [(WIDTH, WIDTH, 1, 1, 1), (WIDTH,), (WIDTH, WIDTH, 1, 1, 1), (WIDTH,), (1, WIDTH, 1, 1, 1), (1,)]
+    parts = [
+        part.reshape(shape)
+        for part, shape in zip(parameters.split([math.prod(shape) for shape in shapes]), shapes, strict=True)
+    ]
+    hidden = F.conv3d(features, parts[0], parts[1]).relu_()
+    hidden = F.conv3d(hidden, parts[2], parts[3]).relu_()
+    return F.conv3d(hidden, parts[4], parts[5])
+
+
+def torso(shape: tuple[int, int, int]) -> np.ndarray:
+    """CT (int16 HU, D H W): a body of noisy soft tissue that fills about half of the field of view, air around it."""
+    depth, height, width = shape
+    rng = np.random.default_rng(0)
+    y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    body = (x / 0.88) ** 2 + (y / 0.7) ** 2 < 1
+    image = np.full(shape, round(WINDOW_HU[0]), np.int16)
+    for z in range(depth):
+        image[z][body] = rng.normal(60, 60, int(body.sum())).clip(*WINDOW_HU)
+    return image
+
+
+def network_of(options: argparse.Namespace) -> nn.Module:
+    if options.constant_network:
+        return NoNetwork(options.rois)
+    torch.manual_seed(0)
+    sizes = SwinUnetr(feature_size=options.feature_size)
+    built = build_segmentation_network(
+        Method(encoder="some"), Networks(swin_unetr=sizes), torch.randn(options.rois, 512)
+    )
+    return built.to(options.device).eval()
+
+
+def with_lacuna(image: np.ndarray, network: nn.Module, options: argparse.Namespace) -> np.ndarray:
+    """Probabilities as compressed bytes, uint8 K D H W, as the stage inference keeps them."""
+    device = torch.device(options.device)
+    window = SlidingWindow(
+        tuple(options.patch),
+        OVERLAP,
+        options.windows_at_once,
+        False,
+        WINDOW_HU,
+        device,
+        autocast_type(options.precision, device),
+    )
+    kept = blosc2.empty((options.rois, *image.shape), np.uint8, chunks=(1, options.patch[0], *image.shape[1:]))
+
+    def read(start: tuple[int, int, int], shape: tuple[int, int, int]) -> np.ndarray:
+        box = tuple(slice(low, low + side) for low, side in zip(start, shape, strict=True))
+        return image[box]
+
+    for slab in predict_slabs(network, read, image.shape, options.rois, window):
+        kept[:, slab.start : slab.start + slab.probabilities.shape[1]] = slab.probabilities
+    return kept
+
+
+@torch.inference_mode()
+def with_monai(image: np.ndarray, network: nn.Module, options: argparse.Namespace) -> Tensor:
+    """Probabilities, float32 K D H W."""
+    device = torch.device(options.device)
+    dtype = autocast_type(options.precision, device)
+    if not options.constant_network:
+        network = OneRoiAfterTheOther(network)
+
+    def predict(images: Tensor) -> Tensor:
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            return probabilities(network(images))
+
+    inferer = SlidingWindowInferer(
+        options.patch,
+        options.windows_at_once,
+        OVERLAP,
+        mode="gaussian",
+        sigma_scale=GAUSSIAN_WIDTH,
+        sw_device=device,
+        device=torch.device("cpu"),
+    )
+    return inferer(torch.from_numpy(scaled(image, WINDOW_HU))[None, None], predict)[0]
+
+
+def measure(variant: str, options: argparse.Namespace, results: multiprocessing.Queue) -> None:
+    """Put (seconds, bytes, probabilities of the middle slice) of one variant into `results`."""
+    torch.set_num_threads(options.threads)
+    image, network = torso(tuple(options.shape)), network_of(options)
+    infer = {"lacuna": with_lacuna, "monai": with_monai}[variant]
+    before = memory(options.device)
+    started = time.perf_counter()
+    found = infer(image, network, options)
+    seconds = time.perf_counter() - started
+    middle = np.asarray(found[:, image.shape[0] // 2])
+    as_floats = middle / np.float32(255) if middle.dtype == np.uint8 else middle
+    results.put((seconds, memory(options.device) - before, as_floats))
+
+
+def memory(device: str) -> int:
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--shape", type=int, nargs=3, default=[96, 128, 160], metavar=("D", "H", "W"))
+    parser.add_argument("--patch", type=int, nargs=3, default=[32, 64, 64], metavar=("D", "H", "W"))
+    parser.add_argument("--feature-size", type=int, default=12)
+    parser.add_argument("--rois", type=int, default=11)
+    parser.add_argument("--windows-at-once", type=int, default=2)
+    parser.add_argument("--precision", choices=["auto", "float32", "bfloat16", "float16"], default="float32")
+    parser.add_argument("--constant-network", action="store_true")
+    parser.add_argument("--only", choices=["lacuna", "monai"])
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    spawning = multiprocessing.get_context("spawn")
+    found = {}
+    print(f"| {options.device}, {options.precision} | s | MiB |\n|---|---|---|")
+    for variant in (options.only,) if options.only else ("lacuna", "monai"):
+        results = spawning.Queue()
+        process = spawning.Process(target=measure, args=(variant, options, results))
+        process.start()
+        found[variant] = results.get()
+        process.join()
+        seconds, size, _ = found[variant]
+        print(f"| {variant} | {seconds:.1f} | {size / 2**20:.0f} |", flush=True)
+    if len(found) == 2:
+        (seconds, size, middle), (other_seconds, other_size, other_middle) = found["lacuna"], found["monai"]
+        print(f"| monai / lacuna | {other_seconds / seconds:.2f} | {other_size / size:.2f} |")
+        print(f"\nmean difference of a probability in the middle slice: {np.abs(middle - other_middle).mean():.5f}")
+
+
+if __name__ == "__main__":
+    main()
