@@ -53,7 +53,7 @@ def wait_until(holds: Callable[[], bool], seconds: float, what: str) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
-        time.sleep(0.2)
+        time.sleep(0.05)
 
 
 @contextmanager
@@ -202,36 +202,29 @@ def _start(slurm: Slurm) -> None:
 
 
 def _stop(folder: Path) -> None:
-    """End the jobs' processes and the daemons, each by the process number in its own file."""
-    for step in _steps(folder):
-        _kill(step, signal.SIGKILL)
-    for name in ("slurmctld.pid", *(f"slurmd-{node}.pid" for node in NODES), "munged.pid"):
-        file = folder / "run" / name
-        if file.exists():
-            _end(int(file.read_text()))
+    """End the daemons, each by the process number in its own file, and then whatever else works for this SLURM."""
+    names = ("slurmctld.pid", *(f"slurmd-{node}.pid" for node in NODES), "munged.pid")
+    daemons = [int(file.read_text()) for name in names if (file := folder / "run" / name).exists()]
+    for daemon in daemons:
+        _kill(daemon, signal.SIGTERM)
+    end = time.monotonic() + 10
+    while time.monotonic() < end and any(Path(f"/proc/{daemon}").exists() for daemon in daemons):
+        time.sleep(0.1)
+    for process in (*daemons, *_processes_of(folder)):
+        _kill(process, signal.SIGKILL)
 
 
-def _steps(folder: Path) -> list[int]:
-    """Every process that was started in a job of this SLURM: its environment names this configuration."""
+def _processes_of(folder: Path) -> list[int]:
+    """Jobs and their attendants: the environment of each names this configuration."""
     named = f"SLURM_CONF={folder}/slurm.conf".encode()
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            environment = (process / "environ").read_bytes().split(b"\0")
+            if named in (process / "environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
         except OSError:
             continue
-        if named in environment and any(entry.startswith(b"SLURM_JOB_ID=") for entry in environment):
-            found.append(int(process.name))
     return found
-
-
-def _end(process: int) -> None:
-    _kill(process, signal.SIGTERM)
-    for _ in range(50):
-        if not Path(f"/proc/{process}").exists():
-            return
-        time.sleep(0.1)
-    _kill(process, signal.SIGKILL)
 
 
 def _kill(process: int, number: int) -> None:

@@ -1,6 +1,7 @@
 """The pipeline through the SLURM profile: whole, over a time limit, and on two nodes with pre-emption.
 
-Each interrupted training must end with the weights of the one that nothing interrupted, to the bit.
+Each interrupted training must end with the weights of the one that nothing interrupted, to the bit. What mostly
+waits for SLURM is started early, as a fixture, and works beside the other tests.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ from safetensors.numpy import load_file
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1200)]
 
-MADE_BY_TRAINING = ("segmentation", "predictions", "scores", "report", "work", "logs", "benchmarks", ".snakemake")
+MADE_FROM_HERE_ON = (
+    ".snakemake", "benchmarks", "logs", "predictions", "report", "scores", "segmentation", "work"
+)  # fmt: skip
 Start = Callable[..., Run]
 
 
 @pytest.fixture(scope="module")
-def start() -> Iterator[Start]:
+def start(slurm) -> Iterator[Start]:
     """Starts runs, and ends those that still work when the tests are over."""
     started: list[Run] = []
 
-    def run(folder: Path, slurm: Slurm, *arguments: str) -> Run:
+    def run(folder: Path, *arguments: str) -> Run:
         started.append(Run(folder, slurm.environment, *arguments))
         return started[-1]
 
@@ -36,20 +39,34 @@ def start() -> Iterator[Start]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, slurm, start) -> Run:
-    """The whole pipeline through the profile; the training has two processes on one node."""
+def trained(tmp_path_factory, start) -> Run:
+    """The pipeline up to the training, which has two processes on one node and is not interrupted."""
     folder = tmp_path_factory.mktemp("whole").resolve()
-    run = start(folder, slurm, "--workflow-profile", str(write_profile(folder, gpu=2)))
+    run = start(folder, "--workflow-profile", str(write_profile(folder, gpu=2)), "segmentation")
     run.finish()
     return run
 
 
-@pytest.fixture
-def trained_again(whole, tmp_path) -> Path:
-    """A folder with everything that a training needs, and no training."""
-    folder = tmp_path.resolve() / "again"
-    shutil.copytree(whole.folder, folder, ignore=shutil.ignore_patterns(*MADE_BY_TRAINING))
-    return folder
+@pytest.fixture(scope="module")
+def limited(trained, tmp_path_factory, start) -> Run:
+    """The same training under way in a job of two minutes, which it will not keep to."""
+    folder = untrained(trained, tmp_path_factory.mktemp("limited"))
+    profile = write_profile(folder, gpu=2, runtime=2, slurm_extra="'--signal=TERM@45'")
+    run = start(folder, "--workflow-profile", str(profile), "segmentation")
+    run.hold_training()
+    return run
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained, limited, start) -> Run:
+    """The pipeline from the training on, at work in the folder of `trained`."""
+    return start(trained.folder, "--workflow-profile", str(write_profile(trained.folder, gpu=2)))
+
+
+def untrained(trained: Run, folder: Path) -> Path:
+    """A copy of all that a training needs, and nothing after that, in `folder`."""
+    copy = folder.resolve() / "copy"
+    return Path(shutil.copytree(trained.folder, copy, ignore=shutil.ignore_patterns(*MADE_FROM_HERE_ON)))
 
 
 def weights(run: Run) -> dict[str, np.ndarray]:
@@ -60,58 +77,52 @@ def assert_same_weights(one: Run, other: Run) -> None:
     ours, theirs = weights(one), weights(other)
     assert ours.keys() == theirs.keys()
     different = [name for name in ours if not np.array_equal(ours[name], theirs[name])]
-    assert not different, f"{len(different)} of {len(ours)} tensors differ, e.g. {different[:3]}"
+    assert not different, f"{len(different)} of {len(ours)} tensors differ, such as {different[:3]}"
 
 
-def jobs_of(rule: str, run: Run, slurm: Slurm) -> list[dict[str, str]]:
-    """The SLURM jobs of a rule or group of one run."""
-    return [job for job in slurm.jobs() if job["WorkDir"] == str(run.folder) and rule in job.get("Comment", "")]
+def jobs_of(name: str, run: Run, slurm: Slurm) -> list[dict[str, str]]:
+    """What SLURM knows of the jobs in one run's folder whose comment begins with the rule's or group's `name`."""
+    here = [job for job in slurm.jobs() if job["WorkDir"] == str(run.folder)]
+    return [job for job in here if job["Comment"].startswith(f"rule_{name}_")]
 
 
-def test_the_whole_pipeline_runs_through_the_profile(whole, slurm):
-    for job in slurm.jobs():
-        print(
-            job.get("Comment"),
-            job["JobState"],
-            job["TRES"],
-            job["TimeLimit"],
-            job["RunTime"],
-            job["SubmitTime"],
-            job["StartTime"],
-        )
-    assert (whole.folder / "results/report/index.html").is_file()
-
-
-def test_a_training_that_meets_its_time_limit_goes_on_in_a_retry(trained_again, whole, slurm, start):
-    profile = write_profile(trained_again, gpu=2, runtime=1, slurm_extra="'--signal=TERM@10'")
-    run = start(trained_again, slurm, "--workflow-profile", str(profile), "segmentation")
-    with run.held_training():
-        pass
-    run.finish()
-    assert len(jobs_of("train", run, slurm)) >= 2
-    assert "stopped after step" in run.messages()
-    assert "going on after step" in run.messages()
-    assert_same_weights(run, whole)
-
-
-def test_a_preempted_training_on_two_nodes_is_requeued(trained_again, slurm, start, tmp_path):
-    alone = tmp_path / "alone"
-    shutil.copytree(trained_again, alone)
-    one_node = ("--cores", "4", "--resources", "gpu=4", "--set-threads", "train=4", "--set-resources", "train:gpu=4")
-    uninterrupted = start(alone, slurm, *one_node, "--", "segmentation")
+def test_a_preempted_training_on_two_nodes_is_requeued(trained, limited, evaluated, slurm, start, tmp_path):
+    alone = untrained(trained, tmp_path / "alone")
+    four_processes = ("--resources", "gpu=4", "--set-resources", "train:gpu=4", "--set-threads", "train=4")
+    uninterrupted = start(alone, "--cores", "4", *four_processes, "--", "segmentation")
     uninterrupted.finish()
 
+    folder = untrained(trained, tmp_path / "two_nodes")
     srun = "srun --nodes=2 --ntasks-per-node=1 --cpus-per-task=1"
     two_nodes = {"gpu": 0, "gres": "gpu:2", "nodes": 2, "tasks": 2, "tasks_per_gpu": 0, "mpi": srun}
-    run = start(
-        trained_again, slurm, "--workflow-profile", str(write_profile(trained_again, **two_nodes)), "segmentation"
-    )
-    with run.held_training():
-        slurm.command("sbatch", "--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
+    run = start(folder, "--workflow-profile", str(write_profile(folder, **two_nodes)), "segmentation")
+    run.hold_training()
+    urgent = ("--partition=high", "--nodelist=n2", "--exclusive", "--output=/dev/null")
+    slurm.command("sbatch", *urgent, "--wrap=sleep 1")
     run.finish()
-    (job,) = jobs_of("train", run, slurm)
-    assert job["Restarts"] == "1"
-    assert job["NumNodes"] == "2"
-    assert "stopped after step" in run.messages()
+    (job,) = jobs_of("train_wildcards", run, slurm)
+    assert (job["NumNodes"], job["Restarts"]) == ("2", "1")
+    assert run.messages().count("Exited with exit code 143") == 2, "both nodes were to stop by themselves"
     assert "going on after step" in run.messages()
     assert_same_weights(run, uninterrupted)
+
+
+def test_a_training_over_its_time_limit_goes_on_in_a_retry(limited, trained, slurm):
+    limited.finish()
+    states = [job["JobState"] for job in jobs_of("train_wildcards", limited, slurm)]
+    assert "FAILED" in states[:-1], "it was to stop before its limit; SLURM would call a job that did not TIMEOUT"
+    assert states[-1] == "COMPLETED"
+    assert "going on after step" in limited.messages()
+    assert_same_weights(limited, trained)
+
+
+def test_the_whole_pipeline_runs_through_the_profile(evaluated, slurm):
+    evaluated.finish()
+    assert (evaluated.folder / "results/report/index.html").is_file()
+    (resampling,) = jobs_of("resample", evaluated, slurm)
+    assert resampling["NumCPUs"] == "4", "four of the thirteen cases at once"
+    assert len(jobs_of("lists", evaluated, slurm)) == 1
+    assert len(jobs_of("evaluation", evaluated, slurm)) == 1
+    (training,) = jobs_of("train_wildcards", evaluated, slurm)
+    assert training["TresPerJob"] == "gres:gpu:2"
+    assert training["TimeLimit"] == "1-00:00:00"
