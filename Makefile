@@ -39,5 +39,5 @@ clean:
 	touch $@
 
 .venv/installed-test: .venv/python pyproject.toml
-	$(BIN)/pip install --editable '.[test]'
+	$(BIN)/pip install --editable '.[test,cluster]'
 	touch $@ .venv/installed
