@@ -1,9 +1,9 @@
-"""Split a prediction into one mask per ROI, as TotalSegmentator writes them.
+"""Split a file of ROI bits (a prediction, or a phantom's truth) into one mask per ROI, as TotalSegmentator writes them.
 
-    python -m pipeline_lib.stages.split_rois results/predictions/RUN/DATASET/CASE.nii.gz FOLDER
+    python -m pipeline_lib.stages.split_rois results/predictions/METHOD/DATASET/CASE.nii.gz masks/CASE
 
-FOLDER gets ROI.nii.gz for each ROI: 1 inside, 0 outside, on the prediction's grid. Not a stage of the pipeline: nothing
-there needs it.
+writes masks/CASE/liver.nii.gz, masks/CASE/liver_tumor.nii.gz, … (uint8, 0 and 1, on the same grid), empty ones too. No
+rule runs it: it is for programs that do not read bits.
 """
 
 from __future__ import annotations
@@ -17,33 +17,34 @@ import SimpleITK as sitk
 
 from ..errors import UserError
 from ..files import whole_file
+from ..progress import Progress, say
 from ..volumes.bits import read_roi_bits, roi_mask, roi_names
 
 
-def split_rois(prediction: Path, folder: Path) -> list[Path]:
-    """Write one mask (uint8) per ROI into `folder`, an empty one too; raises UserError if `prediction` is none."""
-    bits, grid = read_roi_bits(prediction)
-    written = []
-    for number, roi in enumerate(roi_names(prediction)):
-        written.append(folder / f"{roi}.nii.gz")
-        image = grid.image(roi_mask(bits, number).astype(np.uint8))
-        with whole_file(written[-1]) as partial:
-            sitk.WriteImage(image, str(partial), useCompression=True, imageIO="NiftiImageIO")
-    return written
+def split_rois(bits_file: Path, folder: Path) -> None:
+    """Write `folder`/ROI.nii.gz for each ROI that `rois.json` beside `bits_file` names.
+
+    Raises UserError if the file or the names of its ROIs cannot be read.
+    """
+    names = roi_names(bits_file)
+    bits, grid = read_roi_bits(bits_file)
+    progress = Progress("split_rois", len(names), "ROI")
+    for roi, name in enumerate(names):
+        mask = grid.image(roi_mask(bits, roi).astype(np.uint8))
+        with whole_file(folder / f"{name}.nii.gz") as partial:
+            sitk.WriteImage(mask, str(partial), useCompression=True, imageIO="NiftiImageIO")
+        progress.advance(note=name)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").strip(), formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("prediction", type=Path, help="a file of ROI bits")
-    parser.add_argument("folder", type=Path, help="folder for the masks")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bits", type=Path, help="NIfTI file of ROI bits, with rois.json beside it")
+    parser.add_argument("folder", type=Path, help="folder that gets one mask per ROI")
     given = parser.parse_args()
     try:
-        for path in split_rois(given.prediction, given.folder):
-            print(path)
+        split_rois(given.bits, given.folder)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         sys.exit(error.exit_code)
 
 

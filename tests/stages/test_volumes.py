@@ -15,6 +15,7 @@ from pipeline_lib.config.settings import CaseListSettings, VolumeSettings
 from pipeline_lib.config.volumes import Volumes
 from pipeline_lib.errors import UserError
 from pipeline_lib.stages import case_list, volumes
+from pipeline_lib.stages.split_rois import split_rois
 from pipeline_lib.volumes.bits import plane_mask, read_roi_bits, roi_mask, write_roi_bits
 from pipeline_lib.volumes.geometry import Geometry
 from pipeline_lib.volumes.resampling import masks_on_original_grid
@@ -219,6 +220,25 @@ def test_the_case_list_has_a_row_per_used_case_and_tells_unknown_from_absent(tmp
     (folder / "c_2" / "case.json").unlink()
     with pytest.raises(UserError, match=r"c_2/case\.json"):
         case_list.run(*arguments)
+
+
+def test_a_prediction_splits_into_one_mask_per_roi(tmp_path):
+    _, label_map, grid = anatomy()
+    bits = (label_map > 0).astype(np.uint16) | (label_map == 2).astype(np.uint16) << 9
+    names = tuple(f"roi_{k}" for k in range(10))
+    write_roi_bits(tmp_path / "c.nii.gz", bits, grid, names)
+    split_rois(tmp_path / "c.nii.gz", tmp_path / "masks")
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == sorted(f"{name}.nii.gz" for name in names)
+    for k, name in enumerate(names):
+        mask = sitk.ReadImage(str(tmp_path / "masks" / f"{name}.nii.gz"))
+        assert Geometry.of(mask) == grid
+        expected = {0: label_map > 0, 9: label_map == 2}.get(k, label_map > 9)
+        assert np.array_equal(sitk.GetArrayFromImage(mask), expected)
+    (tmp_path / "rois.json").unlink()
+    command = [sys.executable, "-m", "pipeline_lib.stages.split_rois", tmp_path / "c.nii.gz", tmp_path / "again"]
+    failed = subprocess.run(command, capture_output=True, text=True)
+    assert failed.returncode == 2
+    assert failed.stderr.startswith(f"error: {tmp_path / 'rois.json'}: is missing")
 
 
 REAL = [
