@@ -50,10 +50,6 @@ class Processes:
         distributed.all_gather_object(values, value)
         return values
 
-    def wait_for_all(self) -> None:
-        if self.count > 1:
-            distributed.barrier()
-
 
 @contextmanager
 def joined_processes(execution: Execution) -> Iterator[Processes]:

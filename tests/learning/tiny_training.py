@@ -141,7 +141,10 @@ def in_processes(function, *arguments, count=1) -> list[int]:
         process.start()
     for process in processes:
         process.join(120)
-        assert process.exitcode is not None, "a process hangs"
+    hanging = [process for process in processes if process.exitcode is None]
+    for process in hanging:
+        process.kill()
+    assert not hanging, "a process hangs"
     return [process.exitcode for process in processes]
 
 
