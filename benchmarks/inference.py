@@ -13,7 +13,7 @@ The volume is a body of soft tissue in air. Each row is one pass over it in a pr
 
 Memory is the highest of the process less what it held before, network included (cpu), or of torch's allocator (cuda);
 on a GPU MONAI keeps its sums on the CPU, as it has to for a whole CT. `--constant-network` leaves out the network, so
-that the memory of a large volume can be measured in minutes.
+that the memory of a large volume can be measured in minutes. On a machine with other work compare processor seconds.
 """
 
 from __future__ import annotations
@@ -161,17 +161,17 @@ def with_monai(image: np.ndarray, network: nn.Module, options: argparse.Namespac
 
 
 def measure(variant: str, options: argparse.Namespace, results: multiprocessing.Queue) -> None:
-    """Put (seconds, bytes, probabilities of the middle slice) of one variant into `results`."""
+    """Put (seconds, processor seconds, bytes, probabilities of the middle slice) of one variant into `results`."""
     torch.set_num_threads(options.threads)
     image, network = torso(tuple(options.shape)), network_of(options)
     infer = {"lacuna": with_lacuna, "monai": with_monai}[variant]
     before = memory(options.device)
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), time.process_time()
     found = infer(image, network, options)
-    seconds = time.perf_counter() - started
+    seconds, busy = time.perf_counter() - started, time.process_time() - busy
     middle = np.asarray(found[:, image.shape[0] // 2])
     as_floats = middle / np.float32(255) if middle.dtype == np.uint8 else middle
-    results.put((seconds, memory(options.device) - before, as_floats))
+    results.put((seconds, busy, memory(options.device) - before, as_floats))
 
 
 def memory(device: str) -> int:
@@ -195,18 +195,20 @@ def main() -> None:
     options = parser.parse_args()
     spawning = multiprocessing.get_context("spawn")
     found = {}
-    print(f"| {options.device}, {options.precision} | s | MiB |\n|---|---|---|")
+    print(f"| {options.device}, {options.precision} | s | processor s | MiB |\n|---|---|---|---|")
     for variant in (options.only,) if options.only else ("lacuna", "monai"):
         results = spawning.Queue()
         process = spawning.Process(target=measure, args=(variant, options, results))
         process.start()
         found[variant] = results.get()
         process.join()
-        seconds, size, _ = found[variant]
-        print(f"| {variant} | {seconds:.1f} | {size / 2**20:.0f} |", flush=True)
+        seconds, busy, size, _ = found[variant]
+        print(f"| {variant} | {seconds:.1f} | {busy:.1f} | {size / 2**20:.0f} |", flush=True)
     if len(found) == 2:
-        (seconds, size, middle), (other_seconds, other_size, other_middle) = found["lacuna"], found["monai"]
-        print(f"| monai / lacuna | {other_seconds / seconds:.2f} | {other_size / size:.2f} |")
+        *ours, middle = found["lacuna"]
+        *theirs, other_middle = found["monai"]
+        ratios = " | ".join(f"{their / our:.2f}" for their, our in zip(theirs, ours, strict=True))
+        print(f"| monai / lacuna | {ratios} |")
         print(f"\nmean difference of a probability in the middle slice: {np.abs(middle - other_middle).mean():.5f}")
 
 

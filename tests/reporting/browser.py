@@ -28,7 +28,7 @@ _FLAGS = (
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 )
-_PATIENCE_S = 60.0
+_PATIENCE_S = 180.0
 
 
 def chromium() -> str | None:
