@@ -162,8 +162,15 @@ class _Loop:
             self.checkpoints.save(self.step, state)
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint, if there is one."""
+        """Go on from the newest checkpoint, if there is one. UserError: not all processes see the same one."""
         state = self.checkpoints.newest()
+        steps = self.processes.gathered(0 if state is None else state["step"])
+        if len(set(steps)) > 1:
+            raise UserError(
+                str(self.checkpoints.folder),
+                f"holds checkpoints of steps {', '.join(map(str, steps))} as seen by the processes in turn",
+                "keep the working directory on a file system that all nodes share",
+            )
         if state is None:
             return
         self.step = state["step"]

@@ -215,3 +215,38 @@ def test_skipped_steps_are_counted_across_a_resume_and_agreed_by_all(tiny):
 
     assert in_processes(run, 0, count=2) == [STOPPED, STOPPED]
     assert in_processes(run, None, count=2) == [99, 2]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_names_the_keys_to_lower(tiny, error):
+    def fail(*_) -> None:
+        raise error
+
+    with pytest.raises(UserError, match=r"^tiny: out of memory; raise tiny\.execution\.accumulation, .*patches\.size"):
+        tiny.run(lambda task: task.student.register_forward_hook(fail))
+
+
+def test_other_runtime_errors_stay_bugs(tiny):
+    def fail(*_) -> None:
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        tiny.run(lambda task: task.student.register_forward_hook(fail))
+
+
+def test_processes_that_see_different_checkpoints_are_refused(tiny):
+    tiny.run()
+
+    def run() -> None:
+        work = tiny.work if os.environ["RANK"] == "0" else tiny.work / "another disk"
+        with pytest.raises(UserError, match=r"holds checkpoints of steps 10, 0 as seen by .* that all nodes share"):
+            replace(tiny, work=work).run()
+
+    assert in_processes(run, count=2) == [0, 0]
