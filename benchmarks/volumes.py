@@ -2,9 +2,10 @@
 
     python benchmarks/volumes.py --threads 2 [--contenders lacuna monai simpleitk nnunet nnunet-torch]
 
-The case is a phantom, cut or padded to 256×256×157 voxels of 1.57×1.57×4.1 mm and brought to 0.8×0.8×1.5 mm: 108
-million voxels. Each contender runs in a process of its own; memory is that process's peak, imports and the raw case
-included. nnU-Net is left out unless `nnunetv2` and `scikit-image` can be imported (they are no dependency of Lacuna).
+The case is a phantom, cut or padded to 256×256×157 voxels, said to be of 1.57×1.57×4.1 mm (another `--spacing` tells
+more about the round trip) and brought to 0.8×0.8×1.5 mm: 108 million voxels. Each contender runs in a process of its
+own; memory is that process's peak, imports and the raw case included. nnU-Net is left out unless `nnunetv2` and
+`scikit-image` can be imported (they are no dependency of Lacuna).
 
 - lacuna: cubic anti-aliased image, each ROI's mask cubic at one half, as the stage `volumes` does; one thread
 - monai: Spacing, bilinear image and nearest labels
@@ -33,7 +34,7 @@ import numpy as np
 
 from pipeline_lib.volumes.geometry import Geometry
 
-ORIGINAL = Geometry(size=(256, 256, 157), spacing_mm=(1.57, 1.57, 4.1), origin_mm=(0, 0, 0))
+SIZE = (256, 256, 157)
 SPACING = (0.8, 0.8, 1.5)
 WINDOW = (-325.0, 325.0)
 ORGANS = (
@@ -43,7 +44,7 @@ ORGANS = (
 THIN = ("hepatic_vessel", "liver_tumor", "inferior_vena_cava", "aorta", "portal_vein_and_splenic_vein")
 LABELS = (*ORGANS, *THIN)
 
-Contender = Callable[[np.ndarray, np.ndarray, int], tuple[list[np.ndarray] | np.ndarray, Geometry]]
+Contender = Callable[[Geometry, np.ndarray, np.ndarray, int], tuple[list[np.ndarray] | np.ndarray, Geometry]]
 
 
 def make_phantom(path: Path) -> None:
@@ -62,37 +63,37 @@ def make_phantom(path: Path) -> None:
 
 def _fitted(array: np.ndarray, outside: int) -> np.ndarray:
     """Cut or padded about its middle to the original grid's shape."""
-    low = [(have - want) // 2 for have, want in zip(array.shape, ORIGINAL.shape, strict=True)]
+    low = [(have - want) // 2 for have, want in zip(array.shape, SIZE[::-1], strict=True)]
     padding = [
         (max(-start, 0), max(want - have + start, 0))
-        for start, want, have in zip(low, ORIGINAL.shape, array.shape, strict=True)
+        for start, want, have in zip(low, SIZE[::-1], array.shape, strict=True)
     ]
     padded = np.pad(array, padding, constant_values=outside)
     return padded[
-        tuple(slice(max(start, 0), max(start, 0) + want) for start, want in zip(low, ORIGINAL.shape, strict=True))
+        tuple(slice(max(start, 0), max(start, 0) + want) for start, want in zip(low, SIZE[::-1], strict=True))
     ]
 
 
-def lacuna(hu: np.ndarray, label_map: np.ndarray, threads: int) -> tuple[np.ndarray, Geometry]:
+def lacuna(original: Geometry, hu: np.ndarray, label_map: np.ndarray, threads: int) -> tuple[np.ndarray, Geometry]:
     from pipeline_lib.volumes.resampling import image_volume, mask_volume
 
-    grid = ORIGINAL.at_spacing(SPACING)
-    image_volume(ORIGINAL.image(hu), grid, WINDOW)
+    grid = original.at_spacing(SPACING)
+    image_volume(original.image(hu), grid, WINDOW)
     planes = np.zeros((2, *grid.shape), np.uint8)
     for roi in range(len(LABELS)):
-        box, mask = mask_volume(label_map == roi + 1, ORIGINAL, grid)
+        box, mask = mask_volume(label_map == roi + 1, original, grid)
         planes[(roi // 8, *box)] |= mask.astype(np.uint8) << (roi % 8)
     return planes, grid
 
 
-def simpleitk(hu: np.ndarray, label_map: np.ndarray, threads: int) -> tuple[np.ndarray, Geometry]:
+def simpleitk(original: Geometry, hu: np.ndarray, label_map: np.ndarray, threads: int) -> tuple[np.ndarray, Geometry]:
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
-    grid = ORIGINAL.at_spacing(SPACING)
+    grid = original.at_spacing(SPACING)
 
     def resampled(array: np.ndarray, interpolator: int) -> np.ndarray:
-        image = ORIGINAL.image(array)
+        image = original.image(array)
         place = (grid.origin_mm, grid.spacing_mm, grid.direction)
         return sitk.GetArrayFromImage(sitk.Resample(image, grid.size, sitk.Transform(), interpolator, *place))
 
@@ -100,13 +101,13 @@ def simpleitk(hu: np.ndarray, label_map: np.ndarray, threads: int) -> tuple[np.n
     return resampled(label_map, sitk.sitkNearestNeighbor), grid
 
 
-def monai(hu: np.ndarray, label_map: np.ndarray, threads: int) -> tuple[np.ndarray, Geometry]:
+def monai(original: Geometry, hu: np.ndarray, label_map: np.ndarray, threads: int) -> tuple[np.ndarray, Geometry]:
     import torch
     from monai.data import MetaTensor
     from monai.transforms import Spacing
 
     torch.set_num_threads(threads)
-    affine = torch.diag(torch.tensor([*ORIGINAL.spacing_mm, 1.0], dtype=torch.float64))
+    affine = torch.diag(torch.tensor([*original.spacing_mm, 1.0], dtype=torch.float64))
 
     def resampled(array: np.ndarray, mode: str) -> MetaTensor:
         image = MetaTensor(torch.from_numpy(array.T[None].astype(np.float32)), affine=affine)
@@ -119,34 +120,36 @@ def monai(hu: np.ndarray, label_map: np.ndarray, threads: int) -> tuple[np.ndarr
     return labels.numpy()[0].T, grid
 
 
-def nnunet(hu: np.ndarray, label_map: np.ndarray, threads: int) -> tuple[np.ndarray, Geometry]:
+def nnunet(original: Geometry, hu: np.ndarray, label_map: np.ndarray, threads: int) -> tuple[np.ndarray, Geometry]:
     from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
 
-    shape, places, grid = _nnunet_grid()
+    shape, places, grid = _nnunet_grid(original)
     resample_data_or_seg_to_shape(hu[None].astype(np.float32), shape, *places, is_seg=False, order=3, order_z=0)
     labels = label_map[None].astype(np.int8)
     return resample_data_or_seg_to_shape(labels, shape, *places, is_seg=True, order=1, order_z=0)[0], grid
 
 
-def nnunet_torch(hu: np.ndarray, label_map: np.ndarray, threads: int) -> tuple[np.ndarray, Geometry]:
+def nnunet_torch(
+    original: Geometry, hu: np.ndarray, label_map: np.ndarray, threads: int
+) -> tuple[np.ndarray, Geometry]:
     from nnunetv2.preprocessing.resampling.resample_torch import resample_torch_fornnunet
 
-    shape, places, grid = _nnunet_grid()
+    shape, places, grid = _nnunet_grid(original)
     options = {"num_threads": threads, "force_separate_z": False}
     resample_torch_fornnunet(hu[None].astype(np.float32), shape, *places, is_seg=False, **options)
     labels = label_map[None].astype(np.int8)
     return np.asarray(resample_torch_fornnunet(labels, shape, *places, is_seg=True, **options))[0], grid
 
 
-def _nnunet_grid() -> tuple[tuple[int, ...], tuple[tuple[float, ...], tuple[float, ...]], Geometry]:
+def _nnunet_grid(original: Geometry) -> tuple[tuple[int, ...], tuple[tuple[float, ...], tuple[float, ...]], Geometry]:
     """New shape, old and new spacing (z, y, x), and the grid: nnU-Net stretches the same box over the new shape."""
-    grid = ORIGINAL.at_spacing(SPACING)
+    grid = original.at_spacing(SPACING)
     spacing = tuple(
-        old * have / new for old, have, new in zip(ORIGINAL.spacing_mm, ORIGINAL.size, grid.size, strict=True)
+        old * have / new for old, have, new in zip(original.spacing_mm, original.size, grid.size, strict=True)
     )
-    origin = tuple((new - old) / 2 for new, old in zip(spacing, ORIGINAL.spacing_mm, strict=True))
+    origin = tuple((new - old) / 2 for new, old in zip(spacing, original.spacing_mm, strict=True))
     stretched = Geometry(size=grid.size, spacing_mm=spacing, origin_mm=origin)
-    return grid.shape, (ORIGINAL.spacing_mm[::-1], SPACING[::-1]), stretched
+    return grid.shape, (original.spacing_mm[::-1], SPACING[::-1]), stretched
 
 
 CONTENDERS: dict[str, Contender] = {
@@ -158,15 +161,16 @@ CONTENDERS: dict[str, Contender] = {
 }
 
 
-def measure(name: str, folder: Path, threads: int, repeats: int) -> None:
+def measure(name: str, folder: Path, spacing: tuple[float, float, float], threads: int, repeats: int) -> None:
     """Run one contender in this process and write what it took to NAME.json."""
     raw = np.load(folder / "case.npz")
     hu, label_map = raw["hu"], raw["label_map"]
+    original = Geometry(size=SIZE, spacing_mm=spacing, origin_mm=(0, 0, 0))
     walls, cpus = [], []
     try:
         for _ in range(repeats):
             wall, cpu = time.perf_counter(), time.process_time()
-            labels, grid = CONTENDERS[name](hu, label_map, threads)
+            labels, grid = CONTENDERS[name](original, hu, label_map, threads)
             walls.append(time.perf_counter() - wall)
             cpus.append(time.process_time() - cpu)
     except ImportError as error:
@@ -177,12 +181,12 @@ def measure(name: str, folder: Path, threads: int, repeats: int) -> None:
         "wall_s": min(walls),
         "cpu_s": min(cpus),
         "peak_gb": peak / 1e9,
-        "dice": _round_trip(labels, grid, label_map),
+        "dice": _round_trip(original, labels, grid, label_map),
     }
     (folder / f"{name}.json").write_text(json.dumps(result))
 
 
-def _round_trip(labels: np.ndarray, grid: Geometry, label_map: np.ndarray) -> dict[str, float]:
+def _round_trip(original: Geometry, labels: np.ndarray, grid: Geometry, label_map: np.ndarray) -> dict[str, float]:
     """Dice of each label after the way back to the original grid."""
     from pipeline_lib.volumes.bits import plane_mask
     from pipeline_lib.volumes.record import CaseRecord
@@ -196,7 +200,7 @@ def _round_trip(labels: np.ndarray, grid: Geometry, label_map: np.ndarray) -> di
         shape=grid.shape,
         spacing_mm=grid.spacing_mm,
         origin_mm=grid.origin_mm,
-        original=ORIGINAL,
+        original=original,
         window_hu=WINDOW,
         voxels={},
         foreground={},
@@ -215,6 +219,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2, help="cores of the machine that are used")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each contender; the fastest counts")
+    parser.add_argument("--spacing", type=float, nargs=3, default=(1.57, 1.57, 4.1), help="x y z of the case, in mm")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -224,7 +229,7 @@ def main() -> None:
         for name in options.contenders:
             threads = 1 if name == "lacuna" else options.threads
             os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
-            _in_own_process(measure, name, folder, threads, options.repeats)
+            _in_own_process(measure, name, folder, tuple(options.spacing), threads, options.repeats)
             print(
                 _line(name, json.loads((folder / f"{name}.json").read_text()), options.threads // threads), flush=True
             )
