@@ -102,11 +102,18 @@ class Config(Section):
         )
 
     def dataset(self, name: str) -> Dataset:
-        return next(dataset for dataset in self.all_datasets if dataset.name == name)
+        """The data set of this name; UserError if the config uses none."""
+        for dataset in self.all_datasets:
+            if dataset.name == name:
+                return dataset
+        used = ", ".join(dataset.name for dataset in self.all_datasets)
+        raise UserError("config: datasets", f"has no {name}", f"choose of: {used}")
 
     def run(self, name: str) -> Run:
         """The training of this name; any method of the config may be asked for, compared or not."""
         method, _, seed = name.partition("-seed")
+        if method not in self.methods:
+            raise UserError("config: methods", f"has no {method}", f"choose of: {', '.join(self.methods)}")
         return Run(name=name, method=method, seed=int(seed) if seed else self.seeds[0])
 
 
@@ -256,6 +263,9 @@ def _check_methods(config: Config) -> None:
     missing = sorted(set(config.compare) - set(config.methods))
     if missing:
         raise ValueError(f"`compare` names {', '.join(missing)}; `methods` has: {', '.join(config.methods)}")
+    for key, entries in (("compare", config.compare), ("seeds", config.seeds)):
+        if len(set(entries)) != len(entries):
+            raise ValueError(f"`{key}` names something twice: {', '.join(map(str, entries))}")
     for name, method in config.methods.items():
         encoder = config.text.encoders.get(method.encoder)
         if encoder is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -203,13 +204,13 @@ def text(config: Config, encoder: str) -> TextSettings:
         texts=tuple(roi.text for roi in config.rois),
         prompt=config.text.prompt,
         name=encoder,
-        encoder=config.text.encoders[encoder],
-        tasks=_tasks(config) if config.text.encoders[encoder].kind == "one_hot" else (),
+        encoder=_encoder(config, encoder),
+        tasks=_tasks(config) if _encoder(config, encoder).kind == "one_hot" else (),
     )
 
 
 def acquire_encoder(config: Config, encoder: str) -> AcquireEncoderSettings:
-    return AcquireEncoderSettings(name=encoder, encoder=config.text.encoders[encoder])
+    return AcquireEncoderSettings(name=encoder, encoder=_encoder(config, encoder))
 
 
 def roi_aware(config: Config) -> RoiAwareSettings:
@@ -336,6 +337,12 @@ def _targets(config: Config, dataset: str) -> tuple[str, ...]:
     return config.roi_names
 
 
+def _encoder(config: Config, name: str) -> TextEncoder:
+    if name not in config.text.encoders:
+        raise UserError("config: text.encoders", f"has no {name}", f"choose of: {', '.join(config.text.encoders)}")
+    return config.text.encoders[name]
+
+
 def _fully_labelled(config: Config) -> Dataset:
     if config.datasets.fully_labelled is None:
         raise UserError("config: datasets.fully_labelled", "is missing", "name the data set of the ROI-aware network")
@@ -362,12 +369,15 @@ def main() -> None:
         parser.add_argument(f"--{wildcard}")
     given = vars(parser.parse_args())
     stage, configfile = given.pop("stage"), given.pop("configfile")
+    wanted = tuple(inspect.signature(SLICES[stage]).parameters)[1:]
+    for name, value in given.items():
+        if (value is not None) != (name in wanted):
+            parser.error(f"{stage} needs {', '.join(f'--{name}' for name in wanted) or 'no other option'}")
     try:
         config = load_config(configfile, Path.cwd())
+        print(SLICES[stage](config, **{name: given[name] for name in wanted}).model_dump_json(indent=2))
     except UserError as error:
-        sys.exit(str(error))
-    wildcards = {name: value for name, value in given.items() if value is not None}
-    print(SLICES[stage](config, **wildcards).model_dump_json(indent=2))
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -164,6 +164,12 @@ def test_case_names_may_lie_in_a_text_file(tmp_path, content):
     assert load_config(content, BASE).dataset("lab").used_cases == ("one", "three", "two")
 
 
+@pytest.mark.parametrize(("key", "twice"), [("compare", ["baseline", "baseline"]), ("seeds", [1, 2, 1])])
+def test_nothing_is_compared_with_itself(content, key, twice):
+    content[key] = twice
+    assert f"`{key}` names something twice" in refusal(content)
+
+
 def test_runs_carry_the_seed_only_where_there_are_several(content):
     assert [run.name for run in load_config(content, BASE).runs] == ["baseline", "latent_class"]
     content["seeds"] = [3, 4]

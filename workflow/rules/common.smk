@@ -40,7 +40,10 @@ wildcard_constraints:
 
 
 # Jobs use the Python that runs Snakemake, also where its environment was not activated.
-if not workflow.deployment_settings.deployment_method:
+# An environment that Snakemake deploys has the libraries of environment.yml, and finds this package here.
+if workflow.deployment_settings.deployment_method:
+    shell.prefix(f'export PYTHONPATH="{BASE}"; ')
+else:
     shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
 
 
@@ -81,6 +84,15 @@ def training_threads():
 
 def encoder_of(run):
     return LACUNA.methods[LACUNA.run(run).method].encoder
+
+
+def vectors_of(encoder):
+    """The file of an encoder of kind `file`, where it exists; nothing of any other."""
+    return (
+        [encoder.model]
+        if encoder.kind == "file" and Path(encoder.model).is_file()
+        else []
+    )
 
 
 def only_with_existence(*files):

@@ -23,7 +23,8 @@ rule train:
     threads: training_threads()
     resources:
         mem_mb=lambda wildcards, attempt: attempt * training_memory_mb(),
-        gpu=visible_gpus(),
+        # A process for each GPU, and at least a sample for each process.
+        gpu=min(visible_gpus(), LACUNA.segmentation.batch),
     params:
         settings=settings_of("segmentation", "run"),
         execution=execution_of("segmentation"),

@@ -34,6 +34,8 @@ rule embed:
             if wildcards.encoder in DOWNLOADED_ENCODERS
             else []
         ),
+        # The user's own file, so that an edit of it counts; the stage says in a line where there is none.
+        vectors=lambda wildcards: vectors_of(LACUNA.text.encoders[wildcards.encoder]),
         code=code_of("stages/text.py", "networks/text_encoders.py"),
     output:
         embeddings="results/text/{encoder}.safetensors",
