@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint report docs clean
+.PHONY: demo test test-slurm lint report docs clean
 
 demo: .venv/installed
 	$(BIN)/snakemake --cores all
@@ -12,6 +12,9 @@ demo: .venv/installed
 
 test: .venv/installed-test
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGUMENTS)
+
+test-slurm: .venv/installed-test
+	$(BIN)/pytest -m slurm tests/slurm
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

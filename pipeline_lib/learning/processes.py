@@ -63,6 +63,9 @@ def joined_processes(execution: Execution) -> Iterator[Processes]:
     device = training_device(execution.device, int(os.environ.get("LOCAL_RANK", "0")))
     if device.type == "cpu":
         _share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        # With several threads, the gradient of an indexed tensor (SwinUNETR's table of relative positions) is otherwise
+        # added up in a random order, and a resumed training would differ from one that was not stopped.
+        torch.use_deterministic_algorithms(True, warn_only=True)
     else:
         torch.cuda.set_device(device)
     if count == 1:

@@ -73,3 +73,24 @@ def test_auto_precision_asks_the_hardware(monkeypatch, amx):
     assert autocast_type("auto", torch.device("cpu")) == (torch.bfloat16 if amx else torch.float32)
     assert autocast_type("auto", torch.device("cuda")) == torch.bfloat16
     assert autocast_type("float16", torch.device("cpu")) == torch.float16
+
+
+def test_gradients_of_an_indexed_tensor_do_not_depend_on_the_threads_timing():
+    """SwinUNETR's table of relative positions is indexed; its gradient was summed in a random order."""
+    torch.use_deterministic_algorithms(False)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    table, places = torch.randn(343, 12), torch.randint(0, 343, (32768,))
+    outer = torch.randn(len(places), 12)
+
+    def gradient() -> torch.Tensor:
+        leaf = table.clone().requires_grad_()
+        leaf[places].backward(outer)
+        return leaf.grad
+
+    try:
+        with joined_processes(Execution(device="cpu")):
+            first = gradient()
+            assert all(torch.equal(first, gradient()) for _ in range(40))
+    finally:
+        torch.set_num_threads(threads)
