@@ -36,7 +36,7 @@ from pipeline_lib.networks.build import build_segmentation_network
 from pipeline_lib.networks.dynamic_head import WIDTH, standardised
 from pipeline_lib.networks.precision import autocast_type
 from pipeline_lib.networks.probabilities import probabilities
-from pipeline_lib.networks.sliding_window import GAUSSIAN_WIDTH, SlidingWindow, predict_slabs
+from pipeline_lib.networks.sliding_window import GAUSSIAN_WIDTH, SlidingWindow, kept_compressed, predict_slabs
 from pipeline_lib.networks.swin_unetr import TextConditionedSwinUnetr
 from pipeline_lib.volumes.intensity import scaled
 
@@ -113,7 +113,7 @@ def network_of(options: argparse.Namespace) -> nn.Module:
     return built.to(options.device).eval()
 
 
-def with_lacuna(image: np.ndarray, network: nn.Module, options: argparse.Namespace) -> np.ndarray:
+def with_lacuna(image: np.ndarray, network: nn.Module, options: argparse.Namespace) -> blosc2.NDArray:
     """Probabilities as compressed bytes, uint8 K D H W, as the stage inference keeps them."""
     device = torch.device(options.device)
     window = SlidingWindow(
@@ -125,15 +125,13 @@ def with_lacuna(image: np.ndarray, network: nn.Module, options: argparse.Namespa
         device,
         autocast_type(options.precision, device),
     )
-    kept = blosc2.empty((options.rois, *image.shape), np.uint8, chunks=(1, options.patch[0], *image.shape[1:]))
 
     def read(start: tuple[int, int, int], shape: tuple[int, int, int]) -> np.ndarray:
         box = tuple(slice(low, low + side) for low, side in zip(start, shape, strict=True))
         return image[box]
 
-    for slab in predict_slabs(network, read, image.shape, options.rois, window):
-        kept[:, slab.start : slab.start + slab.probabilities.shape[1]] = slab.probabilities
-    return kept
+    slabs = predict_slabs(network, read, image.shape, options.rois, window)
+    return kept_compressed(slabs, image.shape, options.rois, window.shape[0])
 
 
 @torch.inference_mode()

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+import blosc2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -108,6 +109,22 @@ def predict_slabs(
         yield canvas.finish_below(next_start)
 
 
+def kept_compressed(slabs: Iterable[Slab], volume_shape: Shape, roi_count: int, depth: int) -> blosc2.NDArray:
+    """Probabilities of all slabs, uint8 K D H W, compressed in memory; they are mostly runs of 0 and 255.
+
+    `depth` is that of the window. Reading one ROI, `kept[k]`, unpacks no other.
+    """
+    kept = blosc2.empty(
+        (roi_count, *volume_shape),
+        dtype=np.uint8,
+        chunks=(1, min(depth, volume_shape[0]), *volume_shape[1:]),
+        cparams={"codec": blosc2.Codec.LZ4, "clevel": 5},
+    )
+    for slab in slabs:
+        kept[:, slab.start : slab.start + slab.probabilities.shape[1]] = slab.probabilities
+    return kept
+
+
 class _Predictor:
     """Puts windows through the network; windows of nothing but air share one result, since they share one input."""
 
@@ -136,17 +153,21 @@ class _Predictor:
     def _probabilities(self, cuts: list[np.ndarray]) -> Tensor:
         window = self.window
         images = torch.from_numpy(np.stack([scaled(cut, window.window_hu) for cut in cuts]))[:, None].to(window.device)
-        total: Tensor | None = None
-        mirrorings = _MIRRORINGS if window.mirror else _MIRRORINGS[:1]
-        for axes in mirrorings:
-            with torch.autocast(window.device.type, window.precision, enabled=window.precision != torch.float32):
-                logits = self.network(images.flip(axes))
-            output = probabilities(logits).flip(axes)
-            total = output if total is None else total.add_(output)
-        return total.div_(len(mirrorings))
+        total = self._output(images)
+        if window.mirror:
+            for axes in _MIRRORINGS:
+                total += self._output(images.flip(axes)).flip(axes)
+            total /= 1 + len(_MIRRORINGS)
+        return total
+
+    def _output(self, images: Tensor) -> Tensor:
+        window = self.window
+        with torch.autocast(window.device.type, window.precision, enabled=window.precision != torch.float32):
+            logits = self.network(images)
+        return probabilities(logits)
 
 
-_MIRRORINGS = [axes for count in range(4) for axes in itertools.combinations((2, 3, 4), count)]
+_MIRRORINGS = [axes for count in (1, 2, 3) for axes in itertools.combinations((2, 3, 4), count)]
 
 
 class _Canvas:

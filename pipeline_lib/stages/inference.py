@@ -28,7 +28,7 @@ from ..files import whole_folder
 from ..learning.checkpoints import fingerprint
 from ..networks.model_file import load_segmentation_model
 from ..networks.precision import autocast_type
-from ..networks.sliding_window import SlidingWindow, predict_slabs, window_starts
+from ..networks.sliding_window import SlidingWindow, kept_compressed, predict_slabs, window_starts
 from ..progress import Progress, say
 from ..volumes.bits import NAMES_FILE, write_roi_bits
 from ..volumes.resampling import masks_on_original_grid
@@ -100,12 +100,6 @@ def predict_case(
     Probabilities wait as compressed bytes, and go back to the original grid one ROI at a time, so that K float
     channels of the whole volume never exist.
     """
-    probabilities = blosc2.empty(
-        (len(rois), *volume.shape),
-        dtype=np.uint8,
-        chunks=(1, min(window.shape[0], volume.shape[0]), *volume.shape[1:]),
-        cparams={"codec": blosc2.Codec.LZ4, "clevel": 5},
-    )
     note = f"{volume.record.dataset}/{volume.record.case}"
     slabs = predict_slabs(
         network,
@@ -115,8 +109,7 @@ def predict_case(
         window,
         on_windows=lambda count: progress.advance(count, note),
     )
-    for slab in slabs:
-        probabilities[:, slab.start : slab.start + slab.probabilities.shape[1]] = slab.probabilities
+    probabilities = kept_compressed(slabs, volume.shape, len(rois), window.shape[0])
     bits = masks_on_original_grid(_one_by_one(probabilities), volume.record)
     write_roi_bits(path, bits, volume.record.original, rois)
 
