@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # ITK goes by the whole of .nii.gz.
     suffix = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial{suffix}")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial{suffix}")
     try:
         yield partial
         with partial.open("rb") as written:
@@ -31,8 +32,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `path` that replaces `path` if the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
     partial.mkdir()
     try:
         yield partial

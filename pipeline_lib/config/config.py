@@ -241,10 +241,17 @@ def _check_labels(config: Config) -> None:
             )
         if not dataset.labels:
             raise ValueError(f"data set {dataset.name} labels no ROI, so it cannot train a segmentation network")
-        labelled |= set(dataset.labels)
+        if not dataset.used_cases:
+            raise ValueError(f"data set {dataset.name} has no case that is not skipped")
+        if dataset.split_cases("train"):
+            labelled |= set(dataset.labels)
     never = [name for name in config.roi_names if name not in labelled]
     if never:
-        raise ValueError(f"no data set labels {', '.join(never)}: remove it from `rois` or add a data set")
+        raise ValueError(
+            f"no data set with training cases labels {', '.join(never)}: remove it from `rois` or add a data set"
+        )
+    if not any(dataset.split_cases("test") for dataset in config.datasets.partially_labelled):
+        raise ValueError("no data set has a test case, so nothing could be scored: see `split` of the data sets")
     if config.scores.truth == "full" and not all(
         isinstance(dataset.source, PhantomSource) for dataset in config.datasets.partially_labelled
     ):

@@ -120,6 +120,8 @@ class Dataset(Section):
         if isinstance(self.source, PhantomSource):
             if self.cases:
                 raise ValueError(f"data set {self.name}: a phantom source counts its cases, so `cases` must be empty")
+        elif isinstance(self.cases, str):
+            raise ValueError(f"data set {self.name}: only a data set in a file of its own may name a list of cases")
         elif not self.cases:
             raise ValueError(
                 f"data set {self.name}: `cases` must list the cases, so that the graph is known beforehand"

@@ -246,17 +246,19 @@ def existence(config: Config, dataset: str) -> ExistenceSettings:
 
 def segmentation(config: Config, run: str) -> SegmentationSettings:
     training = config.run(run)
+    method = config.methods[training.method]
     datasets = config.datasets.partially_labelled
     return SegmentationSettings(
         run=run,
         seed=training.seed,
-        method=config.methods[training.method],
-        networks=config.networks,
-        teacher=config.teacher,
+        method=method,
+        # Defaults stand for what the method does not use, so that editing it trains the others only.
+        networks=Networks(**{method.network: getattr(config.networks, method.network)}),
+        teacher=config.teacher if method.needs_teacher else Teacher(),
         optimisation=config.segmentation,
         augmentation=config.augmentation,
         patches=config.patches,
-        existence=config.existence,
+        existence=config.existence if method.needs_existence else Existence(),
         rois=config.roi_names,
         structures=existence_structures(config.rois),
         labelled={dataset.name: tuple(sorted(dataset.labels, key=config.roi_names.index)) for dataset in datasets},

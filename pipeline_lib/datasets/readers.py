@@ -134,4 +134,9 @@ def label_values(label_map: np.ndarray) -> set[float]:
 
 def _nnunet_ending(root: Path) -> str:
     description = root / "dataset.json"
-    return str(read_json(description).get("file_ending", ".nii.gz")) if description.is_file() else ".nii.gz"
+    if not description.is_file():
+        return ".nii.gz"
+    try:
+        return str(read_json(description).get("file_ending", ".nii.gz"))
+    except (ValueError, AttributeError) as error:
+        raise UserError(str(description), f"is no JSON object ({error})", "mend it as nnU-Net describes it") from error

@@ -62,7 +62,9 @@ def run(settings: ExistenceSettings, inputs: Inputs, outputs: Outputs) -> None:
             inputs.model, inputs.metrics, settings.structures, existence, device, existence.average_flips
         )
     progress = Progress(f"existence {settings.dataset}", len(settings.cases), "cases")
-    tables = []
+    # A data set whose cases are all for testing has an empty pool.
+    none = np.empty((0, 3), np.int64), np.empty((0, len(settings.rois)), np.float32)
+    tables = [] if settings.cases else [pool_table(settings, "", *none)]
     for case in settings.cases:
         volume = open_volume(inputs.cases.parent / case)
         starts = pool_positions(volume.record, settings.patches, settings.seed)

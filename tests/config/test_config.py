@@ -98,7 +98,26 @@ def test_a_dataset_with_a_roi_of_no_list_is_refused(content):
 
 def test_a_roi_that_no_dataset_labels_is_refused(content):
     content["datasets"]["partially_labelled"].remove("phantom_spleen")
-    assert "no data set labels spleen" in refusal(content)
+    assert "no data set with training cases labels spleen" in refusal(content)
+
+
+def test_a_roi_whose_only_data_set_has_no_training_case_is_refused(content):
+    spleen = yaml.safe_load((BASE / "config" / "datasets" / "phantom_spleen.yaml").read_text())
+    spleen["source"]["cases"] = 1
+    content["datasets"]["partially_labelled"][-1] = spleen
+    assert "no data set with training cases labels spleen" in refusal(content)
+
+
+def test_a_config_without_test_cases_is_refused(content):
+    names = content["datasets"]["partially_labelled"]
+    sets = [yaml.safe_load((BASE / "config" / "datasets" / f"{name}.yaml").read_text()) for name in names]
+    content["datasets"]["partially_labelled"] = [{**one, "split": "all_training"} for one in sets]
+    assert "no data set has a test case" in refusal(content)
+
+
+def test_a_list_of_cases_is_refused_where_no_file_can_be_found(content):
+    content["datasets"]["partially_labelled"].append(lab_dataset(cases="names.txt"))
+    assert "only a data set in a file of its own" in refusal(content)
 
 
 def test_a_broken_file_is_named(tmp_path):

@@ -75,6 +75,9 @@ def test_a_reformatted_config_reruns_nothing(finished):
         ("existence/average_flips", True, {"score_existence", *AFTER_EXISTENCE}),
         ("networks/swin_unetr/window", 5, AFTER_EXISTENCE),
         ("teacher/decay", 0.9, AFTER_EXISTENCE),
+        ("networks/dodnet/width", 16, set()),
+        ("rois/0/text", "the liver", {"embed", *AFTER_EXISTENCE}),
+        ("compare", ["latent_class"], {"write_report"}),
         ("segmentation/learning_rate", 2e-3, AFTER_EXISTENCE),
         ("execution/checkpoint_minutes", 3.0, set()),
         ("methods/latent_class/positive_above", 0.7, AFTER_EXISTENCE),
@@ -88,8 +91,11 @@ def test_an_edit_reruns_its_stages_and_no_other(finished, path, value, rerun):
     assert set(finished.edited(path, value).planned()) == rerun
 
 
-def test_an_edit_of_one_method_leaves_the_others(finished):
-    planned = finished.edited("methods/latent_class/sharpening_temperature", 0.2).planned()
+@pytest.mark.parametrize(
+    ("path", "value"), [("methods/latent_class/sharpening_temperature", 0.2), ("teacher/decay", 0.9)]
+)
+def test_an_edit_that_concerns_one_method_leaves_the_others(finished, path, value):
+    planned = finished.edited(path, value).planned()
     assert planned["train"] == 1
     assert planned["predict"] == 3
 

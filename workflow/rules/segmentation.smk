@@ -24,7 +24,11 @@ rule train:
     resources:
         mem_mb=lambda wildcards, attempt: attempt * training_memory_mb(),
         # A process for each GPU, and at least a sample for each process.
-        gpu=min(visible_gpus(), LACUNA.segmentation.batch),
+        gpu=(
+            0
+            if LACUNA.execution.device == "cpu"
+            else min(visible_gpus(), LACUNA.segmentation.batch)
+        ),
     params:
         settings=settings_of("segmentation", "run"),
         execution=execution_of("segmentation"),
