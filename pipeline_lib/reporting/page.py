@@ -101,17 +101,19 @@ def findings(content: PageContent) -> list[str]:
         return ["No case has a score."]
     ranked = measured.sort_values(AVERAGE, ascending=False, kind="stable")
     best = ranked.iloc[0]
+    averages = measured.set_index("method")[AVERAGE]
     sentences = [f"{method_label(best['method'])} has the highest average Dice: {best[AVERAGE]:.1f} %."]
     for (first, second), pair in content.differences.groupby(["first", "second"], sort=False):
         sure = pair[pair["p_holm"] < _SIGNIFICANT]
         better = [roi_label(roi) for roi in sure.loc[sure["difference"] > 0, "roi"]]
         worse = [roi_label(roi) for roi in sure.loc[sure["difference"] < 0, "roi"]]
-        if first != content.results.methods[0]:
+        if first != content.results.methods[0] or not {first, second} <= set(averages.index):
             continue
-        gain = float(pair["difference"].mean())
+        # Of the averages shown beside it: pairs leave out the cases that only one method has a score for.
+        gain = float(averages[second] - averages[first])
         told = [f"better on {', '.join(better)}"] * bool(better) + [f"worse on {', '.join(worse)}"] * bool(worse)
         sentences.append(
-            f"{method_label(second)} against {method_label(first)}: {100 * gain:+.1f} percentage points over the ROIs; "
+            f"{method_label(second)} against {method_label(first)}: {gain:+.1f} percentage points on average; "
             + ("; ".join(told) if told else "no ROI differs")
             + " beyond chance (p < 0.05 after Holm's correction)."
         )

@@ -68,6 +68,14 @@ def test_the_table_holds_the_means_of_the_score_files(made, workspace):
         assert table.loc[file.stem, "average"] == pytest.approx(means.mean(), rel=1e-4)
 
 
+def test_the_summary_states_the_difference_of_the_averages_beside_it(made):
+    table = pd.read_csv(made / "table.csv")
+    averages = table[table["source"] == table["source"].iloc[0]]["average"].to_list()
+    text = (made / "index.html").read_text()
+    said = [float(gain) for gain in re.findall(r"([+-][\d.]+) percentage points on average", text)]
+    assert said == [pytest.approx(average - averages[0], abs=0.051) for average in averages[1:]]
+
+
 def test_chosen_cases_are_the_median_and_the_worst_by_score(workspace):
     results = read_results(workspace.inputs.scores, workspace.settings.runs, workspace.settings.rois)
     scores = pd.concat([pd.read_csv(file) for file in workspace.inputs.scores])
