@@ -1,4 +1,5 @@
 """The one exception that is meant for people."""
+
 from __future__ import annotations
 
 
