@@ -189,6 +189,15 @@ def test_too_little_disk_is_said_before_any_job(tiny_content, tmp_path):
     assert not (tmp_path / "resources").exists()
 
 
+def test_snakemakes_own_report_is_made_and_holds_the_figures(finished, tmp_path):
+    page = tmp_path / "report.html"
+    done = finished.run("--report", str(page))
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = page.read_text()
+    assert "Dice of every ROI and method" in text
+    assert "latent_class" in text
+
+
 def test_a_killed_run_goes_on_from_its_checkpoint(finished, tmp_path):
     """Kill snakemake and its training with SIGKILL; the next call goes on from the training's checkpoint."""
     project = Project(tmp_path, {**finished.content, "compare": ["baseline"]})
@@ -209,11 +218,11 @@ def test_a_killed_run_goes_on_from_its_checkpoint(finished, tmp_path):
         running.wait()
     kill_trainings(tmp_path)
     assert not (tmp_path / "results" / "segmentation" / "baseline" / "model.safetensors").exists()
-    assert project.run("--unlock", "--cores", "1").returncode == 0
+    assert project.run("--unlock").returncode == 0
     done = project.run("--cores", "2", "--rerun-incomplete", "segmentation")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "results" / "segmentation" / "baseline" / "model.safetensors").is_file()
-    assert "goes on" in (tmp_path / "logs" / "segmentation" / "baseline.log").read_text()
+    assert "going on after step" in (tmp_path / "logs" / "segmentation" / "baseline.log").read_text()
 
 
 def wait_for(condition, running: subprocess.Popen) -> None:

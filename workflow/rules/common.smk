@@ -76,9 +76,14 @@ def code_of(*patterns):
     )
 
 
+def all_cores():
+    """Cores that Snakemake was given; 1 where none are, as for --report and --unlock (`workflow.cores` would refuse)."""
+    return workflow.resource_settings.cores or 1
+
+
 def training_threads():
     """All cores where trainings share the GPUs, so that they queue; half of them on a CPU, so that two run."""
-    cores = workflow.cores or 1
+    cores = all_cores()
     return cores if visible_gpus() else max(1, cores // 2)
 
 

@@ -16,7 +16,7 @@ rule train_roi_aware:
         "results/benchmarks/roi_aware.tsv"
     conda:
         "../../environment.yml"
-    threads: workflow.cores or 1
+    threads: all_cores()
     resources:
         mem_mb=lambda wildcards, attempt: attempt * training_memory_mb(),
         gpu=min(visible_gpus(), 1),
