@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ class RawCase:
         """
         if self._label_map is None:
             return read_on_grid(self.files.masks[target], self.image, self.files.image) > 0
-        return np.isin(self._label_map, self._labels[target])
+        return reduce(np.logical_or, (self._label_map == value for value in self._labels[target]))
 
     def masks(self) -> Iterator[tuple[str, np.ndarray]]:
         """(target, mask) of each labelled target in turn, as `mask` reads it."""

@@ -65,6 +65,7 @@ def interpolated(
     """
     along_z, along_y, along_x = matrices
     result = np.empty((len(along_z), len(along_y), len(along_x)), dtype)
+    bands_y, bands_x = _bands(along_y), _bands(along_x)
     starts = range(0, len(along_z), _SLICES)
     needed = [_support(along_z[start : start + _SLICES]) for start in starts]
     planes = np.empty((max(part.stop - part.start for part in needed), *result.shape[1:]), np.float32)
@@ -77,25 +78,28 @@ def interpolated(
             planes[: len(kept)] = planes[kept.start - held.start : kept.stop - held.start]
         held = range(part.start, part.stop)
         for z in held[len(kept) :]:
-            planes[z - held.start] = _plane(array[z], along_y, along_x)
+            rows = _product(bands_y, np.ascontiguousarray(array[z], np.float32))
+            planes[z - held.start] = _product(bands_x, rows.T).T
         out = block[: len(weights)]
         np.matmul(weights, planes[: len(held)].reshape(len(held), -1), out=out.reshape(len(weights), -1))
         result[start : start + _SLICES] = finish(out)
     return result
 
 
-def _plane(plane: np.ndarray, along_y: np.ndarray, along_x: np.ndarray) -> np.ndarray:
-    rows = _product(along_y, np.ascontiguousarray(plane, np.float32))
-    return _product(along_x, rows.T).T
+def _bands(matrix: np.ndarray) -> list[tuple[slice, slice, np.ndarray]]:
+    """Blocks of rows of a banded matrix: (rows, columns that are not all zero, their part of the matrix)."""
+    starts = range(0, len(matrix), _BLOCK)
+    blocks = [slice(start, min(start + _BLOCK, len(matrix))) for start in starts]
+    return [
+        (rows, band, np.ascontiguousarray(matrix[rows, band])) for rows in blocks for band in [_support(matrix[rows])]
+    ]
 
 
-def _product(matrix: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """`matrix @ values` for a banded matrix: each block of rows times the columns in its band."""
-    result = np.empty((len(matrix), values.shape[1]), np.float32)
-    for start in range(0, len(matrix), _BLOCK):
-        rows = matrix[start : start + _BLOCK]
-        band = _support(rows)
-        np.matmul(rows[:, band], values[band], out=result[start : start + _BLOCK])
+def _product(bands: list[tuple[slice, slice, np.ndarray]], values: np.ndarray) -> np.ndarray:
+    """Matrix product of a matrix in bands with `values`."""
+    result = np.empty((bands[-1][0].stop, values.shape[1]), np.float32)
+    for rows, band, part in bands:
+        np.matmul(part, values[band], out=result[rows])
     return result
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import UserError
-from ..files import read_json, write_json
+from ..files import read_json, whole_file
 from .geometry import Geometry
 
 Voxel = tuple[int, int, int]
@@ -44,7 +45,10 @@ class CaseRecord(BaseModel):
 
 
 def write_record(path: Path, record: CaseRecord) -> None:
-    write_json(path, record.model_dump(mode="json"))
+    """Write a key per line: thousands of voxels on lines of their own would make case.json huge."""
+    lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in record.model_dump(mode="json").items()]
+    with whole_file(path) as partial:
+        partial.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 def read_record(path: Path) -> CaseRecord:
