@@ -34,7 +34,11 @@ class Processes:
         if self.count == 1:
             return network
         devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(network, device_ids=devices, gradient_as_bucket_view=True)
+        # find_unused_parameters is for its side effect: otherwise the gradients are laid out anew after the first step.
+        # Their place decides in which order more than two processes add them, so a resumed training would differ.
+        return DistributedDataParallel(
+            network, device_ids=devices, gradient_as_bucket_view=True, find_unused_parameters=True
+        )
 
     def summed(self, values: Tensor) -> Tensor:
         """Sum of `values` (float64) over all processes, equal in each of them."""

@@ -32,6 +32,8 @@ _GRACE_SECONDS = 5.0
 _SECONDS_BETWEEN_LOOKS = 0.1
 _FIRST_PORT, _PORTS = 10000, 20000
 """Ports below those that Linux hands out by itself, so that no other program is given the chosen one meanwhile."""
+_QUIET = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
+"""Else every process warns of what `learning.processes` does on purpose."""
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
@@ -98,7 +100,7 @@ def launch(here: Place, command: Sequence[str]) -> int:
     for number in signals:
         signal.signal(number, pass_on)
     for local_rank in range(here.processes):
-        environment = {**os.environ, **here.variables(local_rank)}
+        environment = {**_QUIET, **os.environ, **here.variables(local_rank)}
         processes.append(subprocess.Popen(command, env=environment, preexec_fn=_prepare))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     return _outcome(processes)

@@ -1,4 +1,4 @@
-"""A real SLURM on this machine's loopback: a controller and two nodes of four processors and four pretend GPUs each.
+"""A real SLURM on this machine's loopback: a controller and two nodes of four processors and eight pretend GPUs each.
 
 It has its own munge key, socket, ports and folder, so it disturbs no SLURM that may run here already. There are no
 cgroups, so nothing keeps a job to its processors or devices; queueing, signals, limits, pre-emption and requeueing
@@ -103,11 +103,11 @@ def _write_configuration(folder: Path) -> None:
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o600)
-    pretend_gpus = [f"{node}-gpu{number}" for node in NODES for number in range(4)]
+    pretend_gpus = [f"{node}-gpu{number}" for node in NODES for number in range(8)]
     for name in pretend_gpus:
         (folder / name).touch()
     (folder / "gres.conf").write_text(
-        "".join(f"NodeName={node} Name=gpu File={folder}/{node}-gpu[0-3]\n" for node in NODES)
+        "".join(f"NodeName={node} Name=gpu File={folder}/{node}-gpu[0-7]\n" for node in NODES)
     )
     (folder / "slurm.conf").write_text(_configuration(folder))
 
@@ -117,7 +117,7 @@ def _configuration(folder: Path) -> str:
     controller_port, *node_ports = _free_ports(1 + len(NODES))
     nodes = "\n".join(
         f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 Boards=1 SocketsPerBoard=1"
-        " CoresPerSocket=4 ThreadsPerCore=1 RealMemory=64000 Gres=gpu:4 State=UNKNOWN"
+        " CoresPerSocket=4 ThreadsPerCore=1 RealMemory=64000 Gres=gpu:8 State=UNKNOWN"
         for node, port in zip(NODES, node_ports, strict=True)
     )
     # cred_expire: else a requeued job waits two minutes. config_overrides: a node may claim more than the machine has.

@@ -13,11 +13,11 @@ import yaml
 from loopback import wait_until
 
 PROJECT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 600
+PATIENCE_SECONDS = 900
 QUICK = {
     "slurm-status-command": "squeue",
-    "slurm-init-seconds-before-status-checks": 2,
-    "seconds-between-status-checks": 2,
+    "slurm-init-seconds-before-status-checks": 4,
+    "seconds-between-status-checks": 4,
     "slurm-keep-successful-logs": True,
     "latency-wait": 10,
     "retries": 5,
@@ -25,15 +25,16 @@ QUICK = {
 
 
 def write_config(folder: Path) -> Path:
-    """The tiny config with two of its data sets, one method and six steps of four crops, on the CPU."""
+    """The tiny config with fewer cases of three data sets, one method and six steps of four crops, on the CPU."""
     content = yaml.safe_load((PROJECT / "tests/configs/tiny.yaml").read_text())
-    datasets = [
-        one for one in content["datasets"]["partially_labelled"] if one["name"] in ("tiny_liver", "tiny_spleen")
-    ]
-    content["datasets"]["partially_labelled"] = datasets
-    content["rois"] = [roi for roi in content["rois"] if any(roi["name"] in one["labels"] for one in datasets)]
+    datasets = content["datasets"]
+    partial = [one for one in datasets["partially_labelled"] if one["name"] in ("tiny_liver", "tiny_spleen")]
+    for dataset in (*partial, datasets["fully_labelled"]):
+        dataset["source"]["cases"] = 3
+    datasets["partially_labelled"] = partial
+    content["rois"] = [roi for roi in content["rois"] if any(roi["name"] in one["labels"] for one in partial)]
     content["compare"] = ["latent_class"]
-    content["segmentation"] |= {"epochs": 4, "batch": 4}
+    content["segmentation"] |= {"epochs": 6, "batch": 4}
     content["execution"]["device"] = content["roi_aware"]["execution"]["device"] = "cpu"
     return _written(content, folder / "config.yaml")
 
@@ -42,7 +43,7 @@ def write_profile(folder: Path, **training: int | str) -> Path:
     """The project's SLURM profile with quicker looks at the queue, small sizes, and `training` for rule train."""
     content = yaml.safe_load((PROJECT / "workflow/profiles/slurm/config.yaml").read_text()) | QUICK
     content["set-threads"] = dict.fromkeys(content["set-threads"], 1)
-    content["set-resources"]["train"] |= {"mem_mb": 4000, **training}
+    content["set-resources"]["train"] |= {"mem_mb": "min(attempt, 2) * 4000", **training}
     return _written(content, folder / "profile" / "config.yaml").parent
 
 

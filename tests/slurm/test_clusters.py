@@ -16,7 +16,7 @@ from loopback import Slurm
 from pipeline import Run, write_profile
 from safetensors.numpy import load_file
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(2000)]
 
 MADE_FROM_HERE_ON = (
     ".snakemake", "benchmarks", "logs", "predictions", "report", "scores", "segmentation", "work"
@@ -40,9 +40,9 @@ def start(slurm) -> Iterator[Start]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, start) -> Run:
-    """The pipeline up to the training, which has two processes on one node and is not interrupted."""
+    """The pipeline up to the training, which has four processes on one node and is not interrupted."""
     folder = tmp_path_factory.mktemp("whole").resolve()
-    run = start(folder, "--workflow-profile", str(write_profile(folder, gpu=2)), "segmentation")
+    run = start(folder, "--workflow-profile", str(write_profile(folder, gpu=4)), "segmentation")
     run.finish()
     return run
 
@@ -51,7 +51,7 @@ def trained(tmp_path_factory, start) -> Run:
 def limited(trained, tmp_path_factory, start) -> Run:
     """The same training under way in a job of two minutes, which it will not keep to."""
     folder = untrained(trained, tmp_path_factory.mktemp("limited"))
-    profile = write_profile(folder, gpu=2, runtime=2, slurm_extra="'--signal=TERM@45'")
+    profile = write_profile(folder, gpu=4, runtime=2, slurm_extra="'--signal=TERM@45'")
     run = start(folder, "--workflow-profile", str(profile), "segmentation")
     run.hold_training()
     return run
@@ -60,7 +60,7 @@ def limited(trained, tmp_path_factory, start) -> Run:
 @pytest.fixture(scope="module")
 def evaluated(trained, limited, start) -> Run:
     """The pipeline from the training on, at work in the folder of `trained`."""
-    return start(trained.folder, "--workflow-profile", str(write_profile(trained.folder, gpu=2)))
+    return start(trained.folder, "--workflow-profile", str(write_profile(trained.folder, gpu=4)))
 
 
 def untrained(trained: Run, folder: Path) -> Path:
@@ -87,12 +87,7 @@ def jobs_of(name: str, run: Run, slurm: Slurm) -> list[dict[str, str]]:
 
 
 def test_a_preempted_training_on_two_nodes_is_requeued(trained, limited, evaluated, slurm, start, tmp_path):
-    alone = untrained(trained, tmp_path / "alone")
-    four_processes = ("--resources", "gpu=4", "--set-resources", "train:gpu=4", "--set-threads", "train=4")
-    uninterrupted = start(alone, "--cores", "4", *four_processes, "--", "segmentation")
-    uninterrupted.finish()
-
-    folder = untrained(trained, tmp_path / "two_nodes")
+    folder = untrained(trained, tmp_path)
     srun = "srun --nodes=2 --ntasks-per-node=1 --cpus-per-task=1"
     two_nodes = {"gpu": 0, "gres": "gpu:2", "nodes": 2, "tasks": 2, "tasks_per_gpu": 0, "mpi": srun}
     run = start(folder, "--workflow-profile", str(write_profile(folder, **two_nodes)), "segmentation")
@@ -104,14 +99,16 @@ def test_a_preempted_training_on_two_nodes_is_requeued(trained, limited, evaluat
     assert (job["NumNodes"], job["Restarts"]) == ("2", "1")
     assert run.messages().count("Exited with exit code 143") == 2, "both nodes were to stop by themselves"
     assert "going on after step" in run.messages()
-    assert_same_weights(run, uninterrupted)
+    assert_same_weights(run, trained)
 
 
 def test_a_training_over_its_time_limit_goes_on_in_a_retry(limited, trained, slurm):
     limited.finish()
-    states = [job["JobState"] for job in jobs_of("train_wildcards", limited, slurm)]
+    jobs = jobs_of("train_wildcards", limited, slurm)
+    states = [job["JobState"] for job in jobs]
     assert "FAILED" in states[:-1], "it was to stop before its limit; SLURM would call a job that did not TIMEOUT"
     assert states[-1] == "COMPLETED"
+    assert [job["MinMemoryNode"] for job in jobs[:2]] == ["4000M", "8000M"]
     assert "going on after step" in limited.messages()
     assert_same_weights(limited, trained)
 
@@ -120,9 +117,9 @@ def test_the_whole_pipeline_runs_through_the_profile(evaluated, slurm):
     evaluated.finish()
     assert (evaluated.folder / "results/report/index.html").is_file()
     (resampling,) = jobs_of("resample", evaluated, slurm)
-    assert resampling["NumCPUs"] == "4", "four of the thirteen cases at once"
+    assert resampling["NumCPUs"] == "4", "four of the nine cases at once"
     assert len(jobs_of("lists", evaluated, slurm)) == 1
     assert len(jobs_of("evaluation", evaluated, slurm)) == 1
     (training,) = jobs_of("train_wildcards", evaluated, slurm)
-    assert training["TresPerJob"] == "gres:gpu:2"
+    assert training["TresPerJob"] == "gres:gpu:4"
     assert training["TimeLimit"] == "1-00:00:00"
