@@ -58,6 +58,13 @@ class VolumeSettings(Section):
     volumes: Volumes
 
 
+class ValidateSettings(Section):
+    """All data sets; `targets` are those of each, in the same order."""
+
+    datasets: tuple[Dataset, ...]
+    targets: tuple[tuple[str, ...], ...]
+
+
 class CaseListSettings(Section):
     """The cases of one data set, each with its part of the split."""
 
@@ -194,6 +201,11 @@ def volume(config: Config, dataset: str, case: str) -> VolumeSettings:
     )
 
 
+def validate(config: Config) -> ValidateSettings:
+    datasets = config.all_datasets
+    return ValidateSettings(datasets=datasets, targets=tuple(_targets(config, dataset.name) for dataset in datasets))
+
+
 def case_list(config: Config, dataset: str) -> CaseListSettings:
     return CaseListSettings(dataset=config.dataset(dataset), targets=_targets(config, dataset))
 
@@ -304,6 +316,7 @@ def report(config: Config) -> ReportSettings:
 SLICES: dict[str, Callable[..., Section]] = {
     "acquire": acquire,
     "volume": volume,
+    "validate": validate,
     "case_list": case_list,
     "acquire_encoder": acquire_encoder,
     "text": text,

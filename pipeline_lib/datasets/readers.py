@@ -103,14 +103,8 @@ def read_case(
     if files.label_map is None:
         return RawCase(files, image, targets, labels, None)
     label_map = read_on_grid(files.label_map, image, files.image)
-    known = {value for values in labels.values() for value in values} | {0, *ignored_labels}
-    if unclaimed := sorted(label_values(label_map) - known):
-        shown = ", ".join(f"{value:g}" for value in unclaimed[:5])
-        raise UserError(
-            str(files.label_map),
-            f"holds label values that no ROI claims: {shown}",
-            "add them to the data set's `labels` or `ignored_labels`",
-        )
+    if wrong := label_map_fault(label_map, labels, ignored_labels):
+        raise UserError(str(files.label_map), wrong, "add the values to the data set's `labels` or `ignored_labels`")
     return RawCase(files, image, tuple(target for target in targets if target in labels), labels, label_map)
 
 
@@ -120,6 +114,17 @@ def read_on_grid(path: Path, image: sitk.Image, image_path: Path) -> np.ndarray:
     if wrong := grid_difference(label, image):
         raise UserError(str(path), f"is not on the grid of {image_path.name}: {wrong}", "mend it or skip the case")
     return sitk.GetArrayFromImage(label)
+
+
+def label_map_fault(label_map: np.ndarray, labels: Labels, ignored_labels: tuple[int, ...]) -> str:
+    """Which values of a label map no ROI claims, in words; empty if there are none."""
+    known = {value for values in labels.values() for value in values} | {0, *ignored_labels}
+    unclaimed = sorted(label_values(label_map) - known)
+    return (
+        f"holds label values that no ROI claims: {', '.join(f'{value:g}' for value in unclaimed[:5])}"
+        if unclaimed
+        else ""
+    )
 
 
 def label_values(label_map: np.ndarray) -> set[float]:

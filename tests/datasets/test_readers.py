@@ -69,6 +69,9 @@ def test_nnunet_data_sets_choose_their_file_ending(tmp_path, hu, label_map):
     write(tmp_path / "labelsTr/c.nrrd", label_map)
     raw = read_case("nnunet", tmp_path, "c", LIVER, TARGETS)
     assert np.array_equal(raw.mask("liver"), label_map > 0)
+    write(tmp_path / "imagesTr/c_0000.nrrd", np.full(SHAPE, np.nan, np.float32))
+    with pytest.raises(UserError, match="holds NaN"):
+        read_case("nnunet", tmp_path, "c", LIVER, TARGETS)
 
 
 @pytest.mark.parametrize("layout", ["totalsegmentator_v1", "totalsegmentator_v2"])
@@ -120,6 +123,12 @@ def four_dimensions(path):
     nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4, 2), np.int16), np.eye(4)), path)
 
 
+def not_a_number(path):
+    voxels = np.zeros(SHAPE)
+    voxels[-1, -1, -1] = np.inf
+    write(path, voxels)
+
+
 def sheared(path):
     affine = np.eye(4)
     affine[0, 1] = 0.2
@@ -134,6 +143,7 @@ FAULTS = {
     "damaged": (flip_a_byte, "is damaged"),
     "no gzip": (lambda path: path.write_bytes(b"<html>404</html>" * 100), "is damaged"),
     "no NIfTI": (lambda path: path.write_bytes(gzip.compress(b"<html>404</html>" * 100)), "is no NIfTI"),
+    "NaN": (not_a_number, "holds NaN"),
     "short inside": (unpacked_too_short, "is cut off"),
     "zero spacing": (zero_spacing, "spacing of 1×1×0 mm"),
     "4-D": (four_dimensions, "is not one 3-D image"),
@@ -151,6 +161,18 @@ def test_a_faulty_file_ends_in_one_line_that_names_it(msd, file, fault):
     assert str(msd / file) in str(caught.value)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_files_that_only_look_odd_are_read(msd, hu, label_map):
+    image = msd / "imagesTr/c.nii.gz"
+    content = gzip.decompress(image.read_bytes())
+    (msd / "imagesTr/c.nii.gz").write_bytes(gzip.compress(content[:1000]) + gzip.compress(content[1000:]) + bytes(20))
+    write(msd / "labelsTr/c.nii.gz", label_map.astype(">f4").astype(np.float32))
+    raw = read_case("msd", msd, "c", LIVER, TARGETS)
+    assert np.array_equal(sitk.GetArrayViewFromImage(raw.image), hu)
+    swapped = nibabel.Nifti1Image(hu.T.astype(">i2"), np.diag([-1, -1, 3, 1]), nibabel.Nifti1Header(endianness=">"))
+    nibabel.save(swapped, image)
+    assert np.array_equal(sitk.GetArrayViewFromImage(read_case("msd", msd, "c", LIVER, TARGETS).image), hu)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 # Requires: config `datasets`, `phantom`, `volumes`.
-# Makes: resources/raw/DATASET/, resources/truth/DATASET/, results/volumes/DATASET/CASE/, results/volumes/DATASET/cases.csv
+# Makes: resources/raw/DATASET/, resources/truth/DATASET/, results/validation.csv, results/volumes/DATASET/CASE/, results/volumes/DATASET/cases.csv
 
 
 localrules:
@@ -51,6 +51,34 @@ rule generate_phantom:
         " --settings {params.settings:q}"
         " --manifest {output.manifest:q}"
         " --truth {output.truth:q}"
+        " --log {log:q}"
+
+
+rule validate:
+    """Read every raw case and list all that is wrong with them; nothing else needs it."""
+    input:
+        manifests=expand(
+            "resources/raw/{dataset}/manifest.json",
+            dataset=[dataset.name for dataset in LACUNA.all_datasets],
+        ),
+    output:
+        cases="results/validation.csv",
+    log:
+        "logs/validate.log",
+    benchmark:
+        "results/benchmarks/validate.tsv"
+    conda:
+        "../../environment.yml"
+    threads: all_cores()
+    resources:
+        mem_mb=lambda wildcards, threads: 2000 * threads,
+    params:
+        settings=settings_of("validate"),
+    shell:
+        "exec python -m pipeline_lib.stages.validate"
+        " --settings {params.settings:q}"
+        " --manifests {input.manifests:q}"
+        " --cases {output.cases:q}"
         " --log {log:q}"
 
 

@@ -1,0 +1,78 @@
+"""The stage validate lists every fault of every data set before it fails."""
+
+import csv
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from pipeline_lib.config.datasets import Dataset
+from pipeline_lib.config.settings import ValidateSettings
+
+
+def write(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
+
+
+@pytest.fixture
+def world(tmp_path):
+    """Settings of two good data sets of three cases each below tmp_path."""
+    generator = np.random.default_rng(0)
+    datasets = []
+    for name, roi in (("livers", "liver"), ("spleens", "spleen")):
+        cases = tuple(f"{roi}_{number}" for number in range(3))
+        for case in cases:
+            write(
+                tmp_path / name / "imagesTr" / f"{case}.nii.gz", generator.integers(-9, 9, (5, 6, 7)).astype(np.int16)
+            )
+            write(tmp_path / name / "labelsTr" / f"{case}.nii.gz", np.ones((5, 6, 7), np.uint8))
+        source = {"kind": "local", "path": "raw"}
+        datasets.append(
+            Dataset(name=name, layout="msd", source=source, labels={roi: (1,)}, cases=cases, licence="none")
+        )
+    return ValidateSettings(datasets=datasets, targets=(("liver", "spleen"),) * 2)
+
+
+def validate(world, folder, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    settings = folder / "settings.json"
+    settings.write_text(world.model_dump_json())
+    command = [sys.executable, "-m", "pipeline_lib.stages.validate", "--settings", settings, "--manifests"]
+    command += [folder / dataset.name / "manifest.json" for dataset in world.datasets]
+    return subprocess.run([*command, "--cases", folder / "cases.csv"], capture_output=True, text=True)
+
+
+def test_all_faults_of_all_data_sets_are_listed_at_once(world, tmp_path, monkeypatch):
+    missing = tmp_path / "livers" / "imagesTr" / "liver_1.nii.gz"
+    missing.unlink()
+    cut = tmp_path / "spleens" / "labelsTr" / "spleen_0.nii.gz"
+    cut.write_bytes(cut.read_bytes()[:-9])
+    twice = tmp_path / "spleens" / "imagesTr" / "spleen_2.nii.gz"
+    shutil.copy(tmp_path / "livers" / "imagesTr" / "liver_0.nii.gz", twice)
+    done = validate(world, tmp_path, monkeypatch)
+    lines = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert [line for line in lines if line.startswith(str(tmp_path))] == [
+        f"{missing}: is missing",
+        f"{cut}: is cut off: the gzip stream has no end",
+        f"{twice}: is in both splits: the same image as livers liver_0, which is for test",
+    ]
+    assert lines[-1].startswith("error: 3 of the files of 6 cases")
+    assert not (tmp_path / "cases.csv").exists()
+
+
+def test_good_data_sets_are_listed_with_their_digests(world, tmp_path, monkeypatch):
+    done = validate(world, tmp_path, monkeypatch)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "cases.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["dataset"], row["case"], row["split"]) for row in rows] == [
+        (name, f"{roi}_{number}", "train" if number else "test")
+        for name, roi in (("livers", "liver"), ("spleens", "spleen"))
+        for number in range(3)
+    ]
+    assert len({row["digest"] for row in rows}) == 6
