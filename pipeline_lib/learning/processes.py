@@ -70,6 +70,8 @@ def joined_processes(execution: Execution) -> Iterator[Processes]:
         # With several threads, the gradient of an indexed tensor (SwinUNETR's table of relative positions) is otherwise
         # added up in a random order, and a resumed training would differ from one that was not stopped.
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # That would also write NaN into every new tensor before it is used, for 4 % of a step.
+        torch.utils.deterministic.fill_uninitialized_memory = False
     else:
         torch.cuda.set_device(device)
     if count == 1:
