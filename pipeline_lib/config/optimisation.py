@@ -42,6 +42,10 @@ class Execution(Section):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="Autocast precision; auto is bfloat16 on a GPU and on a CPU with AMX, else float32."
     )
+    memory_format: Literal["auto", "contiguous", "channels_last"] = Field(
+        default="auto",
+        description="Order of a map's values in memory; auto is channels_last on a CPU in float32, else contiguous.",
+    )
     accumulation: Count = Field(
         default=1, description="Parts into which each process cuts its share of the batch, to save memory."
     )

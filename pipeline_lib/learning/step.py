@@ -159,7 +159,18 @@ class Stepper:
         self.task.student.load_state_dict(state["student"])
         self.task.load_state_dict(state["task"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self._lay_out_moments()
         self.scaler.load_state_dict(state["scaler"])
+
+    def _lay_out_moments(self) -> None:
+        """Give the optimiser's moments the memory order of their parameters, which the fused AdamW takes for granted.
+
+        They have another one where the training goes on with another `memory_format`.
+        """
+        for parameter, moments in self.optimiser.state.items():
+            for name, value in moments.items():
+                if value.shape == parameter.shape:
+                    moments[name] = torch.empty_like(parameter).copy_(value)
 
 
 def _in_parts(regions: list[Region], parts: int) -> list[list[Region]]:

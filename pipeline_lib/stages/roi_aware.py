@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..config.optimisation import Execution
 from ..config.settings import ExecutionSettings, RoiAwareSettings
 from ..config.volumes import Patches
 from ..errors import UserError
@@ -37,6 +38,7 @@ from ..learning.structure_metrics import structure_metrics
 from ..learning.structure_presence import StructurePresence, positive_weights
 from ..learning.training_cases import fully_labelled_cases
 from ..networks.build import build_roi_aware_network
+from ..networks.memory_format import memory_format
 from ..networks.model_file import save_model
 from ..progress import Progress
 from ..randomness import key_number, random_generator
@@ -77,7 +79,7 @@ def run(settings: RoiAwareSettings, execution: ExecutionSettings, inputs: Inputs
         learned, held_out = split(settings)
         patches = settings.patches.model_copy(update={"foreground_fraction": _AROUND_STRUCTURES})
         cases = pooled(learned, patches, settings, inputs)
-        task = presence_task(settings, cases, processes)
+        task = presence_task(settings, execution.execution, cases, processes)
         history = train(
             task,
             material(settings, cases, processes),
@@ -130,11 +132,12 @@ def material(settings: RoiAwareSettings, cases: tuple[TrainingCase, ...], proces
 
 
 def presence_task(
-    settings: RoiAwareSettings, cases: tuple[TrainingCase, ...], processes: Processes
+    settings: RoiAwareSettings, execution: Execution, cases: tuple[TrainingCase, ...], processes: Processes
 ) -> StructurePresence:
     """The network with its seeded first weights, and its loss."""
     torch.manual_seed(key_number("first weights", settings.seed) % 2**63)
-    network = build_roi_aware_network(settings.roi_aware, len(settings.structures)).to(processes.device).train()
+    network = build_roi_aware_network(settings.roi_aware, len(settings.structures)).train()
+    network = network.to(processes.device, memory_format=memory_format(execution, processes.device))
     weight = None
     if settings.roi_aware.imbalance == "positive_weight":
         weight = weights_from_pools(settings, cases).to(processes.device)

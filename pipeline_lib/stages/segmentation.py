@@ -35,6 +35,7 @@ from ..learning.reading import CropReader
 from ..learning.training_cases import scored_cases
 from ..networks.build import build_segmentation_network
 from ..networks.embeddings import read_embeddings
+from ..networks.memory_format import memory_format
 from ..networks.model_file import save_model
 from ..randomness import key_number
 from .command import stage_command
@@ -125,7 +126,7 @@ def segmentation_task(
     embeddings = read_embeddings(inputs.embeddings, settings.rois)
     student = build_segmentation_network(
         settings.method, settings.networks, embeddings, execution.gradient_checkpointing
-    ).to(processes.device)
+    ).to(processes.device, memory_format=memory_format(execution, processes.device))
     scorer = online_scorer(settings, inputs, processes) if settings.method.needs_existence else None
     return PartialLabels(student, settings.method, settings.teacher, settings.rois, scorer)
 

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline_lib.config.optimisation import Execution
 from pipeline_lib.errors import UserError
 from pipeline_lib.learning import checkpoints, reading
 from pipeline_lib.learning.stopping import STOPPED
+from pipeline_lib.networks.memory_format import memory_format
 
 from .tiny_training import Tiny, assert_same_weights, in_processes
 
@@ -119,6 +121,26 @@ def test_processes_and_parts_change_nothing_but_rounding(count, accumulation, ti
         assert row["loss"] == pytest.approx(expected["loss"], abs=1e-5)
         assert row["positive"] == pytest.approx(expected["positive"])
         assert row["learning_rate"] == expected["learning_rate"]
+
+
+@pytest.mark.parametrize("first, second", [("contiguous", "channels_last"), ("channels_last", "contiguous")])
+def test_a_training_goes_on_in_another_memory_format(first, second, tiny, undisturbed, monkeypatch):
+    """Adam's moments follow: read in the wrong order they would belong to other weights."""
+
+    def run(order: str, last_step: int | None = None) -> None:
+        def prepare(task) -> None:
+            form = memory_format(Execution(device="cpu", memory_format=order), torch.device("cpu"))
+            for network in (task.student, task.teacher.network):
+                network.to(memory_format=form)
+            if last_step is not None:
+                strike("teacher", last_step, signal.SIGTERM, monkeypatch)(task)
+
+        tiny.run(prepare)
+
+    assert in_processes(run, first, 4) == [STOPPED]
+    assert in_processes(run, second) == [0]
+    for name, value in tiny.weights().items():
+        torch.testing.assert_close(value, undisturbed.weights()[name], atol=1e-5, rtol=0)
 
 
 def test_a_batch_that_processes_do_not_divide_evenly_is_shared_too(tiny, undisturbed):
