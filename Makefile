@@ -42,5 +42,5 @@ clean:
 	touch $@
 
 .venv/installed-test: .venv/python pyproject.toml
-	$(BIN)/pip install --editable '.[test,cluster]'
+	$(BIN)/pip install --editable '.[test,cluster,tensorboard]'
 	touch $@ .venv/installed
