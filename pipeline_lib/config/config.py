@@ -284,5 +284,20 @@ def _check_methods(config: Config) -> None:
             raise ValueError(
                 f"method {name}: network dodnet goes with an encoder of kind one_hot, and only that one does"
             )
+        _check_labelled_cases(config, name, method)
         if method.needs_existence and config.datasets.fully_labelled is None:
             raise ValueError(f"method {name} needs existence scores, so `datasets.fully_labelled` must name a data set")
+
+
+def _check_labelled_cases(config: Config, name: str, method: Method) -> None:
+    trained = {dataset.name: len(dataset.split_cases("train")) for dataset in config.datasets.partially_labelled}
+    for dataset, count in method.labelled_cases.items():
+        if dataset not in trained:
+            raise ValueError(
+                f"method {name}: `labelled_cases` names {dataset}, which is no partially labelled data set "
+                f"(those are: {', '.join(trained)})"
+            )
+        if count > trained[dataset]:
+            raise ValueError(
+                f"method {name}: `labelled_cases` wants {count} of {dataset}, which has {trained[dataset]} training cases"
+            )

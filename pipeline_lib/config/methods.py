@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from .section import Fraction, Name, Section
+from .section import Count, Fraction, Name, Section
 
 NonNegative = Annotated[float, Field(ge=0)]
 
@@ -48,6 +48,11 @@ class Method(Section):
     rampup_fraction: Fraction = Field(
         default=0.0,
         description="Share of the training, after the warm-up, over which their weights rise as exp(−5(1−t)²).",
+    )
+    labelled_cases: dict[Name, Count] = Field(
+        default={},
+        description="Data set → number of its training cases that are learned from, drawn by the seed and repeated in "
+        "place of the others, so that nothing else changes (not named: all of them).",
     )
 
     @model_validator(mode="after")

@@ -12,11 +12,13 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Callable
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
 from ..files import whole_file
+from ..randomness import random_generator
 from .augmentation import Augmentation, WeakView
 from .config import Config, load_config
 from .datasets import Dataset, Layout
@@ -274,7 +276,7 @@ def segmentation(config: Config, run: str) -> SegmentationSettings:
         rois=config.roi_names,
         structures=existence_structures(config.rois),
         labelled={dataset.name: tuple(sorted(dataset.labels, key=config.roi_names.index)) for dataset in datasets},
-        cases={dataset.name: dataset.split_cases("train") for dataset in datasets},
+        cases={dataset.name: _learned_cases(dataset, method, training.seed) for dataset in datasets},
         spacing_mm=config.volumes.spacing_mm,
         window_hu=config.volumes.window_hu,
     )
@@ -362,6 +364,20 @@ def _fully_labelled(config: Config) -> Dataset:
     if config.datasets.fully_labelled is None:
         raise UserError("config: datasets.fully_labelled", "is missing", "name the data set of the ROI-aware network")
     return config.datasets.fully_labelled
+
+
+def _learned_cases(dataset: Dataset, method: Method, seed: int) -> tuple[str, ...]:
+    """The training cases that `method` learns from, as often as the data set has cases.
+
+    Fewer labelled cases are repeated in place of the others: the training is as long and every data set has its share
+    of it. What is drawn for few cases is part of what is drawn for more.
+    """
+    cases = dataset.split_cases("train")
+    if dataset.name not in method.labelled_cases:
+        return cases
+    order = random_generator("labelled cases", seed, dataset.name).permutation(len(cases))
+    kept = [cases[place] for place in order[: method.labelled_cases[dataset.name]]]
+    return tuple(islice(cycle(kept), len(cases)))
 
 
 def _tasks(config: Config) -> tuple[tuple[str, ...], ...]:

@@ -34,6 +34,18 @@ class Results:
         cases = left.index.intersection(right.index)
         return left.loc[cases].to_numpy(), right.loc[cases].to_numpy()
 
+    def pair_of_all(self, first: str, second: str, column: str = "dice") -> tuple[np.ndarray, np.ndarray]:
+        """Scores of two methods, each ROIs × cases × seeds, over all cases that both have any score in."""
+        cases = self.matrix(first, self.rois[0]).index[:0]
+        for method in (first, second):
+            for roi in self.rois:
+                cases = cases.union(self.matrix(method, roi, column).index)
+        seeds = [sorted(self.scores.loc[self.scores["method"] == method, "seed"].unique()) for method in (first, second)]
+        return tuple(
+            np.stack([self.matrix(method, roi, column).reindex(index=cases, columns=own) for roi in self.rois])
+            for method, own in zip((first, second), seeds, strict=True)
+        )
+
     def dice_by_case(self) -> pd.DataFrame:
         """Mean Dice over seeds: columns method, dataset, case, roi, dice; rows without a Dice are left out."""
         keys = ["method", "dataset", "case", "roi"]

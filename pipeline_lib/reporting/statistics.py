@@ -1,4 +1,4 @@
-"""How sure the Dice table is: intervals of every mean, and paired differences between methods."""
+"""How sure the Dice table is: intervals of every mean, paired differences between methods, and both in one table."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from ..scoring.intervals import compare, holm, summarise
+from ..scoring.intervals import Difference, compare, compare_average, holm, summarise
 from ..scoring.lesions import is_lesion
 from .results import Results
+
+AVERAGE = "average"
+"""Stands for the mean over ROIs wherever a ROI is named."""
 
 
 def summary_table(results: Results) -> pd.DataFrame:
@@ -35,29 +38,55 @@ def summary_table(results: Results) -> pd.DataFrame:
 def difference_table(results: Results) -> pd.DataFrame:
     """Per pair of methods and ROI: mean paired Dice difference (second − first), interval, Wilcoxon p, Holm's p.
 
-    Holm's correction runs over the ROIs of one pair.
+    Holm's correction runs over the ROIs of one pair. A last row has the pair's average over ROIs, which is one question
+    and needs no correction.
     """
     rows = []
     for first, second in combinations(results.methods, 2):
-        pair = []
-        for roi in results.rois:
-            found = compare(*results.pair(first, second, roi), first, second, roi)
-            pair.append(
-                {
-                    "first": first,
-                    "second": second,
-                    "roi": roi,
-                    "cases": found.cases,
-                    "difference": found.mean,
-                    "low": found.low,
-                    "high": found.high,
-                    "p_wilcoxon": found.p,
-                }
-            )
+        pair = [
+            _difference_row(first, second, roi, compare(*results.pair(first, second, roi), first, second, roi))
+            for roi in results.rois
+        ]
         corrected = holm(np.array([row["p_wilcoxon"] for row in pair]))
         rows += [row | {"p_holm": p} for row, p in zip(pair, corrected, strict=True)]
+        average = compare_average(*results.pair_of_all(first, second), first, second, AVERAGE)
+        rows.append(_difference_row(first, second, AVERAGE, average) | {"p_holm": math.nan})
     columns = ["first", "second", "roi", "cases", "difference", "low", "high", "p_wilcoxon", "p_holm"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def comparison_table(table: pd.DataFrame, differences: pd.DataFrame, results: Results) -> pd.DataFrame:
+    """Everything of a comparison in one table: per ROI and method the mean Dice in percent, and against the first method.
+
+    `table` is the Dice table, `differences` as above. Columns: roi, method, dice, and for all but the first method the
+    paired difference in percentage points with its 95 % interval, Wilcoxon's p, and Holm's where ROIs are many.
+    """
+    measured = table[table["source"] == "measured"].set_index("method")
+    reference = results.methods[0]
+    against = differences[differences["first"] == reference].set_index(["roi", "second"])
+    rows: list[dict[str, object]] = []
+    for roi in (*results.rois, AVERAGE):
+        for method in results.methods:
+            row: dict[str, object] = {"roi": roi, "method": method, "dice": measured.at[method, roi]}
+            if method != reference:
+                found = against.loc[(roi, method)]
+                row |= {f"{name}_to_{reference}": 100 * found[name] for name in ("difference", "low", "high")}
+                row |= {name: found[name] for name in ("p_wilcoxon", "p_holm")}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _difference_row(first: str, second: str, roi: str, found: Difference) -> dict[str, object]:
+    return {
+        "first": first,
+        "second": second,
+        "roi": roi,
+        "cases": found.cases,
+        "difference": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "p_wilcoxon": found.p,
+    }
 
 
 def _detection(results: Results, method: str, roi: str) -> dict[str, float]:

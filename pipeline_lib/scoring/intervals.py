@@ -7,6 +7,9 @@ seeds with them, so that both levels count where there are several; with one see
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +69,29 @@ def compare(first: np.ndarray, second: np.ndarray, *key: str | int) -> Differenc
     return Difference(len(differences), float(differences.mean()), low, high, _wilcoxon(differences))
 
 
+def compare_average(first: np.ndarray, second: np.ndarray, *key: str | int) -> Difference:
+    """Compare the averages over ROIs of two methods: `second` − `first`, each ROIs × cases × seeds, cases in one order.
+
+    As in a table, a ROI's mean comes first and the average is that of the ROIs' means; a ROI counts in a case where both
+    methods have a score. A case is drawn with all its ROIs, because they lie in one image. The test is on each case's
+    difference averaged over its ROIs.
+    """
+    undefined = np.isnan(first).all(axis=2) | np.isnan(second).all(axis=2)
+    used = ~undefined.all(axis=1)
+    hidden = undefined[used, :, None]
+    first, second = np.where(hidden, math.nan, first[used]), np.where(hidden, math.nan, second[used])
+    scored = ~undefined.all(axis=0)
+    first, second = first[:, scored], second[:, scored]
+    if not first.size:
+        return Difference(0, math.nan, math.nan, math.nan, math.nan)
+    with _quiet_empty_means():
+        differences = np.nanmean(second, axis=2) - np.nanmean(first, axis=2)
+        mean = float(np.nanmean(differences, axis=1).mean())
+        low, high = _average_interval(first, second, *key)
+        p = _wilcoxon(np.nanmean(differences, axis=0))
+    return Difference(differences.shape[1], mean, low, high, p)
+
+
 def holm(p_values: np.ndarray) -> np.ndarray:
     """Holm's step-down correction; NaN (no test) stays NaN and counts as no test."""
     corrected = np.full(len(p_values), math.nan)
@@ -108,11 +134,38 @@ def _paired_interval(first: np.ndarray, second: np.ndarray, *key: str | int) -> 
     return _quantiles(_drawn_means(second, cases, generator) - _drawn_means(first, cases, generator))
 
 
+def _average_interval(first: np.ndarray, second: np.ndarray, *key: str | int) -> tuple[float, float]:
+    """Interval of the difference of averages over ROIs; the same cases and seeds are drawn for every ROI."""
+    count = first.shape[1]
+    if count < FEWEST_PAIRS:
+        return math.nan, math.nan
+    drawn = []
+    for scores in (first, second):
+        # The same key for every ROI and method draws the same cases.
+        generator = random_generator("bootstrap", *key)
+        cases = generator.integers(count, size=(DRAWS, count))
+        seeds = generator.integers(scores.shape[2], size=(DRAWS, scores.shape[2]))
+        drawn.append([_means_of(roi, cases, seeds) for roi in scores])
+    return _quantiles(np.nanmean(np.array(drawn[1]) - np.array(drawn[0]), axis=0))
+
+
 def _drawn_means(scores: np.ndarray, cases: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Mean of each draw: the cases given (draws × cases), and as many seeds as there are, drawn with replacement."""
-    seeds = generator.integers(scores.shape[1], size=(len(cases), scores.shape[1]))
+    return _means_of(scores, cases, generator.integers(scores.shape[1], size=(len(cases), scores.shape[1])))
+
+
+def _means_of(scores: np.ndarray, cases: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """Mean of `scores` (cases × seeds) over the drawn cases and seeds, one for each draw (row)."""
     chosen = scores[cases[:, :, None], seeds[:, None, :]]
     return np.nanmean(chosen.reshape(len(cases), -1), axis=1)
+
+
+@contextmanager
+def _quiet_empty_means() -> Iterator[None]:
+    """Means of nothing are NaN here on purpose: a ROI may be absent from a case, or from all cases of a draw."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+        yield
 
 
 def _quantiles(draws: np.ndarray) -> tuple[float, float]:
