@@ -299,5 +299,5 @@ def _check_labelled_cases(config: Config, name: str, method: Method) -> None:
             )
         if count > trained[dataset]:
             raise ValueError(
-                f"method {name}: `labelled_cases` wants {count} of {dataset}, which has {trained[dataset]} training cases"
+                f"method {name}: `labelled_cases` wants {count} of {dataset}, which has {trained[dataset]} to train"
             )

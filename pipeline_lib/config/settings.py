@@ -166,11 +166,12 @@ class ScoreSettings(Section):
 
 
 class ReportSettings(Section):
-    """What the report compares. `runs` are (run, method, seed)."""
+    """What the report compares. `runs` are (run, method, seed), `methods` those that are compared."""
 
     rois: tuple[str, ...]
     texts: tuple[str, ...]
     runs: tuple[tuple[str, str, int], ...]
+    methods: dict[str, Method]
     datasets: tuple[Dataset, ...]
     scores: Scores
     structures: tuple[tuple[str, ...], ...]
@@ -309,6 +310,7 @@ def report(config: Config) -> ReportSettings:
         rois=config.roi_names,
         texts=tuple(roi.text for roi in config.rois),
         runs=tuple((run.name, run.method, run.seed) for run in config.runs),
+        methods={run.method: config.methods[run.method] for run in config.runs},
         datasets=config.all_datasets,
         scores=config.scores,
         structures=existence_structures(config.rois),

@@ -11,9 +11,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..config.datasets import Dataset
+from ..config.methods import Method
 from ..scoring.dice import CONVENTION_TEXTS
 from .data_card import label_volume_figure
 from .dice_figure import dice_figure
+from .label_curve import label_curve_figure, label_curves
 from .overview import choose_median_cases, overview_panel
 from .panels import choose_cases, roi_panel
 from .results import Results, method_label, roi_label
@@ -56,6 +58,7 @@ class Material:
     cases: Mapping[str, pd.DataFrame]
     datasets: Sequence[Dataset]
     structures: Sequence[Sequence[str]]
+    methods: Mapping[str, Method]
 
 
 def draw_all(material: Material, folder: Path) -> Iterator[Shown]:
@@ -83,6 +86,18 @@ def _of_scores(material: Material) -> Iterator[tuple[Shown, Figure]]:
         Shown("dice", SCORES, "Dice per ROI", caption),
         dice_figure(material.results, material.summary, material.convention),
     )
+    for dataset in material.datasets:
+        curves = label_curves(dataset, material.methods, material.results)
+        if curves:
+            caption = (
+                f"Mean Dice of what {dataset.name} labels, over all test cases, against the number of its labelled "
+                "cases that are learned from; all else is equal, the length of the training too. Line: mean over "
+                "trainings; band: 95 % bootstrap interval over cases and seeds; faint: single trainings."
+            )
+            yield (
+                Shown(f"labelled_cases_{dataset.name}", SCORES, f"Labelled cases of {dataset.name}", caption),
+                label_curve_figure(curves, dataset),
+            )
 
 
 def _of_slices(material: Material) -> Iterator[tuple[Shown, Figure]]:

@@ -40,7 +40,9 @@ class Results:
         for method in (first, second):
             for roi in self.rois:
                 cases = cases.union(self.matrix(method, roi, column).index)
-        seeds = [sorted(self.scores.loc[self.scores["method"] == method, "seed"].unique()) for method in (first, second)]
+        seeds = [
+            sorted(self.scores.loc[self.scores["method"] == method, "seed"].unique()) for method in (first, second)
+        ]
         return tuple(
             np.stack([self.matrix(method, roi, column).reindex(index=cases, columns=own) for roi in self.rois])
             for method, own in zip((first, second), seeds, strict=True)

@@ -11,9 +11,7 @@ import pandas as pd
 from ..scoring.intervals import Difference, compare, compare_average, holm, summarise
 from ..scoring.lesions import is_lesion
 from .results import Results
-
-AVERAGE = "average"
-"""Stands for the mean over ROIs wherever a ROI is named."""
+from .tables import AVERAGE, MEASURED
 
 
 def summary_table(results: Results) -> pd.DataFrame:
@@ -56,12 +54,12 @@ def difference_table(results: Results) -> pd.DataFrame:
 
 
 def comparison_table(table: pd.DataFrame, differences: pd.DataFrame, results: Results) -> pd.DataFrame:
-    """Everything of a comparison in one table: per ROI and method the mean Dice in percent, and against the first method.
+    """A whole comparison in one table: per ROI and method the mean Dice in percent, and against the first method.
 
     `table` is the Dice table, `differences` as above. Columns: roi, method, dice, and for all but the first method the
-    paired difference in percentage points with its 95 % interval, Wilcoxon's p, and Holm's where ROIs are many.
+    paired difference in percentage points with its 95 % interval, Wilcoxon's p and Holm's over the ROIs.
     """
-    measured = table[table["source"] == "measured"].set_index("method")
+    measured = table[table["source"] == MEASURED].set_index("method")
     reference = results.methods[0]
     against = differences[differences["first"] == reference].set_index(["roi", "second"])
     rows: list[dict[str, object]] = []

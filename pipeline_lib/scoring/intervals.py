@@ -72,9 +72,9 @@ def compare(first: np.ndarray, second: np.ndarray, *key: str | int) -> Differenc
 def compare_average(first: np.ndarray, second: np.ndarray, *key: str | int) -> Difference:
     """Compare the averages over ROIs of two methods: `second` − `first`, each ROIs × cases × seeds, cases in one order.
 
-    As in a table, a ROI's mean comes first and the average is that of the ROIs' means; a ROI counts in a case where both
-    methods have a score. A case is drawn with all its ROIs, because they lie in one image. The test is on each case's
-    difference averaged over its ROIs.
+    As in a table, a ROI's mean comes first and the average is that of the ROIs' means; a ROI counts in a case where
+    both methods have a score. A case is drawn with all its ROIs, because they lie in one image. The test is on each
+    case's difference averaged over its ROIs.
     """
     undefined = np.isnan(first).all(axis=2) | np.isnan(second).all(axis=2)
     used = ~undefined.all(axis=1)

@@ -23,7 +23,7 @@ from ..reporting.page import PageContent, write_page
 from ..reporting.provenance import costs, hardware, settings_fingerprint, versions
 from ..reporting.results import Results, read_results
 from ..reporting.scans import CaseFiles, Scan
-from ..reporting.statistics import difference_table, summary_table
+from ..reporting.statistics import comparison_table, difference_table, summary_table
 from ..reporting.tables import PAGE, TABLE, dice_table, text_table
 from ..reporting.training_figures import read_history
 from ..reporting.viewer import viewer_markup
@@ -65,7 +65,12 @@ def run(settings: ReportSettings, inputs: Inputs, outputs: Outputs) -> None:
     table = dice_table(results, settings.scores.convention, [dataset.name for dataset in settings.datasets])
     summary, differences = summary_table(results), difference_table(results)
     with whole_folder(outputs.folder) as folder:
-        for name, content in ((TABLE, table), ("summary.csv", summary), ("differences.csv", differences)):
+        for name, content in (
+            (TABLE, table),
+            ("summary.csv", summary),
+            ("differences.csv", differences),
+            ("comparison.csv", comparison_table(table, differences, results)),
+        ):
             content.to_csv(folder / name, index=False, float_format="%.6g")
         progress = Progress("report", _figure_count(settings), "figures")
         material, shown = _material(settings, inputs, results, summary), []
@@ -114,6 +119,7 @@ def _material(settings: ReportSettings, inputs: Inputs, results: Results, summar
         cases=read_cases(inputs.cases),
         datasets=settings.datasets,
         structures=settings.structures,
+        methods=settings.methods,
     )
 
 

@@ -59,6 +59,8 @@ def with_change(content: dict, path: str, value) -> dict:
         ("methods/dodnet/encoder", "wordllama", ["dodnet", "one_hot"]),
         ("methods/mean_teacher/latent", "cross_entropy", ["mean_teacher", "consistency: all"]),
         ("methods/baseline/rampup_fraction", 0.6, None),
+        ("methods/baseline/labelled_cases", {"phantom_heart": 3}, ["baseline", "phantom_heart", "phantom_liver"]),
+        ("methods/baseline/labelled_cases", {"phantom_spleen": 9}, ["baseline", "9 of phantom_spleen", "8 to train"]),
         ("patches/size_voxels", [64, 64, 40], ["patches", "size_voxels", "divide by 32", "64, 64, 40"]),
         ("patches/size_voxels", [32, 32, 32], ["patches", "larger than 32"]),
         ("volumes/window_hu", [300, -300], ["volumes", "low < high"]),

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline_lib.config import settings
+from pipeline_lib.config.config import Config, load_config
 
 BASE = Path(__file__).parents[2]
 CONFIG = ("--configfile", "config/config.yaml")
@@ -47,3 +49,29 @@ def test_a_wrong_call_ends_in_a_line(printed, capsys, arguments, expected):
     with pytest.raises(SystemExit) as end:
         printed(arguments[0], *CONFIG, *arguments[1:])
     assert expected in str(end.value.code) + capsys.readouterr().err
+
+
+def with_labelled_cases(count: int) -> Config:
+    content = yaml.safe_load((BASE / "config" / "config.yaml").read_text())
+    content["methods"]["baseline"]["labelled_cases"] = {"phantom_spleen": count}
+    return load_config(content, BASE)
+
+
+def test_fewer_labelled_cases_are_repeated_so_that_nothing_else_changes():
+    everything = settings.segmentation(with_labelled_cases(8), "baseline")
+    few = settings.segmentation(with_labelled_cases(3), "baseline")
+    names = few.cases["phantom_spleen"]
+    assert len(set(names)) == 3
+    assert len(names) == len(everything.cases["phantom_spleen"]) == 8
+    assert max(map(names.count, names)) - min(map(names.count, names)) <= 1
+    assert {name: cases for name, cases in few.cases.items() if name != "phantom_spleen"} == {
+        name: cases for name, cases in everything.cases.items() if name != "phantom_spleen"
+    }
+
+
+def test_fewer_labelled_cases_are_among_the_more_and_the_seed_draws_them():
+    config = with_labelled_cases(2), with_labelled_cases(5)
+    few, more = (set(settings.segmentation(each, "baseline").cases["phantom_spleen"]) for each in config)
+    assert few < more
+    drawn = {settings.segmentation(config[0], f"baseline-seed{seed}").cases["phantom_spleen"] for seed in range(6)}
+    assert len(drawn) > 1

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.evaluation import Scores
+from pipeline_lib.config.methods import Method
 from pipeline_lib.config.settings import CaseListSettings, ReportSettings, ScoreSettings, VolumeSettings
 from pipeline_lib.config.volumes import Volumes
 from pipeline_lib.stages import case_list, scores, volumes
@@ -112,6 +113,10 @@ def build(folder: Path) -> Workspace:
             rois=ROIS,
             texts=tuple(roi.replace("_", " ") for roi in ROIS),
             runs=runs,
+            methods={
+                name: Method(encoder="words", labelled_cases={"set_spleen": 3} if name == METHODS[0] else {})
+                for name in METHODS
+            },
             datasets=datasets,
             scores=Scores(truth="full"),
             structures=(("liver",), ("liver",), ("kidney_right", "kidney_left"), ("spleen",)),

@@ -35,6 +35,7 @@ def test_every_figure_comes_as_png_and_svg_and_is_not_blank(made):
     names = {str(path.relative_to(made / "figures").with_suffix("")) for path in (made / "figures").glob("*/*")}
     assert names == {
         "scores/dice",
+        "scores/labelled_cases_set_spleen",
         "slices/slices",
         "slices/slices_liver",
         "slices/slices_liver_tumor",

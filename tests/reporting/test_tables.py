@@ -11,7 +11,7 @@ import pytest
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.reporting.results import Results, read_results
-from pipeline_lib.reporting.statistics import difference_table, summary_table
+from pipeline_lib.reporting.statistics import comparison_table, difference_table, summary_table
 from pipeline_lib.reporting.tables import MOTS, best_cells, dice_table, text_table
 
 PAPER_ROIS = (
@@ -162,3 +162,19 @@ def test_differences_pair_cases_whatever_their_order_and_correct_over_the_rois(t
     assert table.loc["liver", "high"] - table.loc["liver", "low"] < 0.03, "pairs share the case's difficulty"
     assert table.loc["liver", "p_holm"] == pytest.approx(2 * table.loc["liver", "p_wilcoxon"])
     assert table.loc["liver", "p_holm"] < 0.01 < table.loc["spleen", "p_holm"]
+
+
+def test_a_comparison_has_every_roi_their_average_and_the_differences_to_the_first_method(tmp_path):
+    rows = []
+    for roi, gain in (("liver", 0.2), ("spleen", 0.1)):
+        rows += score_rows("a", roi, [0.1, 0.2, 0.3])
+        rows += score_rows("b", roi, [0.1 + gain, 0.2 + gain, 0.3 + gain])
+    results = results_of(tmp_path, rows, (("a", "a", 0), ("b", "b", 0)), ("liver", "spleen"))
+    table = comparison_table(dice_table(results, "nnunet", ["some"]), difference_table(results), results)
+    found = table.set_index(["roi", "method"])
+    assert list(found.index) == [(roi, method) for roi in ("liver", "spleen", "average") for method in ("a", "b")]
+    assert found.loc[("average", "b"), "dice"] == pytest.approx(35)
+    assert found.loc[("liver", "b"), "difference_to_a"] == pytest.approx(20)
+    for bound in ("difference_to_a", "low_to_a", "high_to_a"):
+        assert found.loc[("average", "b"), bound] == pytest.approx(15)
+    assert np.isnan(found.loc[("liver", "a"), "difference_to_a"])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_lib.scoring.intervals import compare, holm, summarise
+from pipeline_lib.scoring.intervals import compare, compare_average, holm, summarise
 
 NAN = math.nan
 
@@ -89,6 +89,39 @@ def test_equal_methods_do_not_differ():
 def test_cases_that_one_method_has_no_score_for_are_left_out_of_the_pairs():
     found = compare(np.array([[0.5], [NAN], [0.5]]), np.array([[0.6], [0.1], [0.8]]), "key")
     assert (found.cases, found.mean) == (2, pytest.approx(0.2))
+
+
+def test_the_average_is_that_of_roi_means_and_a_case_counts_where_both_methods_have_a_score():
+    first = np.array([[0.1, 0.3, NAN], [0.5, NAN, 0.9]])[:, :, None]
+    second = np.array([[0.2, NAN, NAN], [0.5, 0.7, 1.0]])[:, :, None]
+    found = compare_average(first, second, "key")
+    assert found.mean == pytest.approx(((0.2 - 0.1) + (0.0 + 0.1) / 2) / 2)
+    assert found.cases == 2, "the second case has no ROI that both scored"
+
+
+def test_the_average_interval_draws_a_case_with_all_its_rois():
+    """Of two cases the draws are aa, ab and bb: opposite gains of two ROIs in a case cancel in each of them."""
+    first = np.zeros((2, 2, 1))
+    second = np.array([[0.4, 0.0], [-0.4, 0.0]])[:, :, None]
+    cancelled = compare_average(first, second, "key")
+    assert (cancelled.mean, cancelled.low, cancelled.high) == pytest.approx((0, 0, 0))
+    together = compare_average(first, np.abs(second), "key")
+    assert (together.mean, together.low, together.high) == pytest.approx((0.2, 0, 0.4))
+
+
+def test_the_average_of_one_roi_is_its_own_comparison():
+    rng = np.random.default_rng(3)
+    first, second = rng.random((2, 12, 3))
+    average, single = compare_average(first[None], second[None], "key"), compare(first, second, "key")
+    assert (average.cases, average.mean, average.p) == (12, pytest.approx(single.mean), pytest.approx(single.p))
+    assert (average.low, average.high) == pytest.approx((single.low, single.high), abs=0.05)
+
+
+def test_seeds_that_disagree_widen_the_interval_of_the_average():
+    first = scores(20, seeds=3)[None]
+    calm = compare_average(first, first + 0.1, "key")
+    torn = compare_average(first, first + np.array([0.0, 0.1, 0.2]), "key")
+    assert torn.high - torn.low > 2 * (calm.high - calm.low)
 
 
 def test_holm_by_hand():
