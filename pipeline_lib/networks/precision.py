@@ -14,6 +14,10 @@ def autocast_type(precision: str, device: torch.device) -> torch.dtype:
     CPUs would only emulate it.
     """
     if precision == "auto":
-        fast = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
-        return torch.bfloat16 if fast else torch.float32
+        return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
     return _TYPES[precision]
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware of `device` has matrix products of bfloat16."""
+    return device.type == "cuda" or torch.cpu._is_amx_tile_supported()

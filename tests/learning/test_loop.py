@@ -1,5 +1,6 @@
 """One result, however the training is run, stopped or killed."""
 
+import errno
 import os
 import signal
 from dataclasses import replace
@@ -97,6 +98,41 @@ def test_a_training_asked_to_stop_saves_and_goes_on(phase, tiny, undisturbed):
     assert_same_weights(training.weights(), undisturbed.weights())
 
 
+def test_a_training_whose_newest_checkpoint_was_torn_ends_with_the_same_weights(tiny, undisturbed):
+    assert in_processes(run_struck, tiny, "forward", 6, signal.SIGKILL) == [-signal.SIGKILL]
+    newest = max((tiny.work / "checkpoints").glob("step-*.pt"))
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    assert in_processes(tiny.run) == [0]
+    assert_same_weights(tiny.weights(), undisturbed.weights())
+
+
+def test_a_training_killed_after_the_disk_was_full_ends_with_the_same_weights(tiny, undisturbed):
+    """From step 3 on each checkpoint is cut off by the disk, then a kill comes, then somebody makes room."""
+
+    def run() -> None:
+        saved = 0
+
+        def save(state, file) -> None:
+            nonlocal saved
+            saved += 1
+            if saved > 3:
+                file.write(b"what found room")
+                raise OSError(errno.ENOSPC, "No space left on device")
+            original(state, file)
+
+        original = torch.save
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr(torch, "save", save)
+            tiny.run(strike("teacher", 7, signal.SIGKILL, monkeypatch))
+
+    assert in_processes(run) == [-signal.SIGKILL]
+    found = sorted(path.name.split(".")[0] for path in (tiny.work / "checkpoints").glob("step-*"))
+    assert found == ["step-00000002", "step-00000003"]
+    assert in_processes(tiny.run) == [0]
+    assert_same_weights(tiny.weights(), undisturbed.weights())
+    assert [row["step"] for row in tiny.history()] == list(range(1, 11))
+
+
 def test_processes_stop_together_when_one_is_asked_to(tiny, undisturbed):
     def run() -> None:
         if os.environ["RANK"] == "1":
@@ -155,6 +191,12 @@ def test_more_processes_than_samples_are_refused(tiny):
             replace(tiny, batch=1).run()
 
     assert in_processes(run, count=2) == [0, 0]
+
+
+def test_bfloat16_is_refused_where_its_gradients_are_wrong(tiny, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    with pytest.raises(UserError, match=r"^tiny\.execution\.precision: is bfloat16, .* without AMX; set it to auto"):
+        replace(tiny, precision="bfloat16").run()
 
 
 def test_workers_change_nothing(tiny, undisturbed):

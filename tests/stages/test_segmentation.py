@@ -170,3 +170,17 @@ def test_killed_or_stopped_it_ends_with_the_same_weights(here, tmp_path):
         expected = weights(paths(here, "latent_class", undisturbed)[1], which)
         for name, value in weights(paths(here, "latent_class", disturbed)[1], which).items():
             assert torch.equal(expected[name], value), (which, name)
+
+
+def test_torchrun_starts_processes_that_share_the_batch(here, tmp_path):
+    settings = segmentation_settings(optimisation=SHORT)
+    execution = ExecutionSettings(execution=Execution(device="cpu", precision="float32", data_workers=0))
+    shared, alone = (paths(here, "latent_class", tmp_path / name) for name in ("shared", "alone"))
+    torchrun = start_stage(stage_arguments("segmentation", settings, execution, *shared), tmp_path, processes=2)
+    _, said = torchrun.communicate(timeout=240)
+    assert torchrun.returncode == 0, said
+    segmentation.run(settings, execution, *alone)
+    row, *rest = read_history(shared[1].history)
+    assert [row["step"] for row in rest] == [2, 3]
+    # The first step only: Adam divides by themselves also gradients that are mere rounding, such as those of keys' biases.
+    assert row["loss"] == pytest.approx(read_history(alone[1].history)[0]["loss"], abs=1e-5)
