@@ -182,5 +182,5 @@ def test_torchrun_starts_processes_that_share_the_batch(here, tmp_path):
     segmentation.run(settings, execution, *alone)
     row, *rest = read_history(shared[1].history)
     assert [row["step"] for row in rest] == [2, 3]
-    # The first step only: Adam divides by themselves also gradients that are mere rounding, such as those of keys' biases.
+    # The first step only: from then on Adam makes steps of mere rounding too, such as that of the keys' biases.
     assert row["loss"] == pytest.approx(read_history(alone[1].history)[0]["loss"], abs=1e-5)
