@@ -23,6 +23,7 @@ import torch.nn.functional as F
 import wordllama
 from torch import Tensor, nn
 
+from pipeline_lib.config.methods import Method
 from pipeline_lib.learning.losses import supervised_loss
 from pipeline_lib.networks import dynamic_head
 from pipeline_lib.networks.dodnet import task_and_place
@@ -114,7 +115,7 @@ def dice_after_training(network: nn.Module, steps: int, seed: int) -> float:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
         image, regions, labelled = samples(2, generator)
-        loss = supervised_loss(network(image), regions, labelled).mean()
+        loss = supervised_loss(network(image), regions, labelled, Method(encoder="wordllama")).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

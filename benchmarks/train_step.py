@@ -38,10 +38,12 @@ from pipeline_lib.config.optimisation import Execution, Optimisation
 from pipeline_lib.config.roi_aware import RoiAware
 from pipeline_lib.learning.batches import Views
 from pipeline_lib.learning.crops import CropPlan, TrainingCase
+from pipeline_lib.learning.existence_scores import RoiScorer
 from pipeline_lib.learning.partial_labels import PartialLabels
 from pipeline_lib.learning.processes import Processes, joined_processes
 from pipeline_lib.learning.reading import CropReader, Region, regions
 from pipeline_lib.learning.step import Stepper
+from pipeline_lib.learning.wanted_precision import decision_thresholds
 from pipeline_lib.networks.build import build_roi_aware_network, build_segmentation_network
 from pipeline_lib.networks.memory_format import memory_format
 from pipeline_lib.networks.precision import autocast_type
@@ -82,15 +84,26 @@ def execution_of(options: argparse.Namespace, parts: int) -> Execution:
     )
 
 
-def our_step(options: argparse.Namespace, batch: int, execution: Execution, processes: Processes) -> Step:
+def our_step(options: argparse.Namespace, batch: int, execution: Execution, processes: Processes, online: bool) -> Step:
+    """The stepper's step; `online` scores x_T with the ROI-aware network in it (benchmarks/existence.py)."""
     embeddings = torch.randn(options.rois, options.embedding)
     networks = Networks(swin_unetr=trunk_sizes(options))
     student = build_segmentation_network(METHOD, networks, embeddings, execution.gradient_checkpointing)
     student = student.to(processes.device, memory_format=memory_format(execution, processes.device))
-    task = PartialLabels(student, METHOD, Teacher(), tuple(f"roi_{k}" for k in range(options.rois)), scorer=None)
+    names = tuple(f"roi_{k}" for k in range(options.rois))
+    thresholds = decision_thresholds(METHOD, [()] * options.rois, None, "none").to(processes.device)
+    scorer = online_scorer(options, processes.device) if online else None
+    task = PartialLabels(student, METHOD, thresholds, Teacher(), names, scorer)
     optimisation, views = Optimisation(batch=batch), views_of(options, processes.device)
     stepper = Stepper(task, views, optimisation, execution, processes, PAPERS_STEPS, "benchmark")
     return lambda number, crops: stepper.take(number, crops, stop_asked=False) and None
+
+
+def online_scorer(options: argparse.Namespace, device: torch.device) -> RoiScorer:
+    """A frozen ROI-aware network of random weights; ROI k takes structure k."""
+    names = [f"structure_{number}" for number in range(options.structures)]
+    network = build_roi_aware_network(RoiAware(width=options.roi_aware_width), options.structures)
+    return RoiScorer(network, names, [[name] for name in names[: options.rois]]).to(device)
 
 
 def their_step(options: argparse.Namespace, batch: int, parts: int, device: torch.device) -> Step:
@@ -154,7 +167,7 @@ def measure(
     parts: int,
     results: multiprocessing.Queue,
 ) -> None:
-    """Put what was measured of one variant into `results`, None if the GPU's memory was too small."""
+    """Put what was measured of a variant (plain, ours, online) into `results`, None if it does not fit the GPU."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     device = torch.device(options.device)
@@ -162,17 +175,17 @@ def measure(
     plan = CropPlan(len(cases), POOL, epochs=PAPERS_STEPS, batch=batch, seed=0)
     reader = CropReader(cases, plan, tuple(options.patch), Augmentation().weak)
     execution = execution_of(options, parts)
-    if variant == "ours":
+    if variant != "plain":
         # What a stage does too, before its first tensor.
         os.environ["THP_MEM_ALLOC_ENABLE"] = "1"
     stream = regions(reader, 0, 0, 1, options.data_workers, pinned=device.type == "cuda")
     seconds, whole, waiting = [], 0.0, 0.0
-    with closing(stream), joined_processes(execution) if variant == "ours" else nullcontext() as processes:
+    with closing(stream), joined_processes(execution) if variant != "plain" else nullcontext() as processes:
         try:
             if processes is None:
                 step = their_step(options, batch, parts, device)
             else:
-                step = our_step(options, batch, execution, processes)
+                step = our_step(options, batch, execution, processes, online=variant == "online")
             for number in range(options.warm_up + options.steps):
                 began = time.perf_counter()
                 crops = [next(stream) for _ in range(batch)]

@@ -80,6 +80,7 @@ class Config(Section):
         _check_labels(self)
         _check_structures(self)
         _check_methods(self)
+        _check_post_processing(self)
         return self
 
     @property
@@ -264,6 +265,14 @@ def _check_structures(config: Config) -> None:
         unknown = sorted(set(roi.structures) - set(known))
         if unknown:
             raise ValueError(f"ROI {roi.name}: {', '.join(unknown)} is no structure of `roi_aware.structures`")
+
+
+def _check_post_processing(config: Config) -> None:
+    unknown = sorted(set(config.inference.post_processing) - set(config.roi_names))
+    if unknown:
+        raise ValueError(
+            f"`inference.post_processing` names {', '.join(unknown)}; `rois` has: {', '.join(config.roi_names)}"
+        )
 
 
 def _check_methods(config: Config) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .section import Count, Millimetres, Section
+from .section import Count, Millimetres, Name, Section
 
 
 class Inference(Section):
@@ -17,6 +17,10 @@ class Inference(Section):
     mirror: bool = Field(default=False, description="Average over the eight mirrored windows.")
     weights: Literal["student", "teacher"] = Field(
         default="student", description="Which network predicts, where the method has a teacher."
+    )
+    post_processing: dict[Name, Literal["largest_part"]] = Field(
+        default={},
+        description="ROIs of whose prediction only the largest connected part is kept, as `liver: largest_part`.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Device; auto takes a GPU if there is one."

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from .section import Count, Fraction, Name, Section
 
 NonNegative = Annotated[float, Field(ge=0)]
+
+WANTED_PRECISIONS = (0.8, 0.9, 0.95, 0.98, 0.99)
+"""Precisions for which the ROI-aware network's evaluation chooses thresholds."""
 
 
 class Method(Section):
@@ -18,6 +22,11 @@ class Method(Section):
         default="swin_unetr", description="SwinUNETR with the text-conditioned head, or DoDNet's own network."
     )
     encoder: Name = Field(description="Text encoder, one of `text.encoders` (dodnet needs one of kind one_hot).")
+    supervised: Literal["cross_entropy_and_dice", "cross_entropy", "dice"] = Field(
+        default="cross_entropy_and_dice",
+        description="Eq. 1 on labelled ROIs, whose form the paper leaves open: binary cross-entropy plus soft Dice "
+        "(DoDNet, Universal Model), or one of them.",
+    )
     latent: Literal["none", "cross_entropy"] = Field(
         default="none",
         description="Eq. 2 on latent ROIs: cross-entropy against the teacher's sharpened output.",
@@ -27,11 +36,20 @@ class Method(Section):
         description="Eq. 3, mean squared error to the teacher's output, on ambiguous ROIs (the paper), or on all "
         "ROIs regardless of existence (mean teacher).",
     )
-    positive_above: Fraction = Field(
-        default=0.8, description="φ_h: an unlabelled ROI with a higher existence score is positive latent."
+    positive_above: Fraction | None = Field(
+        default=0.8,
+        description="φ_h: an unlabelled ROI with a higher existence score is positive latent (null with "
+        "`wanted_precision`).",
     )
-    negative_below: Fraction = Field(
-        default=0.1, description="φ_l: an unlabelled ROI with a lower existence score is negative latent."
+    negative_below: Fraction | None = Field(
+        default=0.1,
+        description="φ_l: an unlabelled ROI with a lower existence score is negative latent (null with "
+        "`wanted_precision`).",
+    )
+    wanted_precision: float | None = Field(
+        default=None,
+        description="Choose φ_h and φ_l of each ROI such that this share of both decisions is right on the ROI-aware "
+        f"network's held-out cases ({', '.join(f'{each:g}' for each in WANTED_PRECISIONS)}; null: not).",
     )
     negative_target: Literal["teacher", "zero"] = Field(
         default="teacher",
@@ -55,13 +73,38 @@ class Method(Section):
         "place of the others, so that nothing else changes (not named: all of them).",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _wanted_precision_takes_the_thresholds_place(cls, content: Any) -> Any:
+        if isinstance(content, Mapping) and content.get("wanted_precision") is not None:
+            return {"positive_above": None, "negative_below": None, **content}
+        return content
+
+    @model_validator(mode="after")
+    def _has_one_source_of_thresholds(self) -> Self:
+        given = (self.positive_above, self.negative_below)
+        if self.wanted_precision is None:
+            if None in given:
+                raise ValueError("`positive_above` and `negative_below` may be null only with `wanted_precision`")
+            if self.negative_below >= self.positive_above:
+                raise ValueError(
+                    f"`negative_below` (φ_l = {self.negative_below:g}) must be below "
+                    f"`positive_above` (φ_h = {self.positive_above:g})"
+                )
+            return self
+        if self.wanted_precision not in WANTED_PRECISIONS:
+            choices = ", ".join(f"{each:g}" for each in WANTED_PRECISIONS)
+            raise ValueError(f"`wanted_precision` {self.wanted_precision:g} must be one of: {choices}")
+        if given != (None, None):
+            raise ValueError(
+                "`wanted_precision` chooses φ_h and φ_l, so leave out `positive_above` and `negative_below`"
+            )
+        if not self.needs_existence:
+            raise ValueError("`wanted_precision` has no effect without Eq. 2 or 3 on unlabelled ROIs: leave it out")
+        return self
+
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
-        if self.negative_below >= self.positive_above:
-            raise ValueError(
-                f"`negative_below` (φ_l = {self.negative_below:g}) must be below "
-                f"`positive_above` (φ_h = {self.positive_above:g})"
-            )
         if self.consistency == "all" and self.latent != "none":
             raise ValueError("`consistency: all` already covers latent ROIs, so `latent` must be none")
         if self.warmup_fraction + self.rampup_fraction > 1:

@@ -121,6 +121,27 @@ class ExistenceSettings(Section):
     seed: int
 
 
+class ExistenceCheckSettings(Section):
+    """Whose existence scores are held against what. `cases` are the training cases of every data set.
+
+    `rules` are the methods' distinct ways to decide, each under the names of its methods; `organs` has, for each ROI,
+    the ROI whose existence it takes, if that is another one.
+    """
+
+    seed: int
+    weak: WeakView
+    patches: Patches
+    existence: Existence
+    least_voxels: int
+    rules: dict[str, Method]
+    rois: tuple[str, ...]
+    organs: tuple[str | None, ...]
+    structures: tuple[tuple[str, ...], ...]
+    labelled: dict[str, tuple[str, ...]]
+    cases: Cases
+    window_hu: tuple[float, float]
+
+
 class SegmentationSettings(Section):
     """One training of one method. `cases` are the training cases of every data set."""
 
@@ -259,10 +280,26 @@ def existence(config: Config, dataset: str) -> ExistenceSettings:
     )
 
 
+def existence_check(config: Config) -> ExistenceCheckSettings:
+    return ExistenceCheckSettings(
+        seed=config.seeds[0],
+        weak=config.augmentation.weak,
+        patches=config.patches,
+        existence=config.existence,
+        least_voxels=config.roi_aware.least_voxels,
+        rules=_decision_rules(config),
+        rois=config.roi_names,
+        organs=tuple(roi.organ for roi in config.rois),
+        structures=existence_structures(config.rois),
+        labelled=_labelled(config),
+        cases={dataset.name: dataset.split_cases("train") for dataset in config.datasets.partially_labelled},
+        window_hu=config.volumes.window_hu,
+    )
+
+
 def segmentation(config: Config, run: str) -> SegmentationSettings:
     training = config.run(run)
     method = config.methods[training.method]
-    datasets = config.datasets.partially_labelled
     return SegmentationSettings(
         run=run,
         seed=training.seed,
@@ -276,8 +313,11 @@ def segmentation(config: Config, run: str) -> SegmentationSettings:
         existence=config.existence if method.needs_existence else Existence(),
         rois=config.roi_names,
         structures=existence_structures(config.rois),
-        labelled={dataset.name: tuple(sorted(dataset.labels, key=config.roi_names.index)) for dataset in datasets},
-        cases={dataset.name: _learned_cases(dataset, method, training.seed) for dataset in datasets},
+        labelled=_labelled(config),
+        cases={
+            dataset.name: _learned_cases(dataset, method, training.seed)
+            for dataset in config.datasets.partially_labelled
+        },
         spacing_mm=config.volumes.spacing_mm,
         window_hu=config.volumes.window_hu,
     )
@@ -327,6 +367,7 @@ SLICES: dict[str, Callable[..., Section]] = {
     "roi_aware": roi_aware,
     "roi_aware_execution": roi_aware_execution,
     "existence": existence,
+    "existence_check": existence_check,
     "segmentation": segmentation,
     "segmentation_execution": segmentation_execution,
     "inference": inference,
@@ -354,6 +395,26 @@ def _targets(config: Config, dataset: str) -> tuple[str, ...]:
     if full is not None and dataset == full.name:
         return structure_names(config.roi_aware.structures)
     return config.roi_names
+
+
+def _labelled(config: Config) -> dict[str, tuple[str, ...]]:
+    datasets = config.datasets.partially_labelled
+    return {dataset.name: tuple(sorted(dataset.labels, key=config.roi_names.index)) for dataset in datasets}
+
+
+def _decision_rules(config: Config) -> dict[str, Method]:
+    """The distinct thresholds of the methods that need existence scores, all else at its default."""
+    names: dict[tuple[float | None, ...], list[str]] = {}
+    for name, method in config.methods.items():
+        if method.needs_existence:
+            rule = (method.positive_above, method.negative_below, method.wanted_precision)
+            names.setdefault(rule, []).append(name)
+    return {
+        ", ".join(of_rule): Method(
+            encoder="any", latent="cross_entropy", positive_above=above, negative_below=below, wanted_precision=wanted
+        )
+        for (above, below, wanted), of_rule in names.items()
+    }
 
 
 def _encoder(config: Config, name: str) -> TextEncoder:

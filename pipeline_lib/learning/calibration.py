@@ -6,7 +6,7 @@ Beyond the paper, and off by default. Guo et al.: "On calibration of modern neur
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,12 +21,17 @@ from ..files import read_json
 
 Kind = Literal["temperature", "platt"]
 
-_FEWEST = 5
+Line = tuple[float, float]
+"""Slope and offset that turn a logit into a calibrated one."""
+
+FEWEST = 5
 """Positive and negative patches that a structure needs for a fit of its own."""
+
+UNCHANGED: Line = (1.0, 0.0)
 
 
 class Calibration(nn.Module):
-    """Calibrated logits, slope · logit + offset per structure: B S → B S."""
+    """Calibrated logits, slope · logit + offset per structure: … S → … S."""
 
     def __init__(self, slopes: Sequence[float], offsets: Sequence[float]) -> None:
         super().__init__()
@@ -37,14 +42,14 @@ class Calibration(nn.Module):
         return logits.float() * self.slopes + self.offsets
 
 
-def fit(kind: Kind, logits: NDArray[np.floating], present: NDArray[np.bool_]) -> tuple[float, float] | None:
+def fit(kind: Kind, logits: NDArray[np.floating], present: NDArray[np.bool_]) -> Line | None:
     """Slope and offset that minimise the cross-entropy of one structure's logits (N) against `present` (N).
 
     Temperature scaling has a slope alone. None if there are too few positive or negative patches, so that nothing
     could be said about new ones. Platt's smoothed targets keep the fit finite where a threshold separates all patches.
     """
     positives, negatives = int(present.sum()), int((~present).sum())
-    if min(positives, negatives) < _FEWEST:
+    if min(positives, negatives) < FEWEST:
         return None
     targets = np.where(present, (positives + 1) / (positives + 2), 1 / (negatives + 2))
 
@@ -59,11 +64,20 @@ def fit(kind: Kind, logits: NDArray[np.floating], present: NDArray[np.bool_]) ->
 
 def read_calibration(metrics: Path, kind: Kind, structures: Sequence[str]) -> Calibration:
     """The calibration that metrics.json holds for `structures`; where none could be fitted, that of all together."""
-    content: dict[str, Any] = read_json(metrics)
+    lines = calibration_lines(read_json(metrics), kind, structures, metrics).values()
+    return Calibration([slope for slope, _ in lines], [offset for _, offset in lines])
+
+
+def calibration_lines(
+    content: Mapping[str, Any], kind: Kind | Literal["none"], structures: Sequence[str], metrics: Path
+) -> dict[str, Line]:
+    """Slope and offset of each of `structures` in the `content` of the file `metrics`."""
+    if kind == "none":
+        return dict.fromkeys(structures, UNCHANGED)
     try:
         common = content["calibration"][kind]
-        fitted = [content["structures"][name]["calibration"][kind] or common for name in structures]
-        return Calibration([each["slope"] for each in fitted], [each["offset"] for each in fitted])
+        fitted = {name: content["structures"][name]["calibration"][kind] or common for name in structures}
+        return {name: (each["slope"], each["offset"]) for name, each in fitted.items()}
     except (KeyError, TypeError) as error:
         remedy = "rerun the stage roi_aware, or set existence.calibration to none"
         raise UserError(str(metrics), f"holds no {kind} calibration of these structures", remedy) from error

@@ -16,7 +16,7 @@ from ..networks.probabilities import probabilities
 from .calibration import Calibration, read_calibration
 
 _MIRRORS = [axes for count in range(4) for axes in combinations((2, 3, 4), count)]
-"""The eight ways to mirror a patch along D, H and W (axes of B 1 D H W)."""
+"""The eight ways to mirror a patch along D, H and W (axes of B 1 D H W); the first leaves it as it is."""
 
 
 class RoiScorer(nn.Module):
@@ -39,19 +39,24 @@ class RoiScorer(nn.Module):
         self.calibration, self.average_flips = calibration, average_flips
         self.columns = [[_place(name, available) for name in names] for names in structures]
 
-    @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Scores of the ROIs, float32 B K, of patches B 1 D H W in −1…1."""
-        scores = self._structure_scores(images)
+        return self.roi_scores(self.logits(images))
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """The network's logits of its S structures, M B S, of patches B 1 D H W.
+
+        M is 8 with `average_flips`, one for each way to mirror the patch, the patch as it is first; else 1.
+        """
+        mirrors = _MIRRORS if self.average_flips else _MIRRORS[:1]
+        return torch.stack([self.network(images.flip(axes)) for axes in mirrors])
+
+    def roi_scores(self, logits: Tensor) -> Tensor:
+        """Scores of the ROIs, float32 B K, from logits M B S."""
+        calibrated = logits if self.calibration is None else self.calibration(logits)
+        scores = probabilities(calibrated).mean(0)
         return torch.stack([scores[:, columns].amax(1) for columns in self.columns], dim=1)
-
-    def _structure_scores(self, images: Tensor) -> Tensor:
-        if not self.average_flips:
-            return self._calibrated(self.network(images))
-        return torch.stack([self._calibrated(self.network(images.flip(axes))) for axes in _MIRRORS]).mean(0)
-
-    def _calibrated(self, logits: Tensor) -> Tensor:
-        return probabilities(logits if self.calibration is None else self.calibration(logits))
 
     def train(self, mode: bool = True) -> RoiScorer:
         """Does nothing: a frozen network's BatchNorm must not learn."""

@@ -19,16 +19,19 @@ from .latent_classes import Decisions
 _SMOOTHING = 1.0
 
 
-def supervised_loss(logits: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
+def supervised_loss(logits: Tensor, targets: Tensor, labelled: Tensor, method: Method) -> Tensor:
     """Eq. 1: binary cross-entropy plus soft Dice loss of each labelled ROI, both over the whole patch volume.
 
     `logits` B K D H W, `targets` bool or uint8 B K D H W, `labelled` bool B K → B. The paper leaves the form open;
-    this is DoDNet's and the Universal Model's. Targets of unlabelled ROIs are never read.
+    this is DoDNet's and the Universal Model's, and `method.supervised` may choose one of the two. Targets of unlabelled
+    ROIs are never read.
     """
     student = at_least_float32(_maps(logits, labelled))
     truth = _maps(targets, labelled).to(student.dtype)
     cross_entropy = F.binary_cross_entropy_with_logits(student, truth, reduction="none").mean(1)
-    return _mean_over_rois(cross_entropy + _dice_loss(probabilities(student), truth), labelled)
+    dice = _dice_loss(probabilities(student), truth)
+    terms = {"cross_entropy_and_dice": cross_entropy + dice, "cross_entropy": cross_entropy, "dice": dice}
+    return _mean_over_rois(terms[method.supervised], labelled)
 
 
 def latent_loss(student_logits: Tensor, teacher_logits: Tensor, decisions: Decisions, method: Method) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..config.methods import Method, Teacher
 from .batches import Batch
 from .existence_scores import RoiScorer
-from .latent_classes import decide
+from .latent_classes import Thresholds, decide
 from .losses import consistency_loss, latent_loss, supervised_loss, total_loss
 from .mean_teacher import MeanTeacher
 from .schedule import teacher_weight
@@ -21,21 +21,28 @@ class PartialLabels:
     """Equations 1 to 4 of [LC] for the ROIs `names`.
 
     The student sees x_S; its teacher, for the methods that have one, x_T. Existence scores come with the batch, or
-    with a `scorer` from x_T in every step, as in the paper.
+    with a `scorer` from x_T in every step, as in the paper; `thresholds` decide by them.
     """
 
     def __init__(
-        self, student: nn.Module, method: Method, teacher: Teacher, names: tuple[str, ...], scorer: RoiScorer | None
+        self,
+        student: nn.Module,
+        method: Method,
+        thresholds: Thresholds,
+        teacher: Teacher,
+        names: tuple[str, ...],
+        scorer: RoiScorer | None,
     ) -> None:
         self.student, self.method, self.names, self.scorer = student, method, names, scorer
+        self.thresholds = thresholds
         self.teacher = MeanTeacher(student, teacher) if method.needs_teacher else None
 
     def losses(self, network: nn.Module, batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts what each ROI was in each sample."""
         logits = network(batch.strong)
-        supervised = supervised_loss(logits, batch.labels, batch.labelled)
+        supervised = supervised_loss(logits, batch.labels, batch.labelled, self.method)
         scores = batch.scores if self.scorer is None else self.scorer(batch.weak)
-        decisions = decide(batch.labelled, scores, self.method)
+        decisions = decide(batch.labelled, scores, self.thresholds)
         weight = teacher_weight(progress, self.method)
         if self.teacher is None or weight == 0:
             latent = consistency = torch.zeros_like(supervised)

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from .calibration import Kind, fit
+from .calibration import UNCHANGED, Kind, Line, fit
+from .wanted_precision import structure_thresholds
 
 _BINS = 10
-_UNCHANGED = (1.0, 0.0)
 
 Floats = NDArray[np.floating]
 Booleans = NDArray[np.bool_]
@@ -21,7 +21,8 @@ Booleans = NDArray[np.bool_]
 def structure_metrics(structures: Sequence[str], logits: Floats, present: Booleans) -> dict[str, Any]:
     """What metrics.json holds, from `logits` and `present`, both N patches × S structures.
 
-    Per structure: counts, AUROC, average precision, Brier score, calibration curve and fitted calibrations. A
+    Per structure: counts, AUROC, average precision, Brier score, calibration curve, fitted calibrations and the
+    thresholds that reach a wanted precision. A
     structure that is in all patches or in none cannot be told apart from chance: its scores are null, with the
     reason. `calibration` at the top is fitted on all structures together, for those that have none of their own.
     """
@@ -34,7 +35,7 @@ def structure_metrics(structures: Sequence[str], logits: Floats, present: Boolea
             for measure in ("auroc", "average_precision", "brier")
         },
         "calibration": {
-            kind: _as_row(fit(kind, logits.ravel(), present.ravel()) or _UNCHANGED) for kind in get_args(Kind)
+            kind: _as_row(fit(kind, logits.ravel(), present.ravel()) or UNCHANGED) for kind in get_args(Kind)
         },
         "structures": rows,
     }
@@ -62,6 +63,7 @@ def _one_structure(logits: Floats, present: Booleans) -> dict[str, Any]:
     for kind in get_args(Kind):
         fitted = fit(kind, logits, present)
         row["calibration"][kind] = None if fitted is None else _as_row(fitted)
+    row["thresholds"] = structure_thresholds(logits, present)
     return row
 
 
@@ -78,6 +80,6 @@ def _curve(probability: Floats, present: Booleans) -> list[dict[str, float]]:
     ]
 
 
-def _as_row(fitted: tuple[float, float]) -> dict[str, float]:
+def _as_row(fitted: Line) -> dict[str, float]:
     slope, offset = fitted
     return {"slope": slope, "offset": offset}

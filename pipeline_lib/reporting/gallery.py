@@ -15,6 +15,7 @@ from ..config.methods import Method
 from ..scoring.dice import CONVENTION_TEXTS
 from .data_card import label_volume_figure
 from .dice_figure import dice_figure
+from .existence_check import ExistenceCheck, existence_check_figure
 from .label_curve import label_curve_figure, label_curves
 from .overview import choose_median_cases, overview_panel
 from .panels import choose_cases, roi_panel
@@ -44,7 +45,8 @@ class Material:
     """What figures are drawn from.
 
     `runs` has, for each method, the run that stands for it in slices; `histories` each run's method and history;
-    `existence` the scores of all pooled patches; `metrics` those of the ROI-aware network.
+    `existence` the scores of all pooled patches; `check` what stage existence_check found; `metrics` those of the
+    ROI-aware network.
     """
 
     results: Results
@@ -54,6 +56,7 @@ class Material:
     scans: Mapping[tuple[str, str], Scan]
     histories: Mapping[str, tuple[str, pd.DataFrame]]
     existence: pd.DataFrame | None
+    check: ExistenceCheck | None
     metrics: Mapping[str, Any] | None
     cases: Mapping[str, pd.DataFrame]
     datasets: Sequence[Dataset]
@@ -174,6 +177,20 @@ def _of_existence(material: Material) -> Iterator[tuple[Shown, Figure]]:
         yield (
             Shown("existence", EXISTENCE, "Existence scores", caption),
             existence_figure(material.existence, material.results.rois, labelled),
+        )
+    if material.check is not None:
+        patches = "pooled patches that do not label the ROI, against the phantoms' full truth"
+        if not material.check.of_pools:
+            patches = "training crops that label the ROI, as if they did not: the full truth is not known"
+        caption = (
+            f"Decisions by the thresholds of {material.check.methods}. Left: cached scores, of the patch as it is, "
+            f"against online scores, of the augmented x_T, on a training's first crops. Middle and right: {patches}. "
+            "Bar: share of the patches with (without) the ROI that are taken for that; marker: share of the decisions "
+            "that are right; black line: the same with regard to the ROI whose existence a tumour or vessel takes."
+        )
+        yield (
+            Shown("existence_check", EXISTENCE, "Decisions about existence", caption),
+            existence_check_figure(material.check, material.results.rois),
         )
 
 

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from ..scoring.dice import CONVENTION_TEXTS
 from ..scoring.intervals import CONFIDENCE, DRAWS
+from .existence_check import ExistenceCheck, existence_check_rows
 from .gallery import DATA, EXISTENCE, SCORES, SLICES, TRAINING, Shown
 from .results import Results, method_label, roi_label
 from .style import method_colours
@@ -53,6 +54,7 @@ class PageContent:
     versions: Mapping[str, str]
     hardware: Mapping[str, str]
     costs: pd.DataFrame
+    check: ExistenceCheck | None
 
 
 def write_page(content: PageContent, figures: Path, path: Path) -> None:
@@ -89,6 +91,7 @@ def write_page(content: PageContent, figures: Path, path: Path) -> None:
             statistics_text=f"{CONFIDENCE:.0%} intervals: percentiles of {DRAWS} bootstrap draws over cases"
             + (" and seeds" if seeds > 1 else ""),
             costs=_cost_rows(content.costs),
+            check=_check_rows(content.check),
         ),
         encoding="utf-8",
     )
@@ -263,6 +266,15 @@ def _case_rows(results: Results) -> list[dict[str, Any]]:
         cells += [_cell(100 * row.get(method, math.nan), 1) for method in results.methods]
         rows.append({"dataset": dataset, "case": case, "roi": roi_label(roi), "cells": cells})
     return rows
+
+
+def _check_rows(check: ExistenceCheck | None) -> list[dict[str, Any]]:
+    rows = [] if check is None else existence_check_rows(check)
+    return [
+        {"roi": row["roi"], "way": row["way"]}
+        | {"cells": [_cell(row["patches"], 0), _cell(row["present"], 0), *(_cell(100 * s, 1) for s in row["shares"])]}
+        for row in rows
+    ]
 
 
 def _cost_rows(costs: pd.DataFrame) -> list[dict[str, Any]]:

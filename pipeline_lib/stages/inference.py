@@ -11,7 +11,7 @@ was stopped goes on with the cases that are left: finished ones wait in work/inf
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from ..networks.precision import autocast_type
 from ..networks.sliding_window import SlidingWindow, kept_compressed, predict_slabs, window_starts
 from ..progress import Progress, say
 from ..volumes.bits import NAMES_FILE, write_roi_bits
+from ..volumes.post_processing import largest_part
 from ..volumes.resampling import masks_on_original_grid
 from ..volumes.store import Volume, open_volume
 from .command import stage_command
@@ -67,7 +68,15 @@ def run(settings: InferenceSettings, inputs: Inputs, outputs: Outputs) -> None:
         volumes = {case: open_volume(inputs.cases.parent / case) for case in todo}
         progress = Progress(stage, sum(_window_count(volume, window) for volume in volumes.values()), "windows")
         for case, volume in volumes.items():
-            predict_case(network, volume, tuple(description["rois"]), window, _prediction(finished, case), progress)
+            predict_case(
+                network,
+                volume,
+                tuple(description["rois"]),
+                window,
+                settings.inference.post_processing,
+                _prediction(finished, case),
+                progress,
+            )
     with whole_folder(outputs.predictions) as folder:
         for file in (*(_prediction(finished, case) for case in settings.cases), finished / NAMES_FILE):
             shutil.copy2(file, folder)
@@ -92,10 +101,11 @@ def predict_case(
     volume: Volume,
     rois: tuple[str, ...],
     window: SlidingWindow,
+    post_processing: Mapping[str, str],
     path: Path,
     progress: Progress,
 ) -> None:
-    """Predict one volume and write its ROI bits on the original grid.
+    """Predict one volume, post-process the ROIs for which that is asked, and write ROI bits on the original grid.
 
     Probabilities wait as compressed bytes, and go back to the original grid one ROI at a time, so that K float
     channels of the whole volume never exist.
@@ -110,13 +120,14 @@ def predict_case(
         on_windows=lambda count: progress.advance(count, note),
     )
     probabilities = kept_compressed(slabs, volume.shape, len(rois), window.shape[0])
-    bits = masks_on_original_grid(_one_by_one(probabilities), volume.record)
+    processed = tuple(roi in post_processing for roi in rois)
+    bits = masks_on_original_grid(_one_by_one(probabilities, processed), volume.record)
     write_roi_bits(path, bits, volume.record.original, rois)
 
 
-def _one_by_one(probabilities: blosc2.NDArray) -> Iterator[np.ndarray]:
-    for roi in range(probabilities.shape[0]):
-        yield probabilities[roi]
+def _one_by_one(probabilities: blosc2.NDArray, largest_part_alone: Sequence[bool]) -> Iterator[np.ndarray]:
+    for roi, alone in enumerate(largest_part_alone):
+        yield largest_part(probabilities[roi]) if alone else probabilities[roi]
 
 
 def _prediction(folder: Path, case: str) -> Path:

@@ -4,6 +4,7 @@
         --scores results/scores/RUN.csv … --histories results/segmentation/RUN/history.jsonl … \\
         --predictions results/predictions/RUN/DATASET … --truth resources/truth/DATASET … \\
         --cases results/volumes/DATASET/cases.csv … --existence results/existence/DATASET.parquet … \\
+        --existence-check results/existence_check/agreement.csv results/existence_check/decisions.csv \\
         --roi-aware-metrics results/roi_aware/metrics.json --benchmarks results/benchmarks --folder results/report
 """
 
@@ -18,6 +19,7 @@ from ..config.settings import ReportSettings
 from ..files import read_json, whole_folder
 from ..progress import Progress, say
 from ..reporting.data_card import data_card, odd_cases, read_cases
+from ..reporting.existence_check import read_existence_check
 from ..reporting.gallery import Material, draw_all
 from ..reporting.page import PageContent, write_page
 from ..reporting.provenance import costs, hardware, settings_fingerprint, versions
@@ -39,7 +41,8 @@ class Inputs:
     scores: RUN.csv of every run; histories: RUN/history.jsonl of every run; predictions: RUN/DATASET of every run and
     every data set with test cases; truth: for each of these data sets the folder of its full truth, or its raw
     manifest, as for the stage scores; cases: cases.csv of any data sets, the fully labelled one's too; existence:
-    DATASET.parquet; benchmarks: the folder of Snakemake's benchmark files.
+    DATASET.parquet; existence_check: agreement.csv and decisions.csv, where they were made; benchmarks: the folder of
+    Snakemake's benchmark files.
     """
 
     scores: tuple[Path, ...]
@@ -48,6 +51,7 @@ class Inputs:
     truth: tuple[Path, ...]
     cases: tuple[Path, ...]
     existence: tuple[Path, ...]
+    existence_check: tuple[Path, ...]
     roi_aware_metrics: Path | None
     benchmarks: Path | None
 
@@ -93,6 +97,7 @@ def run(settings: ReportSettings, inputs: Inputs, outputs: Outputs) -> None:
                 versions=versions(),
                 hardware=hardware(),
                 costs=costs(inputs.benchmarks),
+                check=material.check,
             ),
             folder / FIGURES,
             folder / PAGE,
@@ -115,6 +120,7 @@ def _material(settings: ReportSettings, inputs: Inputs, results: Results, summar
         scans=_scans(settings, inputs),
         histories={run: (methods[run], read_history(path)) for run, path in histories.items() if run in methods},
         existence=pd.concat([pd.read_parquet(path) for path in inputs.existence]) if inputs.existence else None,
+        check=read_existence_check(inputs.existence_check),
         metrics=read_json(inputs.roi_aware_metrics) if inputs.roi_aware_metrics is not None else None,
         cases=read_cases(inputs.cases),
         datasets=settings.datasets,

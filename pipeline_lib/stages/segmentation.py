@@ -33,6 +33,7 @@ from ..learning.partial_labels import PartialLabels
 from ..learning.processes import Processes, joined_processes
 from ..learning.reading import CropReader
 from ..learning.training_cases import scored_cases
+from ..learning.wanted_precision import decision_thresholds
 from ..networks.build import build_segmentation_network
 from ..networks.embeddings import read_embeddings
 from ..networks.memory_format import memory_format
@@ -46,7 +47,7 @@ from .versions import VERSIONS
 class Inputs:
     """Lists of cases (their volumes lie beside them) and existence scores of the data sets; the ROIs' embeddings.
 
-    The ROI-aware network and its metrics are needed only where existence.mode is online.
+    The ROI-aware network is needed only where existence.mode is online, its metrics there and for a wanted precision.
     """
 
     cases: tuple[Path, ...]
@@ -128,7 +129,10 @@ def segmentation_task(
         settings.method, settings.networks, embeddings, execution.gradient_checkpointing
     ).to(processes.device, memory_format=memory_format(execution, processes.device))
     scorer = online_scorer(settings, inputs, processes) if settings.method.needs_existence else None
-    return PartialLabels(student, settings.method, settings.teacher, settings.rois, scorer)
+    thresholds = decision_thresholds(
+        settings.method, settings.structures, inputs.roi_aware_metrics, settings.existence.calibration
+    ).to(processes.device)
+    return PartialLabels(student, settings.method, thresholds, settings.teacher, settings.rois, scorer)
 
 
 def online_scorer(settings: SegmentationSettings, inputs: Inputs, processes: Processes) -> RoiScorer | None:

@@ -13,6 +13,7 @@ from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.errors import UserError
 
 BASE = Path(__file__).parents[2]
+PRECISE = {"encoder": "wordllama", "latent": "cross_entropy", "wanted_precision": 0.95}
 
 
 @pytest.fixture
@@ -55,6 +56,11 @@ def with_change(content: dict, path: str, value) -> dict:
         ("roi_aware/optimisation/epochs", 0, ["roi_aware.optimisation.epochs", "given 0"]),
         ("methods/latent_class/negative_below", 0.9, ["methods.latent_class", "φ_l", "φ_h"]),
         ("methods/latent_class/positive_above", 0.1, ["methods.latent_class", "φ_l", "φ_h"]),
+        ("methods/latent_class/positive_above", None, ["methods.latent_class", "only with `wanted_precision`"]),
+        ("methods/latent_class/wanted_precision", 0.95, None),
+        ("methods/latent_class/wanted_precision", 0.7, ["methods.latent_class", "must be one of: 0.8, 0.9, 0.95"]),
+        ("methods/baseline/wanted_precision", 0.95, ["methods.baseline", "no effect"]),
+        ("methods/latent_class", {**PRECISE, "positive_above": 0.9}, ["latent_class", "leave out `positive_above`"]),
         ("methods/latent_class/encoder", "clip", ["latent_class", "'clip'", "wordllama"]),
         ("methods/dodnet/encoder", "wordllama", ["dodnet", "one_hot"]),
         ("methods/mean_teacher/latent", "cross_entropy", ["mean_teacher", "consistency: all"]),
@@ -77,6 +83,8 @@ def with_change(content: dict, path: str, value) -> dict:
         ("augmentation/weak", {"zoom_range": [1.4, 0.7]}, ["augmentation.weak", "zoom_range"]),
         ("segmentation/warmup_epochs", 9999, ["segmentation", "warmup_epochs"]),
         ("scores/convention", "best", ["scores.convention", "nnunet", "'best'"]),
+        ("inference/post_processing", {"heart": "largest_part"}, ["inference.post_processing", "heart", "liver"]),
+        ("inference/post_processing", {"liver": "smooth"}, ["inference.post_processing.liver", "'largest_part'"]),
         ("execution/device", "tpu", ["execution.device", "'cuda'", "'tpu'"]),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pipeline_lib.config.structures import structure_names
 
 BASE = Path(__file__).parents[2]
 SPLIT = BASE.parent / "shared" / "data" / "mots_split.csv"
+CLASSES = BASE.parent / "shared" / "data" / "totalsegmentator_classes.json"
 COUNTS = {  # training and test cases of MOTS
     "Task03_Liver": (104, 27),
     "kits19": (168, 42),
@@ -76,6 +78,21 @@ def test_the_roi_aware_network_has_the_1204_cases_but_the_corrupt_one(mots):
     assert set(full.all_cases) - set(full.used_cases) == {"s0864"}
     assert full.split_cases("test") == ()
     assert len(structure_names(mots.roi_aware.structures)) == 104
+
+
+@pytest.mark.parametrize(("version", "count"), [("v1", 104), ("v2", 117)])
+def test_both_class_lists_are_whole(version, count):
+    names = structure_names(f"totalsegmentator_{version}")
+    assert len(set(names)) == len(names) == count
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not CLASSES.is_file(), reason="the published class lists are not beside the checkout")
+def test_the_class_lists_are_the_published_ones():
+    published = json.loads(CLASSES.read_text(encoding="utf-8"))
+    for version, key in (("v1", "v1_104"), ("v2", next(key for key in published if key.startswith("v2")))):
+        names = [published[key][number] for number in sorted(published[key], key=int)]
+        assert structure_names(f"totalsegmentator_{version}") == tuple(names)
 
 
 def test_version_2_adds_24_cases_to_version_1(mots):

@@ -9,15 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline_lib.config.methods import Method
-from pipeline_lib.learning.latent_classes import decide
+from pipeline_lib.learning.latent_classes import Thresholds, decide
 
-METHOD = Method(encoder="words", latent="cross_entropy", consistency="ambiguous")
+PAPER = Thresholds.of([0.8], [0.1])
 
 
-def one(labelled, score, method=METHOD, dtype=torch.float64):
+def one(labelled, score, thresholds=PAPER, dtype=torch.float64):
     """The names of the masks that hold a single ROI."""
-    decisions = decide(torch.tensor([[labelled]]), torch.tensor([[score]], dtype=dtype), method)
+    decisions = decide(torch.tensor([[labelled]]), torch.tensor([[score]], dtype=dtype), thresholds)
     names = ("labelled", "positive", "negative", "ambiguous")
     return [name for name in names if getattr(decisions, name).item()]
 
@@ -30,9 +29,13 @@ def test_the_thresholds_themselves_are_ambiguous():
     assert one(False, math.nextafter(0.1, 0)) == ["negative"]
 
 
-def test_the_thresholds_are_the_methods():
-    method = METHOD.model_copy(update={"positive_above": 0.6, "negative_below": 0.4})
-    assert [one(False, score, method) for score in (0.7, 0.5, 0.3)] == [["positive"], ["ambiguous"], ["negative"]]
+def test_each_roi_has_thresholds_of_its_own():
+    thresholds = Thresholds.of([0.6, 0.9, 1.0], [0.4, 0.0, 0.7])
+    decisions = decide(
+        torch.zeros(3, 3, dtype=torch.bool), torch.tensor([[0.7], [0.5], [0.3]]).expand(3, 3), thresholds
+    )
+    assert decisions.positive.tolist() == [[True, False, False], [False] * 3, [False] * 3]
+    assert decisions.negative.tolist() == [[False] * 3, [False, False, True], [True, False, True]]
 
 
 def test_a_score_that_is_no_number_decides_nothing():
@@ -45,7 +48,7 @@ def test_every_roi_is_sorted_as_one_would_by_hand(seed, samples, rois):
     rng = np.random.default_rng(seed)
     labelled = rng.random((samples, rois)) < 0.4
     scores = rng.choice([0.0, 0.05, 0.1, 0.5, 0.8, 0.95, 1.0], (samples, rois))
-    decisions = decide(torch.tensor(labelled), torch.tensor(scores), METHOD)
+    decisions = decide(torch.tensor(labelled), torch.tensor(scores), PAPER)
     for b in range(samples):
         for k in range(rois):
             if labelled[b, k]:

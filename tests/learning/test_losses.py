@@ -40,7 +40,7 @@ class Example:
         student = self.student if student is None else student
         decisions = self.decisions
         return (
-            supervised_loss(student, self.targets, decisions.labelled),
+            supervised_loss(student, self.targets, decisions.labelled, method),
             latent_loss(student, self.teacher, decisions, method),
             consistency_loss(student, self.teacher, decisions, method),
         )
@@ -50,7 +50,7 @@ def sigmoid(z):
     return 1 / (1 + math.exp(-z))
 
 
-def naive_supervised(example):
+def naive_supervised(example, with_entropy=True, with_dice=True):
     """Eq. 1, one voxel at a time."""
     values = []
     for b, kinds in enumerate(example.kinds):
@@ -65,7 +65,8 @@ def naive_supervised(example):
                 entropy -= math.log(p) if t else math.log(1 - p)
                 overlap += p * t
                 size += p + t
-            of_rois.append(entropy / len(truth) + 1 - (2 * overlap + 1) / (size + 1))
+            dice = 1 - (2 * overlap + 1) / (size + 1)
+            of_rois.append(with_entropy * entropy / len(truth) + with_dice * dice)
         values.append(sum(of_rois) / len(of_rois) if of_rois else 0.0)
     return values
 
@@ -130,6 +131,14 @@ def test_float32_agrees_within_one_millionth():
     for mine, reference in zip(narrow.losses(LATENT_CLASS), wide.losses(LATENT_CLASS), strict=True):
         assert mine.dtype == torch.float32
         np.testing.assert_allclose(mine, reference, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["cross_entropy", "dice"])
+def test_either_half_of_equation_1_can_stand_alone(form):
+    example = Example(4)
+    expected = naive_supervised(example, with_entropy=form == "cross_entropy", with_dice=form == "dice")
+    method = BASELINE.model_copy(update={"supervised": form})
+    np.testing.assert_allclose(example.losses(method)[0], expected, rtol=1e-6, atol=1e-9)
 
 
 def test_zero_target_for_negatives_leaves_positives_alone():
@@ -246,9 +255,9 @@ def test_perfect_and_inverted_predictions_bound_the_dice():
     targets[..., :2] = True
     labelled = torch.ones(1, 1, dtype=torch.bool)
     sure = torch.where(targets, 40.0, -40.0)
-    assert supervised_loss(sure, targets, labelled).item() == pytest.approx(0, abs=1e-6)
+    assert supervised_loss(sure, targets, labelled, BASELINE).item() == pytest.approx(0, abs=1e-6)
     # Wrong everywhere: cross-entropy 40, and a Dice of smoothing over smoothing plus both sizes.
-    assert supervised_loss(-sure, targets, labelled).item() == pytest.approx(40 + 1 - 1 / 65, rel=1e-6)
+    assert supervised_loss(-sure, targets, labelled, BASELINE).item() == pytest.approx(40 + 1 - 1 / 65, rel=1e-6)
 
 
 def test_an_absent_roi_is_still_learned_by_dice():
@@ -260,7 +269,7 @@ def test_an_absent_roi_is_still_learned_by_dice():
         logits = torch.full((1, 1, 64), -20.0)
         logits[..., :false_voxels] = 3.0
         logits = logits.reshape(targets.shape).requires_grad_()
-        loss = supervised_loss(logits, targets, labelled)
+        loss = supervised_loss(logits, targets, labelled, BASELINE)
         cross_entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets.float())
         dice = loss - cross_entropy
         (slope,) = torch.autograd.grad(dice.sum(), logits)

@@ -23,6 +23,7 @@ from pipeline_lib.learning.partial_labels import PartialLabels
 from pipeline_lib.learning.pool import pool_positions
 from pipeline_lib.learning.processes import joined_processes
 from pipeline_lib.learning.reading import CropReader
+from pipeline_lib.learning.wanted_precision import decision_thresholds
 
 from .synthetic import WINDOW, write_case
 
@@ -93,7 +94,8 @@ class Tiny:
 
     def task(self) -> PartialLabels:
         torch.manual_seed(self.seed)
-        return PartialLabels(TinyNetwork(), self.method, Teacher(decay=0.9), ROIS, scorer=None)
+        thresholds = decision_thresholds(self.method, [()] * len(ROIS), None, "none")
+        return PartialLabels(TinyNetwork(), self.method, thresholds, Teacher(decay=0.9), ROIS, scorer=None)
 
     def views(self) -> Views:
         return Views(AUGMENTATION.weak, AUGMENTATION.strong, PATCH, WINDOW, self.seed, torch.device("cpu"))

@@ -116,6 +116,51 @@ def inputs(B=2, K=4):
     return decoded, bottleneck, torch.randn(K, 5, generator=generator)
 
 
+def group_norm(values, groups, layer):
+    """values C D H W, normalised within each of `groups` runs of channels."""
+    parts = values.reshape(groups, -1)
+    parts = (parts - parts.mean(1, keepdims=True)) / np.sqrt(parts.var(1, keepdims=True) + layer.eps)
+    weight, bias = (part.detach().numpy()[:, None, None, None] for part in (layer.weight, layer.bias))
+    return parts.reshape(values.shape) * weight + bias
+
+
+def naive_head(head, decoded, bottleneck, embeddings):
+    """The Universal Model's head, a sample and a ROI at a time, in float64 NumPy."""
+    norm, _, _, projection = head.image_feature
+    words = embeddings - embeddings.mean(0)
+    words = words / np.sqrt((words**2).mean())
+    text_weight, text_bias = (
+        part.detach().numpy() for part in (head.text_feature[0].weight, head.text_feature[0].bias)
+    )
+    control_weight, control_bias = head.controller.weight.detach().numpy(), head.controller.bias.detach().numpy()
+    feature_norm, _, feature_layer = head.features
+    logits = np.empty((len(decoded), len(words), *decoded.shape[2:]))
+    for b in range(len(decoded)):
+        image = np.maximum(group_norm(bottleneck[b], norm.num_groups, norm), 0).mean((1, 2, 3))
+        image = projection.weight.detach().numpy()[:, :, 0, 0, 0] @ image + projection.bias.detach().numpy()
+        features = np.maximum(group_norm(decoded[b], feature_norm.num_groups, feature_norm), 0)
+        features = np.einsum("oc,czyx->ozyx", feature_layer.weight.detach().numpy()[:, :, 0, 0, 0], features)
+        features = features + feature_layer.bias.detach().numpy()[:, None, None, None]
+        for k, word in enumerate(words):
+            text = np.maximum(text_weight @ word + text_bias, 0)
+            parameters = control_weight @ np.concatenate([image, text]) + control_bias
+            logits[b, k] = naive_layers(features[None], parameters[None, None], 1)[0, 0, 0]
+    return logits
+
+
+def test_the_whole_head_equals_the_loop():
+    head, (decoded, bottleneck, embeddings) = make_head().double(), inputs()
+    arguments = [part.double() for part in (decoded, bottleneck, embeddings)]
+    with torch.no_grad():
+        # Norms start at 1 and 0, which would hide that they are left out.
+        for norm in (head.image_feature[0], head.features[0]):
+            norm.weight.uniform_(0.5, 2)
+            norm.bias.uniform_(-1, 1)
+        mine = head(*arguments)
+    expected = naive_head(head, *(part.numpy() for part in arguments))
+    np.testing.assert_allclose(mine, expected, rtol=1e-6, atol=1e-9)
+
+
 def test_the_order_of_the_rois_does_not_matter():
     head, (decoded, bottleneck, embeddings) = make_head(), inputs()
     order = [2, 0, 3, 1]

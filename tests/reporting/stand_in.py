@@ -16,6 +16,7 @@ from pipeline_lib.config.evaluation import Scores
 from pipeline_lib.config.methods import Method
 from pipeline_lib.config.settings import CaseListSettings, ReportSettings, ScoreSettings, VolumeSettings
 from pipeline_lib.config.volumes import Volumes
+from pipeline_lib.scoring.existence import Decided, Presence, agreement, rightness
 from pipeline_lib.stages import case_list, scores, volumes
 from pipeline_lib.stages.report import Inputs
 from pipeline_lib.volumes.bits import write_roi_bits
@@ -126,6 +127,7 @@ def build(folder: Path) -> Workspace:
             histories=tuple(_history(folder, method) for method in METHODS),
             roi_aware_metrics=None,
             existence=tuple(_existence(folder, dataset) for dataset in datasets),
+            existence_check=_existence_check(folder),
             cases=tuple(cases),
             predictions=tuple(predictions),
             truth=tuple(truth),
@@ -212,6 +214,27 @@ def _existence(folder: Path, dataset: Dataset) -> Path:
     ]
     pd.DataFrame(rows).to_parquet(path)
     return path
+
+
+def _existence_check(folder: Path) -> tuple[Path, Path]:
+    """Both tables as the stage writes them, of random decisions."""
+    rng = np.random.default_rng(7)
+    decided = [Decided(*(rng.random((2, 200, len(ROIS))) < [[[0.5]], [[0.2]]])) for _ in range(2)]
+    decided = [Decided(each.positive, each.negative & ~each.positive) for each in decided]
+    truth = Presence(rng.random((200, len(ROIS))) < 0.5, np.ones((200, len(ROIS)), bool))
+    everywhere = np.ones(200, bool)
+    agreements, decisions = [], []
+    for place, roi in enumerate(ROIS):
+        agreements.append({"methods": "latent_class", "roi": roi, **agreement(*decided, place, everywhere)})
+        for calibration, each in zip(("none", "platt"), decided, strict=True):
+            way = {"patches_of": "pool", "scores": "cached", "calibration": calibration, "average_flips": False}
+            row = rightness(each, truth, place, 0 if roi == "liver_tumor" else None, everywhere)
+            decisions.append({"methods": "latent_class", **way, "roi": roi, "role": "unlabelled", **row})
+    paths = tuple(folder / "results/existence_check" / f"{name}.csv" for name in ("agreement", "decisions"))
+    paths[0].parent.mkdir(parents=True)
+    for path, rows in zip(paths, (agreements, decisions), strict=True):
+        pd.DataFrame(rows).to_csv(path, index=False)
+    return paths
 
 
 def _benchmarks(folder: Path) -> Path:

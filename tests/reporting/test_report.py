@@ -19,6 +19,8 @@ from pipeline_lib.reporting.results import read_results
 from pipeline_lib.stages import report
 from pipeline_lib.volumes.bits import read_roi_bits
 
+SHARES = ("coverage", "precision", "organ_precision")
+
 
 @pytest.fixture(scope="module")
 def made(workspace) -> Path:
@@ -44,6 +46,7 @@ def test_every_figure_comes_as_png_and_svg_and_is_not_blank(made):
         "training/losses",
         "training/decisions_latent_class",
         "existence/existence",
+        "existence/existence_check",
         "data/labels",
     }
     for name in names:
@@ -96,6 +99,17 @@ def test_the_page_names_what_was_left_out_and_what_it_cost(made):
     assert re.search(r"segmentation\s+1\s+3\.4\s+3\.4\s+1\.37", " ".join(text.split()))
 
 
+def test_the_page_tells_which_decisions_about_existence_are_right(made, workspace):
+    text = " ".join(re.sub(r"<[^>]+>", " ", (made / "index.html").read_text()).split())
+    decisions = pd.read_csv(workspace.inputs.existence_check[1])
+    for way, calibration in (("as it is", "none"), ("platt scaling", "platt")):
+        row = decisions[(decisions["roi"] == "liver_tumor") & (decisions["calibration"] == calibration)].iloc[0]
+        shares = [row[f"{decision}_{share}"] for decision in ("positive", "negative") for share in SHARES]
+        cells = " ".join(f"{100 * share:.1f}" for share in shares)
+        assert f"liver tumor {way} {row['patches']} {row['present']} {cells}" in text
+    assert re.search(r"kidney as it is \d+ \d+ [\d.]+ [\d.]+ – [\d.]+ [\d.]+ –", text)
+
+
 def test_a_report_of_scores_and_labels_alone_comes_out_and_says_what_lacks(workspace, tmp_path, monkeypatch):
     monkeypatch.setattr(viewer, "NIIVUE", tmp_path / "nothing.js")
     labelled = {dataset.name: set(dataset.labels) for dataset in workspace.settings.datasets}
@@ -107,7 +121,13 @@ def test_a_report_of_scores_and_labels_alone_comes_out_and_says_what_lacks(works
         # A tumour of a voxel or two may be lost on the volume's grid: slices must bear that.
         rows.assign(voxels_truth=rows["voxels_truth"].clip(lower=1)).to_csv(files[-1], index=False)
     inputs = dataclasses.replace(
-        workspace.inputs, scores=tuple(files), histories=(), existence=(), roi_aware_metrics=None, benchmarks=None
+        workspace.inputs,
+        scores=tuple(files),
+        histories=(),
+        existence=(),
+        existence_check=(),
+        roi_aware_metrics=None,
+        benchmarks=None,
     )
     scores = workspace.settings.scores.model_copy(update={"truth": "labelled"})
     settings = workspace.settings.model_copy(update={"scores": scores})

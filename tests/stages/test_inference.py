@@ -182,3 +182,14 @@ def test_a_missing_volume_is_one_line(world, tmp_path):
     with pytest.raises(UserError, match="case_x"):
         predict(world, tmp_path / "out", cases=("case_x",))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("_in_tmp_path")
+def test_only_the_rois_that_are_named_are_post_processed(world, tmp_path):
+    plain = predict(world, tmp_path / "plain", cases=("case_c",))
+    processed = predict(world, tmp_path / "processed", ("case_c",), post_processing={"spleen": "largest_part"})
+    (before, _), (after, _) = (read_roi_bits(folder / "case_c.nii.gz") for folder in (plain, processed))
+    for roi in (0, 1):
+        assert np.array_equal(roi_mask(before, roi), roi_mask(after, roi))
+    assert 0 < roi_mask(after, 2).sum() < roi_mask(before, 2).sum()
+    assert not (roi_mask(after, 2) & ~roi_mask(before, 2)).any()

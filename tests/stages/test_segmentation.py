@@ -106,6 +106,17 @@ def test_online_existence_scores_the_weak_view(here, tmp_path):
         segmentation.run(settings, EXECUTION, replace(inputs, roi_aware_model=None), outputs)
 
 
+def test_where_a_wanted_precision_is_not_reached_rois_stay_ambiguous(here, tmp_path):
+    """Four held-out patches prove nothing, so no unlabelled ROI is latent."""
+    precise = Method(encoder="vectors", latent="cross_entropy", consistency="ambiguous", wanted_precision=0.95)
+    inputs, outputs = paths(here, "precise", tmp_path)
+    segmentation.run(segmentation_settings("precise", precise, optimisation=SHORT), EXECUTION, inputs, outputs)
+    for row in read_history(outputs.history):
+        for roi in ROIS:
+            assert row["positive"][roi] == row["negative"][roi] == 0
+            assert row["ambiguous"][roi] == pytest.approx(1 - row["labelled"][roi])
+
+
 def test_another_config_or_other_data_never_goes_on_from_a_checkpoint(here, tmp_path):
     settings = segmentation_settings()
     inputs, _ = paths(here, "latent_class", tmp_path)

@@ -137,11 +137,30 @@ def inputs_by_rule(output: str) -> dict[str, str]:
     return found
 
 
-def test_only_scores_and_report_may_see_the_full_truth(finished):
-    output = finished.run("--dry-run", "--forceall").stdout
-    inputs = inputs_by_rule(output)
+def test_only_scores_report_and_check_may_see_the_full_truth(finished):
+    inputs = inputs_by_rule(finished.run("--dry-run", "--forceall", "all", "existence_check").stdout)
     assert {"train", "train_roi_aware", "score_existence", "predict"} <= set(inputs)
-    assert {rule for rule, files in inputs.items() if "resources/truth" in files} == {"score", "write_report"}
+    seeing = {rule for rule, files in inputs.items() if "resources/truth" in files}
+    assert seeing == {"score", "write_report", "check_existence"}
+
+
+def test_what_the_check_of_existence_made_goes_into_the_report_alone(finished, tmp_path):
+    assert set(finished.planned("existence_check")) == {"check_existence"}
+    project = copied(finished, tmp_path)
+    done = project.run("--cores", "2", "existence_check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    decisions = pd.read_csv(tmp_path / "results" / "existence_check" / "decisions.csv")
+    assert set(decisions["patches_of"]) == {"pool", "training crops"}
+    inputs = inputs_by_rule(project.run("--dry-run", "--forceall", "all", "existence_check").stdout)
+    assert {rule for rule, files in inputs.items() if "results/existence_check/" in files} == {
+        "write_report",
+        "existence_check",
+    }
+    assert project.planned() == {"write_report": 1}
+    assert set(project.edited("methods/latent_class/positive_above", 0.7).planned()) == {
+        "check_existence",
+        *AFTER_EXISTENCE,
+    }
 
 
 def test_the_snakefile_loads_without_torch(finished):
@@ -200,9 +219,7 @@ def test_snakemakes_own_report_is_made_and_holds_the_figures(finished, tmp_path)
 
 def test_a_killed_run_goes_on_from_its_checkpoint(finished, tmp_path):
     """Kill snakemake and its training with SIGKILL; the next call goes on from the training's checkpoint."""
-    project = Project(tmp_path, {**finished.content, "compare": ["baseline"]})
-    for name in ("resources", "results", ".snakemake"):
-        subprocess.run(["cp", "-a", str(finished.folder / name), str(tmp_path / name)], check=True)
+    project = copied(finished, tmp_path).edited("compare", ["baseline"])
     project = project.edited("segmentation/epochs", 4).edited("execution/checkpoint_minutes", 0.0001)
     running = subprocess.Popen(
         project.command("--cores", "1", "segmentation"),
@@ -223,6 +240,13 @@ def test_a_killed_run_goes_on_from_its_checkpoint(finished, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "results" / "segmentation" / "baseline" / "model.safetensors").is_file()
     assert "going on after step" in (tmp_path / "logs" / "segmentation" / "baseline.log").read_text()
+
+
+def copied(project: Project, folder: Path) -> Project:
+    """The project with all that it has made, in another folder."""
+    for name in ("resources", "results", ".snakemake"):
+        subprocess.run(["cp", "-a", str(project.folder / name), str(folder / name)], check=True)
+    return Project(folder, project.content)
 
 
 def wait_for(condition, running: subprocess.Popen) -> None:

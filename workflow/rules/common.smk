@@ -105,6 +105,20 @@ def only_with_existence(*files):
     return list(files) if FULLY_LABELLED else []
 
 
+EXISTENCE_CHECK = (
+    only_with_existence(
+        "results/existence_check/agreement.csv", "results/existence_check/decisions.csv"
+    )
+    if any(method.needs_existence for method in LACUNA.methods.values())
+    else []
+)
+
+
+def only_if_made(files):
+    """These files where all of them are there; nothing else makes them part of a run."""
+    return files if all(Path(file).is_file() for file in files) else []
+
+
 def resampling_memory_mb():
     """Room for the largest KiTS19 case at the paper's spacing, in proportion to the voxels of a coarser one."""
     x, y, z = LACUNA.volumes.spacing_mm

@@ -67,6 +67,7 @@ rule write_report:
         histories=expand("results/segmentation/{run}/history.jsonl", run=RUNS),
         roi_aware_metrics=only_with_existence("results/roi_aware/metrics.json"),
         existence=expand("results/existence/{dataset}.parquet", dataset=PARTIAL),
+        existence_check=only_if_made(EXISTENCE_CHECK),
         cases=expand(
             "results/volumes/{dataset}/cases.csv", dataset=(*PHANTOM, *PUBLISHED)
         ),
@@ -106,6 +107,7 @@ rule write_report:
         " --histories {input.histories:q}"
         " --roi-aware-metrics {input.roi_aware_metrics:q}"
         " --existence {input.existence:q}"
+        " --existence-check {input.existence_check:q}"
         " --cases {input.cases:q}"
         " --predictions {input.predictions:q}"
         " --truth {input.truth:q}"

@@ -1,5 +1,5 @@
-# Requires: results/volumes/DATASET/cases.csv, results/roi_aware/
-# Makes: results/existence/DATASET.parquet
+# Requires: results/volumes/DATASET/cases.csv, results/roi_aware/; for the check also resources/truth/ of phantoms
+# Makes: results/existence/DATASET.parquet, results/existence_check/
 
 
 rule score_existence:
@@ -30,4 +30,47 @@ rule score_existence:
         " --model {input.model:q}"
         " --metrics {input.metrics:q}"
         " --scores {output.scores:q}"
+        " --log {log:q}"
+
+
+rule check_existence:
+    """Hold the decisions about existence against each other and, where it is known, against the full truth.
+
+    No training reads what this makes. It is not part of `all`; once made, the report shows it and keeps it up to date.
+    """
+    input:
+        cases=expand("results/volumes/{dataset}/cases.csv", dataset=PARTIAL),
+        existence=expand("results/existence/{dataset}.parquet", dataset=PARTIAL),
+        model="results/roi_aware/model.safetensors",
+        metrics="results/roi_aware/metrics.json",
+        truth=expand(
+            "resources/truth/{dataset}",
+            dataset=[dataset for dataset in PARTIAL if dataset in PHANTOM],
+        ),
+        code=code_of("stages/existence_check.py", "scoring/existence.py"),
+    output:
+        agreement="results/existence_check/agreement.csv",
+        decisions="results/existence_check/decisions.csv",
+    log:
+        "logs/existence_check.log",
+    benchmark:
+        "results/benchmarks/existence_check.tsv"
+    conda:
+        "../../environment.yml"
+    threads: training_threads()
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * training_memory_mb(),
+        gpu=min(visible_gpus(), 1),
+    params:
+        settings=settings_of("existence_check"),
+    shell:
+        "exec python -m pipeline_lib.stages.existence_check"
+        " --settings {params.settings:q}"
+        " --cases {input.cases:q}"
+        " --existence {input.existence:q}"
+        " --model {input.model:q}"
+        " --metrics {input.metrics:q}"
+        " --truth {input.truth:q}"
+        " --agreement {output.agreement:q}"
+        " --decisions {output.decisions:q}"
         " --log {log:q}"

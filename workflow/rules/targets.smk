@@ -25,6 +25,7 @@ localrules:
     text,
     roi_aware,
     existence,
+    existence_check,
     segmentation,
     inference,
     scores,
@@ -60,6 +61,12 @@ rule existence:
     """The patch pools and their existence scores."""
     input:
         TARGETS["existence"],
+
+
+rule existence_check:
+    """How the decisions about existence agree and how many are right; not part of `all`."""
+    input:
+        EXISTENCE_CHECK,
 
 
 rule segmentation:

@@ -1,0 +1,131 @@
+"""What stage existence_check found, as a figure and as rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .results import roi_label
+from .style import AMBIGUOUS, MARKERS, PALETTE, POSITIVE
+
+_PAIRS = {
+    "the same": ("positive_positive", "negative_negative", "ambiguous_ambiguous"),
+    "one of them ambiguous": (
+        "positive_ambiguous",
+        "ambiguous_positive",
+        "negative_ambiguous",
+        "ambiguous_negative",
+    ),
+    "opposite": ("positive_negative", "negative_positive"),
+}
+_PAIR_COLOURS = (POSITIVE, AMBIGUOUS, PALETTE[1])
+
+
+@dataclass(frozen=True, eq=False)
+class ExistenceCheck:
+    """The tables agreement.csv and decisions.csv, of the first rule that they hold.
+
+    `methods` are the rule's, and `judged` the decisions about patches whose truth is known: pooled patches of data sets
+    that do not label the ROI, or, where no full truth is known, training crops of those that do.
+    """
+
+    methods: str
+    agreement: pd.DataFrame
+    judged: pd.DataFrame
+
+    @property
+    def of_pools(self) -> bool:
+        return bool((self.judged["patches_of"] == "pool").all())
+
+
+def read_existence_check(files: Sequence[Path]) -> ExistenceCheck | None:
+    """The check from its two files, told apart by their names; None where it was not made."""
+    tables = {path.stem: pd.read_csv(path, keep_default_na=False, na_values=[""]) for path in files}
+    if not tables:
+        return None
+    methods = tables["agreement"]["methods"].iloc[0]
+    agreement, decisions = (tables[name][tables[name]["methods"] == methods] for name in ("agreement", "decisions"))
+    pool = decisions[(decisions["patches_of"] == "pool") & (decisions["role"] == "unlabelled")]
+    crops = decisions[(decisions["patches_of"] == "training crops") & (decisions["role"] == "labelled")]
+    return ExistenceCheck(methods, agreement, crops if pool.empty else pool)
+
+
+def existence_check_figure(check: ExistenceCheck, rois: Sequence[str]) -> Figure:
+    """Per ROI: how often cached and online scores decide alike, and precision and coverage of both decisions."""
+    figure = Figure(figsize=(11, 1.5 + 0.4 * len(rois)))
+    alike, positive, negative = figure.subplots(1, 3, sharey=True)
+    _draw_agreement(alike, check.agreement.set_index("roi"), rois)
+    _draw_rightness(positive, check, rois, "positive")
+    _draw_rightness(negative, check, rois, "negative")
+    alike.set_yticks(range(len(rois)), [roi_label(roi) for roi in rois])
+    alike.set_ylim(len(rois) - 0.5, -0.5)
+    for axes in (alike, positive, negative):
+        axes.set_xlim(0, 1.02)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", linewidth=0.4, alpha=0.6)
+    pairs, marks = alike.get_legend_handles_labels(), positive.get_legend_handles_labels()
+    figure.legend(*pairs, loc="outside upper left", ncols=3, fontsize=8, title="cached and online decision")
+    figure.legend(*marks, loc="outside upper right", ncols=4, fontsize=8, title="scores")
+    return figure
+
+
+def _draw_agreement(axes: Axes, agreement: pd.DataFrame, rois: Sequence[str]) -> None:
+    left = np.zeros(len(rois))
+    for (name, columns), colour in zip(_PAIRS.items(), _PAIR_COLOURS, strict=True):
+        counts = agreement.loc[list(rois), list(columns)].sum(axis=1).to_numpy()
+        shares = counts / agreement.loc[list(rois), "patches"].clip(lower=1).to_numpy()
+        axes.barh(range(len(rois)), shares, left=left, color=colour, height=0.66, alpha=0.85, label=name)
+        left += shares
+    axes.set_xlabel("share of training crops")
+    axes.set_title("cached against online scores")
+
+
+def _draw_rightness(axes: Axes, check: ExistenceCheck, rois: Sequence[str], decision: str) -> None:
+    """A lane for every way to score without mirrored patches: its bar is the coverage, its marker the precision."""
+    shown = check.judged[~check.judged["average_flips"].astype(bool)]
+    ways = list(shown.groupby(["scores", "calibration", "average_flips"], sort=False))
+    height = 0.76 / len(ways)
+    for place, (way, rows) in enumerate(ways):
+        table = rows.set_index("roi").loc[list(rois)]
+        lane = np.arange(len(rois)) + (place - (len(ways) - 1) / 2) * height
+        colour, name = PALETTE[place], _way(*way)
+        axes.barh(lane, table[f"{decision}_coverage"].fillna(0), height=0.9 * height, color=colour, alpha=0.3)
+        axes.scatter(
+            table[f"{decision}_precision"], lane, marker=MARKERS[place], s=18, color=colour, zorder=3, label=name
+        )
+        if place == 0:
+            organ = table[f"{decision}_organ_precision"]
+            axes.scatter(
+                organ, range(len(rois)), marker="|", s=190, color="black", zorder=2, label="as it is, for its organ"
+            )
+    axes.set_xlabel("coverage (bar), precision (marker)")
+    axes.set_title(f"{decision} latent")
+
+
+def _way(scores: str, calibration: str, average_flips: bool) -> str:
+    parts = ["as it is" if calibration == "none" else f"{calibration} scaling"]
+    parts += ["mirrored"] * bool(average_flips) + [scores] * (scores == "online")
+    return ", ".join(parts)
+
+
+def existence_check_rows(check: ExistenceCheck) -> list[dict[str, Any]]:
+    """Rows of the page's table, each with the name of a ROI, that of a way to score, and numbers for its cells."""
+    columns = ("positive_coverage", "positive_precision", "positive_organ_precision")
+    columns += ("negative_coverage", "negative_precision", "negative_organ_precision")
+    return [
+        {
+            "roi": roi_label(row["roi"]),
+            "way": _way(row["scores"], row["calibration"], row["average_flips"]),
+            "patches": row["patches"],
+            "present": row["present"],
+            "shares": [row[column] for column in columns],
+        }
+        for row in check.judged.to_dict("records")
+    ]
