@@ -2,18 +2,23 @@
 
     python benchmarks/inference.py --shape 96 128 160 --patch 32 64 64 --feature-size 12
     python benchmarks/inference.py --device cuda --shape 400 512 512 --patch 96 160 160 --feature-size 48
-    python benchmarks/inference.py --only lacuna --shape 768 512 512 --patch 96 160 160 --constant-network
+    python benchmarks/inference.py --only case --shape 768 512 512 --patch 96 160 160 --constant-network
 
 The volume is a body of soft tissue in air. Each row is one pass over it in a process of its own:
 
-- lacuna: `networks/sliding_window.py`, all ROIs at once, windows of air computed once, finished slabs kept as bytes;
+- lacuna: `networks/prediction.py` in `networks/sliding_window.py`, all ROIs at once, windows of air computed once,
+  finished slabs kept as bytes;
 - monai: `SlidingWindowInferer` with Gaussian weights around the same trunk, the dynamic head called for one ROI after
   the other, as in the public code of DoDNet and the Universal Model; K float32 channels of the whole volume. It
-  raises all blending weights to 0.001 at least, so probabilities differ a little near the corners of windows.
+  raises all blending weights to 0.001 at least, so probabilities differ a little near the corners of windows;
+- case (only when asked for): the stage's whole work on a case: lacuna from a volume on disk to ROI bits on the original
+  grid, which is the volume's turned around.
 
 Memory is the highest of the process less what it held before, network included (cpu), or of torch's allocator (cuda);
 on a GPU MONAI keeps its sums on the CPU, as it has to for a whole CT. `--constant-network` leaves out the network, so
-that the memory of a large volume can be measured in minutes. On a machine with other work compare processor seconds.
+that the memory of a large volume can be measured in minutes; its probabilities are noise, which is the worst for the
+compressed bytes. On a machine with other work compare processor seconds. `--monai-precision` lets MONAI's row compute
+in another precision than ours.
 """
 
 from __future__ import annotations
@@ -22,7 +27,9 @@ import argparse
 import math
 import multiprocessing
 import resource
+import tempfile
 import time
+from pathlib import Path
 
 import blosc2
 import numpy as np
@@ -35,10 +42,17 @@ from pipeline_lib.config.methods import Method, Networks, SwinUnetr
 from pipeline_lib.networks.build import build_segmentation_network
 from pipeline_lib.networks.dynamic_head import WIDTH, standardised
 from pipeline_lib.networks.precision import autocast_type
+from pipeline_lib.networks.prediction import for_prediction
 from pipeline_lib.networks.probabilities import probabilities
 from pipeline_lib.networks.sliding_window import GAUSSIAN_WIDTH, SlidingWindow, kept_compressed, predict_slabs
 from pipeline_lib.networks.swin_unetr import TextConditionedSwinUnetr
+from pipeline_lib.progress import Progress
+from pipeline_lib.stages.inference import predict_case
+from pipeline_lib.volumes.bits import pack, read_roi_bits
+from pipeline_lib.volumes.geometry import Geometry
 from pipeline_lib.volumes.intensity import scaled
+from pipeline_lib.volumes.record import CaseRecord
+from pipeline_lib.volumes.store import open_volume, write_volume
 
 WINDOW_HU = (-325.0, 325.0)
 OVERLAP = 0.5
@@ -113,32 +127,68 @@ def network_of(options: argparse.Namespace) -> nn.Module:
     return built.to(options.device).eval()
 
 
+def window_of(options: argparse.Namespace) -> SlidingWindow:
+    device = torch.device(options.device)
+    precision = autocast_type(options.precision, device, training=False)
+    return SlidingWindow(
+        tuple(options.patch), OVERLAP, options.windows_at_once, options.mirror, WINDOW_HU, device, precision
+    )
+
+
+def fastest(network: nn.Module, options: argparse.Namespace) -> nn.Module:
+    return network if options.constant_network else for_prediction(network, torch.device(options.device))
+
+
 def with_lacuna(image: np.ndarray, network: nn.Module, options: argparse.Namespace) -> blosc2.NDArray:
     """Probabilities as compressed bytes, uint8 K D H W, as the stage inference keeps them."""
-    device = torch.device(options.device)
-    window = SlidingWindow(
-        tuple(options.patch),
-        OVERLAP,
-        options.windows_at_once,
-        False,
-        WINDOW_HU,
-        device,
-        autocast_type(options.precision, device),
-    )
+    window = window_of(options)
 
     def read(start: tuple[int, int, int], shape: tuple[int, int, int]) -> np.ndarray:
         box = tuple(slice(low, low + side) for low, side in zip(start, shape, strict=True))
         return image[box]
 
-    slabs = predict_slabs(network, read, image.shape, options.rois, window)
+    slabs = predict_slabs(fastest(network, options), read, image.shape, options.rois, window)
     return kept_compressed(slabs, image.shape, options.rois, window.shape[0])
+
+
+def whole_case(folder: Path, network: nn.Module, options: argparse.Namespace) -> np.ndarray:
+    """ROI bits on the original grid, D H W; `folder` has the volume."""
+    rois = tuple(f"roi_{number}" for number in range(options.rois))
+    progress = Progress("case", 1, "windows")
+    predict_case(
+        fastest(network, options), open_volume(folder), rois, window_of(options), folder / "case.nii.gz", progress
+    )
+    return read_roi_bits(folder / "case.nii.gz")[0][None]
+
+
+def write_torso(folder: Path, options: argparse.Namespace) -> None:
+    """The torso as a volume of 1 mm, whose original grid runs the other way along x and y."""
+    shape = tuple(options.shape)
+    size = shape[::-1]
+    turned = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)
+    ends = (size[0] - 1.0, size[1] - 1.0, 0.0)
+    record = CaseRecord(
+        dataset="torso",
+        case="torso",
+        targets=("roi",),
+        labelled=(),
+        shape=shape,
+        spacing_mm=(1.0, 1.0, 1.0),
+        origin_mm=(0.0, 0.0, 0.0),
+        original=Geometry(size=size, spacing_mm=(1.0, 1.0, 1.0), origin_mm=ends, direction=turned),
+        window_hu=WINDOW_HU,
+        voxels={},
+        foreground={},
+        body=((0, 0, 0), shape),
+    )
+    write_volume(folder, torso(shape), pack(np.zeros((1, *shape), bool)), record)
 
 
 @torch.inference_mode()
 def with_monai(image: np.ndarray, network: nn.Module, options: argparse.Namespace) -> Tensor:
     """Probabilities, float32 K D H W."""
     device = torch.device(options.device)
-    dtype = autocast_type(options.precision, device)
+    dtype = autocast_type(options.monai_precision or options.precision, device, training=False)
     if not options.constant_network:
         network = OneRoiAfterTheOther(network)
 
@@ -161,13 +211,14 @@ def with_monai(image: np.ndarray, network: nn.Module, options: argparse.Namespac
 def measure(variant: str, options: argparse.Namespace, results: multiprocessing.Queue) -> None:
     """Put (seconds, processor seconds, bytes, probabilities of the middle slice) of one variant into `results`."""
     torch.set_num_threads(options.threads)
-    image, network = torso(tuple(options.shape)), network_of(options)
-    infer = {"lacuna": with_lacuna, "monai": with_monai}[variant]
+    network = network_of(options)
+    image = Path(options.volume) if variant == "case" else torso(tuple(options.shape))
+    infer = {"lacuna": with_lacuna, "monai": with_monai, "case": whole_case}[variant]
     before = memory(options.device)
     started, busy = time.perf_counter(), time.process_time()
     found = infer(image, network, options)
     seconds, busy = time.perf_counter() - started, time.process_time() - busy
-    middle = np.asarray(found[:, image.shape[0] // 2])
+    middle = np.asarray(found[:, options.shape[0] // 2])
     as_floats = middle / np.float32(255) if middle.dtype == np.uint8 else middle
     results.put((seconds, busy, memory(options.device) - before, as_floats))
 
@@ -187,10 +238,22 @@ def main() -> None:
     parser.add_argument("--rois", type=int, default=11)
     parser.add_argument("--windows-at-once", type=int, default=2)
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16", "float16"], default="float32")
+    parser.add_argument("--monai-precision", choices=["auto", "float32", "bfloat16", "float16"])
+    parser.add_argument("--mirror", action="store_true", help="average over mirrored windows (not with monai)")
     parser.add_argument("--constant-network", action="store_true")
-    parser.add_argument("--only", choices=["lacuna", "monai"])
+    parser.add_argument("--only", choices=["lacuna", "monai", "case"])
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    if options.mirror and options.only in (None, "monai"):
+        parser.error("--mirror needs --only lacuna or --only case")
+    with tempfile.TemporaryDirectory() as folder:
+        options.volume = folder
+        if options.only == "case":
+            write_torso(Path(folder), options)
+        compare(options)
+
+
+def compare(options: argparse.Namespace) -> None:
     spawning = multiprocessing.get_context("spawn")
     found = {}
     print(f"| {options.device}, {options.precision} | s | processor s | MiB |\n|---|---|---|---|")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+from functools import cache
 from pathlib import Path
 
 
@@ -13,3 +15,14 @@ def visible_gpus(devices: Path = Path("/dev")) -> int:
     if allowed is None:
         return present
     return min(present, len([name for name in allowed.split(",") if name.strip() not in ("", "-1")]))
+
+
+@cache
+def processor() -> str:
+    """Name of the processor."""
+    described = Path("/proc/cpuinfo")
+    if described.exists():
+        for line in described.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -26,7 +26,8 @@ class Inference(Section):
         default="auto", description="Device; auto takes a GPU if there is one."
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="Autocast precision; auto is bfloat16 on a GPU and on a CPU with AMX, else float32."
+        default="auto",
+        description="Autocast precision; auto is bfloat16 on a GPU and on a CPU that computes in it, else float32.",
     )
 
 

@@ -11,7 +11,7 @@ import argparse
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -187,7 +187,11 @@ class ScoreSettings(Section):
 
 
 class ReportSettings(Section):
-    """What the report compares. `runs` are (run, method, seed), `methods` those that are compared."""
+    """What the report compares.
+
+    `runs` are (run, method, seed), `methods` those that are compared; `fingerprint` is a short name of every setting
+    that a number in the report depends on.
+    """
 
     rois: tuple[str, ...]
     texts: tuple[str, ...]
@@ -196,6 +200,7 @@ class ReportSettings(Section):
     datasets: tuple[Dataset, ...]
     scores: Scores
     structures: tuple[tuple[str, ...], ...]
+    fingerprint: str
 
 
 def acquire(config: Config, dataset: str) -> AcquireSettings:
@@ -354,6 +359,7 @@ def report(config: Config) -> ReportSettings:
         datasets=config.all_datasets,
         scores=config.scores,
         structures=existence_structures(config.rois),
+        fingerprint=_digest(*_what_results_depend_on(config)),
     )
 
 
@@ -381,13 +387,31 @@ def settings_file(stage: str, config: Config, **wildcards: str) -> str:
 
     So the path stands for the content: as a rule's parameter it changes when, and only when, the settings do.
     """
-    content = SLICES[stage](config, **wildcards).model_dump_json(indent=2) + "\n"
-    digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+    section = SLICES[stage](config, **wildcards)
+    content = section.model_dump_json(indent=2) + "\n"
+    digest = _digest(section)
     path = Path("work") / "settings" / stage / f"{'-'.join((*wildcards.values(), digest))}.json"
     if not path.exists():
         with whole_file(path) as partial:
             partial.write_text(content, encoding="utf-8")
     return str(path)
+
+
+def _what_results_depend_on(config: Config) -> Iterator[Section]:
+    """Slices of all stages; not how trainings are executed, nor methods that are not compared."""
+    for dataset in config.all_datasets:
+        yield from (acquire(config, dataset.name), case_list(config, dataset.name))
+    yield config.volumes
+    for encoder in dict.fromkeys(config.methods[run.method].encoder for run in config.runs):
+        yield text(config, encoder)
+    if config.datasets.fully_labelled is not None:
+        yield roi_aware(config)
+    yield from (segmentation(config, run.name) for run in config.runs)
+    yield from (config.inference, config.scores)
+
+
+def _digest(*sections: Section) -> str:
+    return hashlib.sha256("".join(f"{each.model_dump_json(indent=2)}\n" for each in sections).encode()).hexdigest()[:12]
 
 
 def _targets(config: Config, dataset: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ import torch
 
 from ..config.optimisation import Execution, Optimisation
 from ..errors import UserError
+from ..machine import processor
 from ..networks.precision import autocast_type, multiplies_bfloat16
 from ..progress import Progress, say
 from .batches import Views
@@ -165,6 +166,7 @@ class _Loop:
             "skipped_steps": self.stepper.skipped,
             "samples_per_second": batch / seconds,
             "peak_memory_mib": _peak_memory_mib(self.processes.device),
+            "hardware": f"{self.processes.count} × {_hardware(self.processes.device)}",
         }
         means = {"seconds_per_step": seconds, "seconds_waiting": waited}
         self.history.add(self.step, {**(report.values if report.applied else {}), **means}, latest)
@@ -196,6 +198,10 @@ class _Loop:
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _hardware(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
 
 
 def _peak_memory_mib(device: torch.device) -> float:

@@ -7,14 +7,16 @@ import torch
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def autocast_type(precision: str, device: torch.device) -> torch.dtype:
+def autocast_type(precision: str, device: torch.device, training: bool = True) -> torch.dtype:
     """The type for the key `precision` on `device`; `auto` is bfloat16 where the hardware multiplies matrices of it.
 
-    Those are GPUs, and CPUs with AMX tiles, on which a step takes half the time of float32 (docs/performance.md); other
-    CPUs would only emulate it.
+    Those are GPUs and CPUs with AMX tiles, on which a training step takes half the time of float32; and for prediction
+    also CPUs that have AVX-512's bfloat16 alone, on which gradients were wrong (docs/performance.md). Other CPUs would
+    only emulate it.
     """
     if precision == "auto":
-        return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
+        fast = multiplies_bfloat16(device) or (not training and torch.cpu._is_avx512_bf16_supported())
+        return torch.bfloat16 if fast else torch.float32
     return _TYPES[precision]
 
 

@@ -1,4 +1,4 @@
-"""Dice of every ROI and method: each case a faint point, the mean with its 95 % interval in front."""
+"""Dice of every ROI and method: the mean with its 95 % interval, and below it each case as a faint point."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from .style import MUTED, method_colours, method_markers
 
 _BAND = 0.8
 """Share of a ROI's row that its methods fill."""
+
+_POINTS_BELOW = 0.34
+"""How far below its mean a method's cases lie, as a share of its line: the interval would hide them."""
 
 
 def dice_figure(results: Results, summary: pd.DataFrame, convention: str) -> Figure:
@@ -29,10 +32,10 @@ def dice_figure(results: Results, summary: pd.DataFrame, convention: str) -> Fig
         chosen = by_case[by_case["method"] == method]
         axes.scatter(
             chosen["dice"],
-            [rois.index(roi) + offset for roi in chosen["roi"]],
+            [rois.index(roi) + offset + _POINTS_BELOW * step for roi in chosen["roi"]],
             s=9,
             color=colours[method],
-            alpha=0.3,
+            alpha=0.4,
             linewidths=0,
         )
         axes.hlines(at, rows["dice_low"], rows["dice_high"], color=colours[method], linewidth=2)

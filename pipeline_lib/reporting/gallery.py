@@ -81,9 +81,10 @@ def _figures(material: Material) -> Iterator[tuple[Shown, Figure]]:
 
 
 def _of_scores(material: Material) -> Iterator[tuple[Shown, Figure]]:
+    drawn = "cases and trainings" if material.results.several_trainings else "cases"
     caption = (
-        "Every test case is a faint point; the large marker is the mean and the line its 95 % bootstrap interval over "
-        f"cases. Dice: {CONVENTION_TEXTS[material.convention]}."
+        f"The large marker is the mean, the line its 95 % bootstrap interval over {drawn}; the faint points below are "
+        f"the test cases. Dice: {CONVENTION_TEXTS[material.convention]}."
     )
     yield (
         Shown("dice", SCORES, "Dice per ROI", caption),
@@ -109,21 +110,21 @@ def _of_slices(material: Material) -> Iterator[tuple[Shown, Figure]]:
         caption = (
             "The median test case of each data set by Dice, averaged over ROIs and methods: truth beside what each "
             "method predicts, all ROIs at once. Where the truth is not known for a ROI, it is not drawn. The slices "
-            "are those that cut the most ROIs."
+            f"are those that cut the most ROIs.{_which_training(material)}"
         )
         yield (
             Shown("slices", SLICES, "All ROIs in one case of each data set", caption),
             overview_panel([material.scans[each] for each in cases], material.runs),
         )
     for roi in material.results.rois:
-        choices = choose_cases(material.results, roi)
+        choices = choose_cases(material.results, roi, material.runs)
         if not choices:
             continue
         cases = "; ".join(f"{choice.rank}: {choice.dataset}/{choice.case}" for choice in choices)
         caption = (
             f"The median and the worst test case by the Dice of {roi_label(roi)}, averaged over the methods, of the "
             f"cases that hold it ({cases}). The slice is the one in which the truth is largest. White: truth; colour: "
-            "the method's prediction; numbers: Dice of the case in %."
+            f"the method's prediction; numbers: its Dice in %.{_which_training(material)}"
         )
         yield (
             Shown(f"slices_{roi}", SLICES, f"{roi_label(roi)}: median and worst case", caption, folded=True),
@@ -131,12 +132,16 @@ def _of_slices(material: Material) -> Iterator[tuple[Shown, Figure]]:
         )
 
 
+def _which_training(material: Material) -> str:
+    return " Of several trainings of a method the first is shown." if material.results.several_trainings else ""
+
+
 def _of_training(material: Material) -> Iterator[tuple[Shown, Figure]]:
     if not material.histories:
         return
     caption = (
         "Losses of the student as they enter Eq. 4, before their weights; a term that a method does not have is not "
-        "drawn. Faint: as logged; line: running mean."
+        "drawn. Faint: as logged; line: running mean, one for each training."
     )
     yield (
         Shown("losses", TRAINING, "Training curves", caption),
@@ -169,14 +174,16 @@ def _of_existence(material: Material) -> Iterator[tuple[Shown, Figure]]:
             reliability_figure(material.metrics, structures),
         )
     labelled = {dataset.name: tuple(dataset.labels) for dataset in material.datasets}
+    deciding = [method for method in material.methods.values() if method.needs_existence]
+    thresholds = sorted({(method.negative_below, method.positive_above) for method in deciding})
     if material.existence is not None and material.existence["dataset"].isin(labelled).all():
         caption = (
             "Existence scores of the pooled training patches, for each ROI over the data sets that do not label it. "
-            "What lies between the thresholds φ_l and φ_h is ambiguous."
+            "What lies between the thresholds φ_l and φ_h is ambiguous, what lies outside is latent."
         )
         yield (
             Shown("existence", EXISTENCE, "Existence scores", caption),
-            existence_figure(material.existence, material.results.rois, labelled),
+            existence_figure(material.existence, material.results.rois, labelled, thresholds),
         )
     if material.check is not None:
         patches = "pooled patches that do not label the ROI, against the phantoms' full truth"

@@ -52,7 +52,8 @@ class PageContent:
     viewer: Markup
     fingerprint: str
     versions: Mapping[str, str]
-    hardware: Mapping[str, str]
+    trained_on: str
+    hardware: str
     costs: pd.DataFrame
     check: ExistenceCheck | None
 
@@ -83,13 +84,15 @@ def write_page(content: PageContent, figures: Path, path: Path) -> None:
             viewer=content.viewer,
             cases=_case_rows(results),
             method_names=[method_label(method) for method in results.methods],
+            tested=not content.differences.empty,
             seeds_note=f", mean of {seeds} trainings" if seeds > 1 else "",
             fingerprint=content.fingerprint,
+            trained_on=content.trained_on,
             hardware=content.hardware,
             versions=content.versions,
             convention_text=CONVENTION_TEXTS[content.convention],
-            statistics_text=f"{CONFIDENCE:.0%} intervals: percentiles of {DRAWS} bootstrap draws over cases"
-            + (" and seeds" if seeds > 1 else ""),
+            statistics_text=f"{100 * CONFIDENCE:.0f} % intervals: percentiles of {DRAWS} bootstrap draws over cases"
+            + (" and trainings" if seeds > 1 else ""),
             costs=_cost_rows(content.costs),
             check=_check_rows(content.check),
         ),
@@ -112,15 +115,35 @@ def findings(content: PageContent) -> list[str]:
         worse = [roi_label(roi) for roi in sure.loc[sure["difference"] < 0, "roi"]]
         if first != content.results.methods[0] or not {first, second} <= set(averages.index):
             continue
-        # Of the averages shown beside it: pairs leave out the cases that only one method has a score for.
-        gain = float(averages[second] - averages[first])
         told = [f"better on {', '.join(better)}"] * bool(better) + [f"worse on {', '.join(worse)}"] * bool(worse)
+        told = told or [_nothing_told(pair)]
+        # Of the averages shown beside it: pairs leave out the cases that only one method has a score for.
+        gain = float(averages[second] - averages[first]) / 100
         sentences.append(
-            f"{method_label(second)} against {method_label(first)}: {gain:+.1f} percentage points on average; "
-            + ("; ".join(told) if told else "no ROI differs")
-            + " beyond chance (p < 0.05 after Holm's correction)."
+            f"{method_label(second)} against {method_label(first)}: {_percent(gain, signed=True)} percentage points on "
+            f"average{_how_sure(gain, pair)}; {'; '.join(told)}."
         )
     return sentences
+
+
+def _how_sure(gain: float, pair: pd.DataFrame) -> str:
+    """Interval and p of the difference of averages, and that difference itself where it is not the `gain` stated."""
+    average = pair[pair["roi"] == AVERAGE].iloc[0]
+    if math.isnan(average["low"]):
+        return ""
+    paired = _percent(average["difference"], signed=True)
+    own = "" if paired == _percent(gain, signed=True) else f"{paired} over the cases that both have a score for, "
+    return f" ({own}95 % interval {_difference_interval(average)}, p {_p_cell(average['p_wilcoxon'])['sentence']})"
+
+
+def _nothing_told(pair: pd.DataFrame) -> str:
+    """That no ROI differs, or that there are too few cases to tell."""
+    tested = pair.dropna(subset="p_wilcoxon")
+    # The least p of a signed-rank test is that of all signs being equal; Holm's method multiplies it by the tests.
+    if tested.empty or len(tested) * 2.0 ** (1 - tested["cases"].max()) >= _SIGNIFICANT:
+        most = pair.loc[pair["roi"] != AVERAGE, "cases"].max()
+        return f"too few cases ({most} at most) to test single ROIs"
+    return "no ROI for sure better or worse"
 
 
 def _navigation(content: PageContent) -> list[tuple[str, str]]:
@@ -191,7 +214,7 @@ def _difference_rows(differences: pd.DataFrame) -> list[dict[str, Any]]:
                 "cases": row["cases"],
                 "value": f"{row['difference']:.6f}",
                 "difference": _percent(row["difference"], signed=True),
-                "interval": _interval(row["low"], row["high"], signed=True),
+                "interval": _difference_interval(row),
                 "p": _p_cell(row["p_wilcoxon"]),
                 "p_holm": _p_cell(row["p_holm"]),
                 "sure": row["p_holm"] < _SIGNIFICANT,
@@ -301,17 +324,23 @@ def _cell(value: float, digits: int) -> dict[str, Any]:
 def _percent(value: float, signed: bool = False) -> str:
     if math.isnan(value):
         return "–"
-    return (f"{100 * value:+.1f}" if signed else f"{100 * value:.1f}").replace("-", "−")
+    text = f"{100 * value:+.1f}" if signed else f"{100 * value:.1f}"
+    return "0.0" if float(text) == 0 else text.replace("-", "−")
 
 
 def _interval(low: float, high: float, signed: bool = False) -> str:
     return "–" if math.isnan(low) else f"{_percent(low, signed)} to {_percent(high, signed)}"
 
 
+def _difference_interval(row: Mapping[str, Any]) -> str:
+    return _interval(row["low"], row["high"], signed=True)
+
+
 def _p_cell(p: float) -> dict[str, str]:
     if math.isnan(p):
-        return {"value": "", "text": "–"}
-    return {"value": f"{p:.3g}", "text": f"{p:.3f}" if p >= 0.001 else "< 0.001"}
+        return {"value": "", "text": "–", "sentence": "unknown"}
+    text = f"{p:.3f}" if p >= 0.001 else "< 0.001"
+    return {"value": f"{p:.3g}", "text": text, "sentence": text if p < 0.001 else f"= {text}"}
 
 
 def _template(name: str) -> Markup:

@@ -27,7 +27,7 @@ _SLICE_INCHES = 2.15
 
 @dataclass(frozen=True)
 class Choice:
-    """A case chosen for a ROI, and why: `rank` is "median" or "worst"."""
+    """A case chosen for a ROI, and why: `rank` is "median" or "worst"; `dice` (0 … 1) of each method's shown run."""
 
     rank: str
     dataset: str
@@ -35,8 +35,11 @@ class Choice:
     dice: dict[str, float]
 
 
-def choose_cases(results: Results, roi: str) -> list[Choice]:
-    """The median and the worst case of a ROI by Dice, averaged over methods; only cases in which the ROI is present."""
+def choose_cases(results: Results, roi: str, runs: Mapping[str, str]) -> list[Choice]:
+    """The median and the worst case of a ROI by Dice, averaged over methods and their trainings.
+
+    Only cases in which the ROI is present. `runs` has, for each method, the run whose prediction is shown.
+    """
     present = results.scores[(results.scores["roi"] == roi) & (results.scores["voxels_truth"] > 0)]
     table = present.pivot_table(index=["dataset", "case"], columns="method", values="dice").dropna()
     if table.empty:
@@ -48,7 +51,7 @@ def choose_cases(results: Results, roi: str) -> list[Choice]:
         if rank == "worst" and places["median"] == place:
             continue
         dataset, case = order.index[place]
-        chosen.append(Choice(rank, dataset, case, order.iloc[place].to_dict()))
+        chosen.append(Choice(rank, dataset, case, results.dice_of_runs(runs, dataset, case).loc[roi].to_dict()))
     return chosen
 
 
@@ -88,7 +91,7 @@ def roi_panel(
     handles[0].set(color=TRUTH_COLOUR, linewidth=1.8)
     figure.legend(
         handles,
-        ["truth", "prediction, in the method's colour (number: Dice of the case in %)"],
+        ["truth", "prediction, in the method's colour (number: its Dice in %)"],
         loc="outside lower center",
         ncols=2,
         fontsize=8,

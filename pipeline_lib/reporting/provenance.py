@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pandas as pd
 import psutil
 
-from ..config.section import Section
+from ..machine import processor
 
 _PACKAGES = ("lacuna-segmentation", "torch", "monai", "numpy", "SimpleITK", "blosc2", "scipy", "snakemake")
-
-
-def settings_fingerprint(settings: Section) -> str:
-    """Short name of all settings that the report depends on."""
-    return hashlib.blake2b(settings.model_dump_json().encode(), digest_size=8).hexdigest()
 
 
 def versions() -> dict[str, str]:
@@ -33,15 +28,17 @@ def versions() -> dict[str, str]:
     return found
 
 
-def hardware() -> dict[str, str]:
-    """Machine on which the report is made."""
-    found = {
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": f"{_processor()}, {os.cpu_count()} cores",
-        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
-    }
-    gpus = _gpus()
-    return found | ({"GPU": ", ".join(gpus)} if gpus else {})
+def hardware() -> str:
+    """The machine on which the report is made."""
+    gpus = "".join(f", {gpu}" for gpu in _gpus())
+    memory = f"{psutil.virtual_memory().total / 2**30:.0f} GiB"
+    return f"{platform.system()} {platform.machine()}, {processor()}, {os.cpu_count()} cores, {memory}{gpus}"
+
+
+def trained_on(histories: Iterable[pd.DataFrame]) -> str:
+    """Processors that the trainings ran on, by their histories; empty where none says so."""
+    found = [name for table in histories if "hardware" in table for name in table["hardware"].dropna().unique()]
+    return ", ".join(dict.fromkeys(found))
 
 
 def costs(folder: Path | None) -> pd.DataFrame:
@@ -62,15 +59,6 @@ def costs(folder: Path | None) -> pd.DataFrame:
         minutes = jobs["s"] / 60
         rows.append((stage, len(jobs), minutes.sum(), minutes.max(), jobs["max_rss"].max() / 1024))
     return pd.DataFrame(rows, columns=columns)
-
-
-def _processor() -> str:
-    described = Path("/proc/cpuinfo")
-    if described.exists():
-        for line in described.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _gpus() -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,11 @@ class Results:
     scores: pd.DataFrame
     rois: tuple[str, ...]
     methods: tuple[str, ...]
+
+    @property
+    def several_trainings(self) -> bool:
+        """Whether a method was trained with more than one seed."""
+        return self.scores["seed"].nunique() > 1
 
     def matrix(self, method: str, roi: str, column: str = "dice") -> pd.DataFrame:
         """Scores of one method and ROI, a row per (dataset, case) and a column per seed."""
@@ -47,6 +52,12 @@ class Results:
             np.stack([self.matrix(method, roi, column).reindex(index=cases, columns=own) for roi in self.rois])
             for method, own in zip((first, second), seeds, strict=True)
         )
+
+    def dice_of_runs(self, runs: Mapping[str, str], dataset: str, case: str) -> pd.DataFrame:
+        """Dice (0 … 1) of one case, a row per ROI and a column per method, each by the run that `runs` has for it."""
+        rows = self.scores[(self.scores["dataset"] == dataset) & (self.scores["case"] == case)]
+        rows = rows[rows["run"].isin(runs.values())]
+        return rows.pivot_table(index="roi", columns="method", values="dice", dropna=False)
 
     def dice_by_case(self) -> pd.DataFrame:
         """Mean Dice over seeds: columns method, dataset, case, roi, dice; rows without a Dice are left out."""

@@ -42,7 +42,6 @@ def reliability_figure(metrics: Mapping[str, Any], structures: Sequence[str]) ->
     reliability.set_xlabel("mean existence score")
     reliability.set_ylabel("share of patches with the structure")
     reliability.set_title("reliability on held-out cases")
-    reliability.legend(loc="upper left", fontsize=8)
     reliability.grid(linewidth=0.4, alpha=0.6)
     for place, name in enumerate(shown):
         value = rows[name]["auroc"]
@@ -59,6 +58,8 @@ def reliability_figure(metrics: Mapping[str, Any], structures: Sequence[str]) ->
     auroc.set_xlabel("AUROC (0.5: chance)")
     auroc.set_title("telling patches apart")
     auroc.tick_params(axis="y", length=0)
+    # Outside: a curve may run through any corner of the diagram.
+    figure.legend(*reliability.get_legend_handles_labels(), loc="outside lower left", ncols=3, fontsize=8)
     return figure
 
 

@@ -63,14 +63,18 @@ def is_paper_experiment(rois: Sequence[str], datasets: Sequence[str]) -> bool:
 
 
 def best_cells(table: pd.DataFrame) -> pd.DataFrame:
-    """Which numbers to set in bold: per source and column the best two, or the best one of fewer than four rows."""
+    """Which numbers to set in bold: per source and column the best two, or the best one of fewer than four rows.
+
+    Equal numbers are bold together, but none that is no better than the worst.
+    """
     bold = pd.DataFrame(False, index=table.index, columns=table.columns)
     for _, group in table.groupby("source"):
         count = 2 if len(group) >= 4 else 1
         for column in table.columns[3:]:
             values = group[column].dropna().round(2)
             if len(group) > 1 and len(values):
-                bold.loc[values.index[values >= values.nlargest(count).min()], column] = True
+                good = (values >= values.nlargest(count).min()) & (values > values.min())
+                bold.loc[values.index[good], column] = True
     return bold
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .results import method_label, roi_label
-from .style import AMBIGUOUS, LABELLED, MUTED, NEGATIVE, POSITIVE, method_colours
+from .style import AMBIGUOUS, LABELLED, MUTED, NEGATIVE, PALETTE, POSITIVE, method_colours, method_markers
 
 LOSS_TERMS = {
     "supervised": "supervised loss (Eq. 1)",
@@ -29,6 +29,7 @@ DECISIONS = {
 
 _SMOOTHED_SHARE = 0.04
 _EVOLUTION_POINTS = 60
+_MARKERS_PER_LINE = 6
 
 
 def read_history(path: Path) -> pd.DataFrame:
@@ -43,7 +44,7 @@ def loss_figure(histories: Mapping[str, tuple[str, pd.DataFrame]], methods: Sequ
     `histories` has, for each run, its method and history.
     """
     present = [term for term in LOSS_TERMS if any(_has_term(table, term) for _, table in histories.values())]
-    colours = method_colours(methods)
+    colours, markers = method_colours(methods), method_markers(methods)
     rows = -(-len(present) // 2)
     figure = Figure(figsize=(9, 2.5 * rows + 0.5))
     grid = figure.subplots(rows, 2, squeeze=False, sharex=True).ravel()
@@ -56,7 +57,17 @@ def loss_figure(histories: Mapping[str, tuple[str, pd.DataFrame]], methods: Sequ
             window = max(1, round(_SMOOTHED_SHARE * len(values)))
             smooth = values[f"loss/{term}"].rolling(window, min_periods=1, center=True).mean()
             axes.plot(values["epoch"], values[f"loss/{term}"], color=colours[method], linewidth=0.5, alpha=0.25)
-            (drawn[method],) = axes.plot(values["epoch"], smooth, color=colours[method], linewidth=1.8)
+            # Markers, at other places for each method, keep lines apart that lie on each other or look alike in grey.
+            first = list(methods).index(method) / (len(methods) * _MARKERS_PER_LINE)
+            (drawn[method],) = axes.plot(
+                values["epoch"],
+                smooth,
+                color=colours[method],
+                linewidth=1.8,
+                marker=markers[method],
+                markersize=5,
+                markevery=(round(first * len(values)), max(1, len(values) // _MARKERS_PER_LINE)),
+            )
         axes.set_title(LOSS_TERMS[term])
         axes.set_ylim(bottom=0)
         axes.grid(linewidth=0.4, alpha=0.6)
@@ -79,13 +90,16 @@ def decision_figure(history: pd.DataFrame, rois: Sequence[str], method: str) -> 
     figure = Figure(figsize=(9, max(3.4, 1.6 + 0.3 * len(rois))))
     over_time, per_roi = figure.subplots(1, 2, width_ratios=[1, 1.25])
     evolution = _evolution(history, rois)
-    over_time.stackplot(
+    areas = over_time.stackplot(
         evolution["epoch"],
         [evolution[decision] for decision in DECISIONS],
         colors=[colour for _, colour, _ in DECISIONS.values()],
         alpha=0.85,
+        edgecolor="white",
         linewidth=0,
     )
+    for area, (_, _, hatch) in zip(areas, DECISIONS.values(), strict=True):
+        area.set_hatch(hatch)
     over_time.set_ylim(0, 1)
     over_time.set_xlim(evolution["epoch"].min(), evolution["epoch"].max())
     over_time.set_xlabel("epoch")
@@ -117,10 +131,16 @@ def decision_figure(history: pd.DataFrame, rois: Sequence[str], method: str) -> 
     return figure
 
 
-def existence_figure(scores: pd.DataFrame, rois: Sequence[str], labelled: Mapping[str, Sequence[str]]) -> Figure:
+def existence_figure(
+    scores: pd.DataFrame,
+    rois: Sequence[str],
+    labelled: Mapping[str, Sequence[str]],
+    thresholds: Sequence[tuple[float, float]],
+) -> Figure:
     """Distribution of the existence scores of each ROI over pooled patches of data sets that do not label it.
 
-    `scores` has the columns dataset and score_ROI; `labelled` the ROIs that each data set labels.
+    `scores` has the columns dataset and score_ROI; `labelled` the ROIs that each data set labels; `thresholds` are the
+    pairs (φ_l, φ_h) of the compared methods.
     """
     shown = []
     for roi in rois:
@@ -142,6 +162,18 @@ def existence_figure(scores: pd.DataFrame, rois: Sequence[str], labelled: Mappin
     axes.set_yticks(range(len(rois)), [roi_label(roi) for roi in rois])
     axes.set_ylim(len(rois) - 0.5, -0.5)
     axes.set_xlim(0, 1)
+    for low, high in thresholds:
+        for value, name in ((low, "$\\varphi_l$"), (high, "$\\varphi_h$")):
+            axes.axvline(value, color=PALETTE[1], linewidth=1.2, linestyle="--")
+            axes.annotate(
+                f"{name} = {value:g}",
+                (value, 1),
+                (0, 3),
+                xycoords=("data", "axes fraction"),
+                textcoords="offset points",
+                ha="center",
+                fontsize=9,
+            )
     axes.set_xlabel("existence score of pooled patches in which the ROI is not labelled (width: root of the count)")
     axes.grid(axis="x", linewidth=0.4, alpha=0.6)
     axes.tick_params(axis="y", length=0)

@@ -41,7 +41,7 @@ def embedded_cases(
         if used + size > MOST_BYTES:
             break
         used += size
-        chosen.append(encoded | {"dice": _dice(results, dataset, case)})
+        chosen.append(encoded | {"dice": _dice(results, runs, dataset, case)})
     return sorted(chosen, key=lambda each: (each["dataset"], each["case"]))
 
 
@@ -116,14 +116,10 @@ def nifti_bytes(
     return bytes(header) + array.tobytes()
 
 
-def _dice(results: Results, dataset: str, case: str) -> dict[str, dict[str, float]]:
-    """Method → ROI → Dice in % of one case."""
-    rows = results.dice_by_case()
-    rows = rows[(rows["dataset"] == dataset) & (rows["case"] == case)]
-    return {
-        method: {row["roi"]: round(100 * row["dice"], 1) for _, row in part.iterrows()}
-        for method, part in rows.groupby("method")
-    }
+def _dice(results: Results, runs: Mapping[str, str], dataset: str, case: str) -> dict[str, dict[str, float]]:
+    """Method → ROI → Dice in % of one case, of the run that is shown."""
+    table = (100 * results.dice_of_runs(runs, dataset, case)).round(1)
+    return {method: table[method].dropna().to_dict() for method in table}
 
 
 def _compressed(content: bytes) -> str:

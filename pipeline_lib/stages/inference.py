@@ -28,6 +28,7 @@ from ..files import whole_folder
 from ..learning.checkpoints import fingerprint
 from ..networks.model_file import load_segmentation_model
 from ..networks.precision import autocast_type
+from ..networks.prediction import for_prediction
 from ..networks.sliding_window import SlidingWindow, kept_compressed, predict_slabs, window_starts
 from ..progress import Progress, say
 from ..volumes.bits import NAMES_FILE, write_roi_bits
@@ -64,6 +65,7 @@ def run(settings: InferenceSettings, inputs: Inputs, outputs: Outputs) -> None:
     if todo:
         device = _device(settings.inference)
         network, description = load_segmentation_model(inputs.model, device, settings.inference.weights)
+        network = for_prediction(network, device)
         window = sliding_window(settings.inference, description, device)
         volumes = {case: open_volume(inputs.cases.parent / case) for case in todo}
         progress = Progress(stage, sum(_window_count(volume, window) for volume in volumes.values()), "windows")
@@ -92,7 +94,7 @@ def sliding_window(inference: Inference, description: dict[str, Any], device: to
         mirror=inference.mirror,
         window_hu=tuple(description["window_hu"]),
         device=device,
-        precision=autocast_type(inference.precision, device),
+        precision=autocast_type(inference.precision, device, training=False),
     )
 
 

@@ -22,7 +22,7 @@ from ..reporting.data_card import data_card, odd_cases, read_cases
 from ..reporting.existence_check import read_existence_check
 from ..reporting.gallery import Material, draw_all
 from ..reporting.page import PageContent, write_page
-from ..reporting.provenance import costs, hardware, settings_fingerprint, versions
+from ..reporting.provenance import costs, hardware, trained_on, versions
 from ..reporting.results import Results, read_results
 from ..reporting.scans import CaseFiles, Scan
 from ..reporting.statistics import comparison_table, difference_table, summary_table
@@ -93,8 +93,9 @@ def run(settings: ReportSettings, inputs: Inputs, outputs: Outputs) -> None:
                 card=data_card(material.cases, settings.datasets, settings.rois),
                 odd=odd_cases(settings.datasets),
                 viewer=viewer_markup(results, material.scans, material.runs),
-                fingerprint=settings_fingerprint(settings),
+                fingerprint=settings.fingerprint,
                 versions=versions(),
+                trained_on=trained_on(history for _, history in material.histories.values()),
                 hardware=hardware(),
                 costs=costs(inputs.benchmarks),
                 check=material.check,

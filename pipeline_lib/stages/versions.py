@@ -9,5 +9,5 @@ VERSIONS = {
     "roi_aware": 1,
     "existence": 1,
     "segmentation": 1,
-    "inference": 1,
+    "inference": 2,
 }

@@ -75,3 +75,27 @@ def test_fewer_labelled_cases_are_among_the_more_and_the_seed_draws_them():
     assert few < more
     drawn = {settings.segmentation(config[0], f"baseline-seed{seed}").cases["phantom_spleen"] for seed in range(6)}
     assert len(drawn) > 1
+
+
+def test_the_reports_fingerprint_names_what_results_depend_on_and_nothing_else():
+    def fingerprint(**edits: object) -> str:
+        edited = config.model_copy(update=edits)
+        return settings.report(edited).fingerprint
+
+    config = load_config(BASE / "config/config.yaml", BASE)
+    same = fingerprint()
+    assert same == fingerprint(execution=config.execution.model_copy(update={"data_workers": 3}))
+    assert same == fingerprint(methods={**config.methods, "dodnet": config.methods["mean_teacher"]}), "not compared"
+    slower = config.segmentation.model_copy(update={"learning_rate": 1e-5})
+    other_prompt = config.text.model_copy(update={"prompt": "{}"})
+    longer = config.roi_aware.optimisation.model_copy(update={"epochs": 41})
+    for edit in (
+        {"segmentation": slower},
+        {"seed": 1},
+        {"seeds": (0, 1)},
+        {"text": other_prompt},
+        {"roi_aware": config.roi_aware.model_copy(update={"optimisation": longer})},
+        {"inference": config.inference.model_copy(update={"mirror": True})},
+        {"volumes": config.volumes.model_copy(update={"spacing_mm": (8.0, 8.0, 8.0)})},
+    ):
+        assert fingerprint(**edit) != same, edit

@@ -68,10 +68,13 @@ def test_processes_share_the_cores():
     assert in_processes(check, count=2) == [0, 0]
 
 
-@pytest.mark.parametrize("amx", [True, False])
-def test_auto_precision_asks_the_hardware(monkeypatch, amx):
+@pytest.mark.parametrize(("amx", "avx"), [(True, True), (False, True), (False, False)])
+def test_auto_precision_asks_the_hardware(monkeypatch, amx, avx):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx)
     assert autocast_type("auto", torch.device("cpu")) == (torch.bfloat16 if amx else torch.float32)
+    predicting = autocast_type("auto", torch.device("cpu"), training=False)
+    assert predicting == (torch.bfloat16 if amx or avx else torch.float32)
     assert autocast_type("auto", torch.device("cuda")) == torch.bfloat16
     assert autocast_type("float16", torch.device("cpu")) == torch.float16
 

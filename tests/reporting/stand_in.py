@@ -121,6 +121,7 @@ def build(folder: Path) -> Workspace:
             datasets=datasets,
             scores=Scores(truth="full"),
             structures=(("liver",), ("liver",), ("kidney_right", "kidney_left"), ("spleen",)),
+            fingerprint="0123456789ab",
         ),
         inputs=Inputs(
             scores=tuple(score_files),
@@ -194,6 +195,7 @@ def _history(folder: Path, method: str) -> Path:
                 terms |= {"latent": 0.4 * np.exp(-2 * t), "consistency": 0.02 + 0.02 * t}
             noisy = {name: value + rng.normal(0, 0.02) for name, value in terms.items()}
             row = {"step": step, "epoch": step / 10, "loss": {"total": sum(noisy.values()), **noisy}}
+            row["hardware"] = "2 × some GPU"
             row["labelled"] = dict.fromkeys(ROIS, 0.5)
             if method != "baseline":
                 row |= {"positive": dict.fromkeys(ROIS, 0.3 * t), "negative": dict.fromkeys(ROIS, 0.1)}

@@ -76,26 +76,44 @@ def test_the_summary_states_the_difference_of_the_averages_beside_it(made):
     table = pd.read_csv(made / "table.csv")
     averages = table[table["source"] == table["source"].iloc[0]]["average"].to_list()
     text = (made / "index.html").read_text()
-    said = [float(gain) for gain in re.findall(r"([+-][\d.]+) percentage points on average", text)]
+    said = [float(gain) for gain in re.findall(r"([+-][\d.]+) percentage points on average \(", text)]
     assert said == [pytest.approx(average - averages[0], abs=0.051) for average in averages[1:]]
+    row = pd.read_csv(made / "differences.csv").set_index("roi").loc["average"]
+    low, high = (f"{100 * row[name]:+.1f}" for name in ("low", "high"))
+    assert f"95 % interval {low} to {high}, p = {row['p_wilcoxon']:.3f})" in text
+    assert "too few cases (4 at most) to test single ROIs" in text
+
+
+def test_the_dice_beside_a_slice_is_that_of_the_run_shown_and_not_the_mean_over_trainings(workspace, tmp_path):
+    """The runs of the stand-in taken for two trainings of one method."""
+    runs = tuple((run, "method", seed) for seed, (run, _, _) in enumerate(workspace.settings.runs))
+    results = read_results(workspace.inputs.scores, runs, workspace.settings.rois)
+    shown = runs[0][0]
+    for choice in choose_cases(results, "spleen", {"method": shown}):
+        rows = pd.read_csv(workspace.inputs.scores[0])
+        row = rows[(rows["case"] == choice.case) & (rows["roi"] == "spleen")].iloc[0]
+        assert choice.dice == {"method": pytest.approx(row["dice"])}
 
 
 def test_chosen_cases_are_the_median_and_the_worst_by_score(workspace):
     results = read_results(workspace.inputs.scores, workspace.settings.runs, workspace.settings.rois)
     scores = pd.concat([pd.read_csv(file) for file in workspace.inputs.scores])
+    runs = {method: run for run, method, _ in workspace.settings.runs}
     for roi in workspace.settings.rois:
         rows = scores[(scores["roi"] == roi) & (scores["voxels_truth"] > 0)]
         ordered = rows.groupby(["dataset", "case"])["dice"].mean().sort_values(ascending=False)
-        chosen = {choice.rank: (choice.dataset, choice.case) for choice in choose_cases(results, roi)}
+        chosen = {choice.rank: (choice.dataset, choice.case) for choice in choose_cases(results, roi, runs)}
         assert chosen.get("worst", chosen["median"]) == ordered.index[-1]
         assert chosen["median"] == ordered.index[len(ordered) // 2]
 
 
-def test_the_page_names_what_was_left_out_and_what_it_cost(made):
+def test_the_page_names_what_was_left_out_and_what_made_it(made, workspace):
     text = re.sub(r"<[^>]+>", " ", (made / "index.html").read_text())
     assert "half the file is missing" in text
     assert "the spleen's outline is doubted" in text.replace("&#39;", "'")
     assert "201.5" not in text
+    assert workspace.settings.fingerprint in text
+    assert "2 × some GPU" in text
     assert re.search(r"segmentation\s+1\s+3\.4\s+3\.4\s+1\.37", " ".join(text.split()))
 
 

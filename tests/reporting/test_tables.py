@@ -106,6 +106,16 @@ def test_bold_are_the_best_two_of_the_paper_and_ties_with_them(tmp_path):
     assert not bold.loc[~paper].any(axis=None), "one measured method alone is no best"
 
 
+def test_numbers_no_better_than_the_worst_are_not_bold():
+    columns = {"source": "measured", "method": list("abcd"), "convention": "nnunet"}
+    bold = best_cells(pd.DataFrame({**columns, "zeros": 0.0, "one": [0, 3.0, 0, 0], "tie": [5.0, 5, 5, 1]}))
+    assert bold[["zeros", "one", "tie"]].to_numpy().T.tolist() == [
+        [False] * 4,
+        [False, True, False, False],
+        [True] * 3 + [False],
+    ]
+
+
 def test_the_text_has_one_aligned_line_per_method(tmp_path):
     lines = text_table(paper_like(tmp_path, sorted(MOTS))).splitlines()
     ruled = next(number for number, line in enumerate(lines) if set(line) == {"-"})
@@ -158,6 +168,9 @@ def test_differences_pair_cases_whatever_their_order_and_correct_over_the_rois(t
         rows += score_rows("b", roi, values + gain + rng.normal(0, 0.01, 12))[::-1]
     results = results_of(tmp_path, rows, (("a", "a", 0), ("b", "b", 0)), ("liver", "spleen"))
     table = difference_table(results).set_index("roi")
+    assert table.index[-1] == "average"
+    assert table.loc["average", "difference"] == pytest.approx(table["difference"].iloc[:2].mean())
+    assert np.isnan(table.loc["average", "p_holm"])
     assert table.loc["liver", "difference"] == pytest.approx(0.2, abs=0.02)
     assert table.loc["liver", "high"] - table.loc["liver", "low"] < 0.03, "pairs share the case's difficulty"
     assert table.loc["liver", "p_holm"] == pytest.approx(2 * table.loc["liver", "p_wilcoxon"])

@@ -101,7 +101,10 @@
   const describe = (roi, method) => {
     const legend = element("legend");
     legend.replaceChildren();
+    // Two overlays coloured by ROI would hide each other.
+    truthBox.disabled = roi === ALL && method !== undefined;
     if (roi === ALL) {
+      legend.append(method ? `Prediction of ${method.label} (for the truth choose no prediction): ` : "Truth: ");
       data.rois.forEach((label, place) => legend.append(swatch(data.roiColours[place], label)));
       return;
     }
@@ -118,7 +121,6 @@
     const roi = Number(roiBox.value);
     const method = data.methods.find((each) => each.name === methodBox.value);
     const [, truth, prediction] = nv.volumes;
-    // Two overlays coloured by ROI would hide each other: then the prediction, if one is chosen, stands alone.
     const withTruth = truthBox.checked && !(roi === ALL && method);
     const painted = {
       truth: paint(truth.img, withTruth ? await wordsOf("truth") : null, roi),
@@ -199,7 +201,7 @@
   canvas.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const action = {
-      t: () => { truthBox.checked = !truthBox.checked; truthBox.dispatchEvent(new Event("change")); },
+      t: () => { if (truthBox.disabled) return; truthBox.checked = !truthBox.checked; truthBox.dispatchEvent(new Event("change")); },
       m: () => next(methodBox),
       r: () => next(roiBox),
     }[event.key.toLowerCase()];
