@@ -26,6 +26,7 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
+import os
 import resource
 import tempfile
 import time
@@ -258,6 +259,8 @@ def compare(options: argparse.Namespace) -> None:
     found = {}
     print(f"| {options.device}, {options.precision} | s | processor s | MiB |\n|---|---|---|---|")
     for variant in (options.only,) if options.only else ("lacuna", "monai"):
+        # As `stages/command.py` does for every stage, and a plain script does not.
+        os.environ["THP_MEM_ALLOC_ENABLE"] = "0" if variant == "monai" else "1"
         results = spawning.Queue()
         process = spawning.Process(target=measure, args=(variant, options, results))
         process.start()

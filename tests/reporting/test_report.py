@@ -222,6 +222,10 @@ def test_the_viewer_draws_slices_and_switching_a_method_changes_the_overlay(made
         tab.run("document.getElementById('viewer-canvas').focus()")
         tab.press("ArrowUp")
         tab.wait_for(f"document.getElementById('viewer-status').textContent !== {place!r}")
+        grey = pixels(tmp_path / "second.png").mean()
+        tab.press("w")
+        tab.screenshot(tmp_path / "third.png", "#viewer-canvas")
+        assert abs(pixels(tmp_path / "third.png").mean() - grey) > 0.01, "another grey window"
         tab.press("t")
         tab.wait_for("document.getElementById('slice-viewer').dataset.truthVoxels === '0'")
         assert tab.problems == []

@@ -204,6 +204,7 @@
       t: () => { if (truthBox.disabled) return; truthBox.checked = !truthBox.checked; truthBox.dispatchEvent(new Event("change")); },
       m: () => next(methodBox),
       r: () => next(roiBox),
+      w: () => next(windowBox),
     }[event.key.toLowerCase()];
     if (moves[event.key]) nv.moveCrosshairInVox(...moves[event.key]);
     else if (action) action();
