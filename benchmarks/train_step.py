@@ -89,7 +89,7 @@ def our_step(options: argparse.Namespace, batch: int, execution: Execution, proc
     embeddings = torch.randn(options.rois, options.embedding)
     networks = Networks(swin_unetr=trunk_sizes(options))
     student = build_segmentation_network(METHOD, networks, embeddings, execution.gradient_checkpointing)
-    student = student.to(processes.device, memory_format=memory_format(execution, processes.device))
+    student = student.to(processes.device, memory_format=memory_format(execution, student, processes.device))
     names = tuple(f"roi_{k}" for k in range(options.rois))
     thresholds = decision_thresholds(METHOD, [()] * options.rois, None, "none").to(processes.device)
     scorer = online_scorer(options, processes.device) if online else None

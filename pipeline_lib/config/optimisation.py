@@ -44,7 +44,8 @@ class Execution(Section):
     )
     memory_format: Literal["auto", "contiguous", "channels_last"] = Field(
         default="auto",
-        description="Order of a map's values in memory; auto is channels_last on a CPU in float32, else contiguous.",
+        description="Order of a map's values in memory; auto is channels_last for swin_unetr on a CPU in float32, else "
+        "contiguous.",
     )
     accumulation: Count = Field(
         default=1, description="Parts into which each process cuts its share of the batch, to save memory."

@@ -137,7 +137,7 @@ def presence_task(
     """The network with its seeded first weights, and its loss."""
     torch.manual_seed(key_number("first weights", settings.seed) % 2**63)
     network = build_roi_aware_network(settings.roi_aware, len(settings.structures)).train()
-    network = network.to(processes.device, memory_format=memory_format(execution, processes.device))
+    network = network.to(processes.device, memory_format=memory_format(execution, network, processes.device))
     weight = None
     if settings.roi_aware.imbalance == "positive_weight":
         weight = weights_from_pools(settings, cases).to(processes.device)

@@ -127,7 +127,8 @@ def segmentation_task(
     embeddings = read_embeddings(inputs.embeddings, settings.rois)
     student = build_segmentation_network(
         settings.method, settings.networks, embeddings, execution.gradient_checkpointing
-    ).to(processes.device, memory_format=memory_format(execution, processes.device))
+    )
+    student = student.to(processes.device, memory_format=memory_format(execution, student, processes.device))
     scorer = online_scorer(settings, inputs, processes) if settings.method.needs_existence else None
     thresholds = decision_thresholds(
         settings.method, settings.structures, inputs.roi_aware_metrics, settings.existence.calibration

@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline_lib.config.optimisation import Execution
 from pipeline_lib.errors import UserError
 from pipeline_lib.learning import checkpoints, reading
 from pipeline_lib.learning.stopping import STOPPED
-from pipeline_lib.networks.memory_format import memory_format
 
 from .tiny_training import Tiny, assert_same_weights, in_processes
 
@@ -159,15 +157,16 @@ def test_processes_and_parts_change_nothing_but_rounding(count, accumulation, ti
         assert row["learning_rate"] == expected["learning_rate"]
 
 
-@pytest.mark.parametrize("first, second", [("contiguous", "channels_last"), ("channels_last", "contiguous")])
+@pytest.mark.parametrize(
+    "first, second", [("contiguous_format", "channels_last_3d"), ("channels_last_3d", "contiguous_format")]
+)
 def test_a_training_goes_on_in_another_memory_format(first, second, tiny, undisturbed, monkeypatch):
     """Adam's moments follow: read in the wrong order they would belong to other weights."""
 
     def run(order: str, last_step: int | None = None) -> None:
         def prepare(task) -> None:
-            form = memory_format(Execution(device="cpu", memory_format=order), torch.device("cpu"))
             for network in (task.student, task.teacher.network):
-                network.to(memory_format=form)
+                network.to(memory_format=getattr(torch, order))
             if last_step is not None:
                 strike("teacher", last_step, signal.SIGTERM, monkeypatch)(task)
 

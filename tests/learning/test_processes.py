@@ -6,7 +6,6 @@ import torch
 from pipeline_lib.config.optimisation import Execution
 from pipeline_lib.errors import UserError
 from pipeline_lib.learning.processes import joined_processes, training_device
-from pipeline_lib.networks.memory_format import memory_format
 from pipeline_lib.networks.precision import autocast_type
 
 from .tiny_training import in_processes
@@ -77,21 +76,6 @@ def test_auto_precision_asks_the_hardware(monkeypatch, amx, avx):
     assert predicting == (torch.bfloat16 if amx or avx else torch.float32)
     assert autocast_type("auto", torch.device("cuda")) == torch.bfloat16
     assert autocast_type("float16", torch.device("cpu")) == torch.float16
-
-
-@pytest.mark.parametrize(
-    ("device", "precision", "expected"),
-    [
-        ("cpu", "float32", "channels_last_3d"),
-        ("cpu", "bfloat16", "contiguous_format"),
-        ("cuda", "auto", "contiguous_format"),
-    ],
-)
-def test_the_memory_format_follows_device_and_precision(device, precision, expected):
-    found = memory_format(Execution(precision=precision), torch.device(device))
-    assert found == getattr(torch, expected)
-    asked = Execution(precision=precision, memory_format="channels_last")
-    assert memory_format(asked, torch.device(device)) == torch.channels_last_3d
 
 
 def test_gradients_of_an_indexed_tensor_do_not_depend_on_the_threads_timing():

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from pipeline_lib.config.methods import Method, Networks
+from pipeline_lib.config.optimisation import Execution
 from pipeline_lib.networks.build import build_segmentation_network
+from pipeline_lib.networks.memory_format import memory_format
 
 
 def test_one_logit_per_roi_and_voxel(network_name, build, patch):
@@ -33,6 +35,43 @@ def test_gradient_checkpointing_changes_no_gradient(network_name, build, patch):
         gradients.append({name: parameter.grad for name, parameter in network.named_parameters()})
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "expected"),
+    [
+        ("cpu", "float32", {"swin_unetr": torch.channels_last_3d, "dodnet": torch.contiguous_format}),
+        ("cpu", "bfloat16", {}),
+        ("cuda", "auto", {}),
+    ],
+)
+def test_the_memory_format_is_what_was_measured(network_name, build, device, precision, expected):
+    network = build(network_name)
+    found = memory_format(Execution(precision=precision), network, torch.device(device))
+    assert found == expected.get(network_name, torch.contiguous_format)
+    asked = Execution(precision=precision, memory_format="channels_last")
+    assert memory_format(asked, network, torch.device(device)) == torch.channels_last_3d
+
+
+def test_on_a_cpu_the_memory_format_rounds_gradients_no_worse(network_name, build, patch):
+    def gradients(network, image):
+        network(image).square().mean().backward()
+        return torch.cat([parameter.grad.double().flatten() for parameter in network.parameters()])
+
+    exact = gradients(build(network_name).double(), patch.double())
+    plain = gradients(build(network_name), patch)
+    network = build(network_name)
+    form = memory_format(Execution(device="cpu", precision="float32"), network, torch.device("cpu"))
+    chosen = gradients(network.to(memory_format=form), patch)
+    assert (chosen - exact).norm() <= 3 * (plain - exact).norm() + 1e-6 * exact.norm()
+
+
+def test_a_teacher_computes_what_its_student_would(network_name, build, patch):
+    """Without gradients other kernels do the work, that of attention for one."""
+    network = build(network_name)
+    with torch.no_grad():
+        taught = network(patch)
+    torch.testing.assert_close(taught, network(patch), rtol=1e-4, atol=1e-4)
 
 
 def test_gradient_checkpointing_keeps_less(network_name, build, patch):
