@@ -56,7 +56,6 @@ from pipeline_lib.volumes.record import CaseRecord
 from pipeline_lib.volumes.store import open_volume, write_volume
 
 WINDOW_HU = (-325.0, 325.0)
-OVERLAP = 0.5
 
 
 class OneRoiAfterTheOther(nn.Module):
@@ -132,7 +131,7 @@ def window_of(options: argparse.Namespace) -> SlidingWindow:
     device = torch.device(options.device)
     precision = autocast_type(options.precision, device, training=False)
     return SlidingWindow(
-        tuple(options.patch), OVERLAP, options.windows_at_once, options.mirror, WINDOW_HU, device, precision
+        tuple(options.patch), options.overlap, options.windows_at_once, options.mirror, WINDOW_HU, device, precision
     )
 
 
@@ -156,10 +155,9 @@ def whole_case(folder: Path, network: nn.Module, options: argparse.Namespace) ->
     """ROI bits on the original grid, D H W; `folder` has the volume."""
     rois = tuple(f"roi_{number}" for number in range(options.rois))
     progress = Progress("case", 1, "windows")
-    predict_case(
-        fastest(network, options), open_volume(folder), rois, window_of(options), folder / "case.nii.gz", progress
-    )
-    return read_roi_bits(folder / "case.nii.gz")[0][None]
+    volume, path = open_volume(folder), folder / "case.nii.gz"
+    predict_case(fastest(network, options), volume, rois, window_of(options), {}, path, progress)
+    return read_roi_bits(path)[0][None]
 
 
 def write_torso(folder: Path, options: argparse.Namespace) -> None:
@@ -200,7 +198,7 @@ def with_monai(image: np.ndarray, network: nn.Module, options: argparse.Namespac
     inferer = SlidingWindowInferer(
         options.patch,
         options.windows_at_once,
-        OVERLAP,
+        options.overlap,
         mode="gaussian",
         sigma_scale=GAUSSIAN_WIDTH,
         sw_device=device,
@@ -237,6 +235,7 @@ def main() -> None:
     parser.add_argument("--patch", type=int, nargs=3, default=[32, 64, 64], metavar=("D", "H", "W"))
     parser.add_argument("--feature-size", type=int, default=12)
     parser.add_argument("--rois", type=int, default=11)
+    parser.add_argument("--overlap", type=float, default=0.5)
     parser.add_argument("--windows-at-once", type=int, default=2)
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16", "float16"], default="float32")
     parser.add_argument("--monai-precision", choices=["auto", "float32", "bfloat16", "float16"])
