@@ -22,13 +22,13 @@ from pathlib import Path
 
 import blosc2
 import numpy as np
+from records import record_of
 
 from pipeline_lib.config.datasets import PhantomSource
 from pipeline_lib.config.phantom import Phantom
 from pipeline_lib.datasets.phantom.case import PhantomCase, make_case
 from pipeline_lib.volumes.geometry import Geometry
 from pipeline_lib.volumes.interpolation import cubic, interpolated, interpolation_matrices
-from pipeline_lib.volumes.record import CaseRecord
 from pipeline_lib.volumes.resampling import mask_volume
 from pipeline_lib.volumes.store import IMAGE, LABELS, open_volume, write_volume
 
@@ -73,20 +73,7 @@ def lacuna(folder: Path, hu: np.ndarray, masks: list[np.ndarray], bits: int) -> 
     for k, mask in enumerate(masks):
         planes[k // 8] |= mask.astype(np.uint8) << (k % 8)
     grid = Geometry(size=hu.shape[::-1], spacing_mm=SPACING, origin_mm=(0, 0, 0))
-    record = CaseRecord(
-        dataset="benchmark",
-        case="case",
-        targets=names,
-        labelled=names[: len(masks)],
-        shape=hu.shape,
-        spacing_mm=SPACING,
-        origin_mm=(0, 0, 0),
-        original=grid,
-        window_hu=WINDOW,
-        voxels={},
-        foreground={},
-        body=((0, 0, 0), hu.shape),
-    )
+    record = record_of(grid, grid, names, names[: len(masks)], WINDOW)
     write_volume(folder, np.rint(hu).astype(np.int16), planes, record)
     volume = open_volume(folder)
 

@@ -188,24 +188,12 @@ def measure(name: str, folder: Path, spacing: tuple[float, float, float], thread
 
 def _round_trip(original: Geometry, labels: np.ndarray, grid: Geometry, label_map: np.ndarray) -> dict[str, float]:
     """Dice of each label after the way back to the original grid."""
+    from records import record_of
+
     from pipeline_lib.volumes.bits import plane_mask
-    from pipeline_lib.volumes.record import CaseRecord
     from pipeline_lib.volumes.resampling import masks_on_original_grid
 
-    record = CaseRecord(
-        dataset="benchmark",
-        case="case",
-        targets=LABELS,
-        labelled=LABELS,
-        shape=grid.shape,
-        spacing_mm=grid.spacing_mm,
-        origin_mm=grid.origin_mm,
-        original=original,
-        window_hu=WINDOW,
-        voxels={},
-        foreground={},
-        body=((0, 0, 0), grid.shape),
-    )
+    record = record_of(grid, original, LABELS, LABELS, WINDOW)
     dice = {}
     for roi, name in enumerate(LABELS):
         there = plane_mask(labels, roi) if labels.ndim == 4 else labels == roi + 1

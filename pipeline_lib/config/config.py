@@ -20,6 +20,7 @@ from .phantom import Phantom
 from .roi_aware import RoiAware
 from .rois import Roi, check_rois
 from .section import Name, Section
+from .storage import Storage
 from .structures import structure_names
 from .text import Text
 from .volumes import Patches, Volumes
@@ -56,6 +57,7 @@ class Config(Section):
     )
     rois: tuple[Roi, ...] = Field(min_length=1, max_length=64, description="ROIs; the order is that of all labels.")
     datasets: Datasets
+    storage: Storage = Storage()
     phantom: Phantom = Phantom()
     volumes: Volumes = Volumes()
     patches: Patches = Patches()

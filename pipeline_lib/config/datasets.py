@@ -8,6 +8,8 @@ from pydantic import Field, HttpUrl, model_validator
 
 from .section import Count, Millimetres, Name, Section
 
+ARCHIVE_ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip")
+
 Layout = Literal["msd", "kits19", "totalsegmentator_v1", "totalsegmentator_v2", "nnunet"]
 
 
@@ -42,6 +44,9 @@ class RemoteFile(Section):
         default=None, description="SHA-256 of the file, where it is known."
     )
     size_bytes: Count | None = Field(default=None, description="Size in bytes, where it is known.")
+    about_gb: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="Size in GB for the check of the disk, where `size_bytes` is not known."
+    )
 
 
 class DownloadSource(Section):
@@ -51,9 +56,6 @@ class DownloadSource(Section):
     files: tuple[RemoteFile, ...] = Field(default=(), description="Files of the data set as a whole.")
     per_case: tuple[RemoteFile, ...] = Field(
         default=(), description="Files of each case; {case} in url and path stands for the case's name."
-    )
-    keep_archives: bool = Field(
-        default=True, description="False deletes each archive once it is unpacked, to save disk."
     )
 
     @model_validator(mode="after")

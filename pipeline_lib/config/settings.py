@@ -21,7 +21,7 @@ from ..files import whole_file
 from ..randomness import random_generator
 from .augmentation import Augmentation, WeakView
 from .config import Config, load_config
-from .datasets import Dataset, Layout
+from .datasets import Dataset, Layout, SkippedCase
 from .evaluation import Inference, Scores
 from .existence import Existence
 from .methods import Method, Networks, Teacher
@@ -45,6 +45,20 @@ class AcquireSettings(Section):
     phantom: Phantom | None
     rois: tuple[str, ...]
     seed: int | None
+
+
+class AcquireExecution(Section):
+    """Cases that are not fetched, and whether archives stay. Kept apart: editing it must not remake every volume."""
+
+    skip: tuple[SkippedCase, ...] = ()
+    keep_archives: bool = True
+
+
+class DeleteRawSettings(Section):
+    """A data set whose raw files go. `scored_cases` are those whose labels the scores still need."""
+
+    dataset: Dataset
+    scored_cases: tuple[str, ...]
 
 
 class VolumeSettings(Section):
@@ -207,13 +221,25 @@ def acquire(config: Config, dataset: str) -> AcquireSettings:
     chosen = config.dataset(dataset)
     phantom = chosen.source.kind == "phantom"
     # What is fetched does not depend on these, and fetching again would remake every volume.
-    elsewhere: dict[str, Any] = {"split": "all_training", "doubted": (), "licence": ""}
+    elsewhere: dict[str, Any] = {"split": "all_training", "skip": (), "doubted": (), "licence": ""}
     return AcquireSettings(
         dataset=chosen.model_copy(update=elsewhere),
         phantom=config.phantom if phantom else None,
         rois=config.roi_names if phantom else (),
         seed=config.seed if phantom else None,
     )
+
+
+def acquire_execution(config: Config, dataset: str) -> AcquireExecution:
+    return AcquireExecution(skip=config.dataset(dataset).skip, keep_archives=config.storage.keep_archives)
+
+
+def delete_raw(config: Config, dataset: str) -> DeleteRawSettings:
+    chosen = config.dataset(dataset)
+    scored = chosen.split_cases("test") if chosen in config.datasets.partially_labelled else ()
+    # Whatever else the file of the data set says, the same files go.
+    elsewhere: dict[str, Any] = {"split": "all_training", "doubted": (), "licence": ""}
+    return DeleteRawSettings(dataset=chosen.model_copy(update=elsewhere), scored_cases=scored)
 
 
 def volume(config: Config, dataset: str, case: str) -> VolumeSettings:
@@ -365,6 +391,8 @@ def report(config: Config) -> ReportSettings:
 
 SLICES: dict[str, Callable[..., Section]] = {
     "acquire": acquire,
+    "acquire_execution": acquire_execution,
+    "delete_raw": delete_raw,
     "volume": volume,
     "validate": validate,
     "case_list": case_list,

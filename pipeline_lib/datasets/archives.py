@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from ..config.datasets import ARCHIVE_ENDINGS
 from ..errors import UserError
 from ..progress import Progress
 from .transfers import need_space
 
-ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip")
 _LARGEST_RATIO = 100
 _SLACK_BYTES = 100_000_000
 _MEGABYTE = 1_000_000
@@ -43,7 +43,7 @@ class _Member:
 
 
 def is_archive(path: Path) -> bool:
-    return path.name.lower().endswith(ENDINGS)
+    return path.name.lower().endswith(ARCHIVE_ENDINGS)
 
 
 def unpack(

@@ -24,6 +24,10 @@ AGAIN = "fetch or copy the file again, or list the case under `skip:`"
 _SAME_GRID_WITHIN_VOXELS = 0.25
 _NOT_FINITE = "holds NaN or infinite voxels"
 _MEND = "mend it or list the case under `skip:`"
+_FETCH = (
+    "bring it back with `snakemake --forcerun acquire_published` (`storage.keep_raw_cases: false` deletes raw cases), "
+    "or list the case under `skip:`"
+)
 _HEADER_BYTES = 352
 _PIECE_BYTES = 1 << 16
 _GZIP = 31  # zlib's code for a gzip stream with its checksum
@@ -31,10 +35,15 @@ _FLOATING = {16: np.dtype(np.float32), 64: np.dtype(np.float64)}
 _NAMES_OF_TYPE = {".nii": "NiftiImageIO", ".gz": "NiftiImageIO", ".mha": "MetaImageIO", ".nrrd": "NrrdImageIO"}
 
 
+def is_image_file(path: Path) -> bool:
+    """Whether the name is that of an image or label file of any layout."""
+    return path.name.endswith((".nii.gz", *_NAMES_OF_TYPE)) and not path.name.endswith(".tar.gz")
+
+
 def read_image(path: Path) -> sitk.Image:
     """The 3-D image in `path`; raises UserError if it is missing, damaged or no 3-D image."""
     if not path.is_file():
-        raise UserError(str(path), "is missing", "acquire the data set again, or list the case under `skip:`")
+        raise UserError(str(path), "is missing", _FETCH)
     nifti = path.name.endswith((".nii", ".nii.gz"))
     if nifti:
         _check_nifti(path)

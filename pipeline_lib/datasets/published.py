@@ -7,10 +7,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from ..config.datasets import Dataset, DownloadSource, LocalSource, RemoteFile
+from ..config.datasets import ARCHIVE_ENDINGS, Dataset, DownloadSource, LocalSource, RemoteFile
 from ..errors import UserError
 from ..files import read_json, write_json
-from .archives import ENDINGS, is_archive, unpack
+from .archives import is_archive, unpack
 from .download import Patience, Wanted
 from .manifest import NAME as MANIFEST
 from .transfers import fetch
@@ -19,8 +19,12 @@ STATE = ".acquire"
 """Folder inside the raw folder with partial files and notes of what is done."""
 
 
-def download_dataset(dataset: Dataset, source: DownloadSource, raw: Path, patience: Patience | None = None) -> None:
+def download_dataset(
+    dataset: Dataset, source: DownloadSource, raw: Path, keep_archives: bool, patience: Patience | None = None
+) -> None:
     """Fetch all files into `raw` and unpack the archives; whatever an earlier run finished is kept.
+
+    Archives that are not to be kept go one by one, each as soon as it is unpacked.
 
     Raises UserError: one line that names the address, the archive or the disk.
     """
@@ -30,10 +34,10 @@ def download_dataset(dataset: Dataset, source: DownloadSource, raw: Path, patien
     archives = [file for file in wanted if is_archive(file.path)]
     packed = [file for file in archives if not _is_unpacked(_note(file, raw), _identity(file), raw, skipped)]
     fetch([file for file in wanted if file not in archives or file in packed], dataset.name, patience)
-    for file in packed:
-        _unpack(file.path, _note(file, raw), _identity(file), raw, dataset)
-    if not source.keep_archives:
-        for file in archives:
+    for file in archives:
+        if file in packed:
+            _unpack(file.path, _note(file, raw), _identity(file), raw, dataset)
+        if not keep_archives:
             file.path.unlink(missing_ok=True)
 
 
@@ -51,7 +55,8 @@ def take_local(dataset: Dataset, source: LocalSource, raw: Path) -> bool:
         _link(path.resolve(), raw, where)
         return True
     if not is_archive(path):
-        raise UserError(where, f"{path} is neither a folder nor an archive ({', '.join(ENDINGS)})", "give one of them")
+        wrong = f"{path} is neither a folder nor an archive ({', '.join(ARCHIVE_ENDINGS)})"
+        raise UserError(where, wrong, "give one of them")
     status = path.stat()
     identity = {"path": str(path.resolve()), "size": status.st_size, "modified": status.st_mtime}
     note = raw / STATE / f"{path.name}.unpacked.json"

@@ -55,7 +55,7 @@ class RawCase:
         """
         if self._label_map is None:
             return read_on_grid(self.files.masks[target], self.image, self.files.image) > 0
-        return reduce(np.logical_or, (self._label_map == value for value in self._labels[target]))
+        return voxels_with(self._label_map, self._labels[target])
 
     def masks(self) -> Iterator[tuple[str, np.ndarray]]:
         """(target, mask) of each labelled target in turn, as `mask` reads it."""
@@ -103,9 +103,23 @@ def read_case(
     if files.label_map is None:
         return RawCase(files, image, targets, labels, None)
     label_map = read_on_grid(files.label_map, image, files.image)
-    if wrong := label_map_fault(label_map, labels, ignored_labels):
-        raise UserError(str(files.label_map), wrong, "add the values to the data set's `labels` or `ignored_labels`")
+    _check_values(files.label_map, label_map, labels, ignored_labels)
     return RawCase(files, image, tuple(target for target in targets if target in labels), labels, label_map)
+
+
+def read_label_map(path: Path, labels: Labels, ignored_labels: tuple[int, ...] = ()) -> sitk.Image:
+    """A case's label map on its own, for those who have no use for the image.
+
+    Raises UserError naming the file if it is missing, damaged or holds a value that belongs to no ROI.
+    """
+    label_map = read_image(path)
+    _check_values(path, sitk.GetArrayViewFromImage(label_map), labels, ignored_labels)
+    return label_map
+
+
+def voxels_with(label_map: np.ndarray, values: tuple[int, ...]) -> np.ndarray:
+    """bool D H W: where a label map has one of the values."""
+    return reduce(np.logical_or, (label_map == value for value in values))
 
 
 def read_on_grid(path: Path, image: sitk.Image, image_path: Path) -> np.ndarray:
@@ -114,6 +128,11 @@ def read_on_grid(path: Path, image: sitk.Image, image_path: Path) -> np.ndarray:
     if wrong := grid_difference(label, image):
         raise UserError(str(path), f"is not on the grid of {image_path.name}: {wrong}", "mend it or skip the case")
     return sitk.GetArrayFromImage(label)
+
+
+def _check_values(path: Path, label_map: np.ndarray, labels: Labels, ignored_labels: tuple[int, ...]) -> None:
+    if wrong := label_map_fault(label_map, labels, ignored_labels):
+        raise UserError(str(path), wrong, "add the values to the data set's `labels` or `ignored_labels`")
 
 
 def label_map_fault(label_map: np.ndarray, labels: Labels, ignored_labels: tuple[int, ...]) -> str:

@@ -1,6 +1,6 @@
 """Bring a data set into its raw folder: make a phantom, download what is published, or link what the user has.
 
-    python -m pipeline_lib.stages.acquire --settings SETTINGS \\
+    python -m pipeline_lib.stages.acquire --settings SETTINGS --execution EXECUTION \\
         --manifest resources/raw/DATASET/manifest.json [--truth resources/truth/DATASET]
 
 The manifest is written last: a data set that has one is whole.
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config.datasets import Dataset, DownloadSource, PhantomSource
-from ..config.settings import AcquireSettings
+from ..config.settings import AcquireExecution, AcquireSettings
+from ..datasets import deletion
 from ..datasets.manifest import write_manifest
 from ..datasets.published import STATE, download_dataset, take_local
 from ..datasets.readers import CaseFiles, case_files
@@ -34,14 +35,15 @@ class Outputs:
     truth: Path | None
 
 
-def run(settings: AcquireSettings, inputs: Inputs, outputs: Outputs) -> None:
-    dataset, raw = settings.dataset, outputs.manifest.parent
+def run(settings: AcquireSettings, execution: AcquireExecution, inputs: Inputs, outputs: Outputs) -> None:
+    dataset, raw = settings.dataset.model_copy(update={"skip": execution.skip}), outputs.manifest.parent
     source, linked = dataset.source, False
     raw.mkdir(parents=True, exist_ok=True)
+    (raw / deletion.NAME).unlink(missing_ok=True)
     if isinstance(source, PhantomSource):
         _make_phantom(settings, outputs)
     elif isinstance(source, DownloadSource):
-        download_dataset(dataset, source, raw)
+        download_dataset(dataset, source, raw, execution.keep_archives)
     else:
         linked = take_local(dataset, source, raw)
     _check_cases(dataset, raw)
@@ -86,4 +88,4 @@ def _files(files: CaseFiles) -> list[Path]:
 
 
 if __name__ == "__main__":
-    stage_command(run, AcquireSettings, Inputs, Outputs)
+    stage_command(run, AcquireSettings, Inputs, Outputs, execution=AcquireExecution)

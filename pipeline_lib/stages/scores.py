@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import SimpleITK as sitk
 
 from ..config.datasets import Dataset
 from ..config.settings import ScoreSettings
-from ..datasets.readers import read_case
+from ..datasets.readers import case_files, read_label_map, voxels_with
 from ..errors import UserError
 from ..files import whole_file
 from ..progress import Progress
@@ -104,10 +105,14 @@ def _true_masks(
         for index, roi in enumerate(settings.rois):
             yield roi, roi_mask(bits, index)
     else:
-        root = truth.parent / dataset.root
-        raw = read_case(dataset.layout, root, case, dataset.labels, settings.rois, dataset.ignored_labels)
-        _check_grids(Geometry.of(raw.image), grid, raw.files.image, prediction)
-        yield from raw.masks()
+        file = case_files(dataset.layout, truth.parent / dataset.root, case, ()).label_map
+        assert file is not None, "a partially labelled data set has label maps"
+        label_map = read_label_map(file, dataset.labels, dataset.ignored_labels)
+        _check_grids(Geometry.of(label_map), grid, file, prediction)
+        voxels = sitk.GetArrayViewFromImage(label_map)
+        for roi in settings.rois:
+            if roi in dataset.labels:
+                yield roi, voxels_with(voxels, dataset.labels[roi])
 
 
 def _check_grids(truth: Geometry, prediction: Geometry, true_file: Path, predicted_file: Path) -> None:

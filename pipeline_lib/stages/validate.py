@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config.settings import ValidateSettings
+from ..datasets.deletion import is_deleted
 from ..datasets.validation import CheckedCase, check_case, repeated_cases
 from ..errors import UserError
 from ..files import whole_file
@@ -45,8 +46,8 @@ def run(settings: ValidateSettings, inputs: Inputs, outputs: Outputs) -> None:
         say(str(finding))
     if findings:
         raise UserError(
-            f"{len(findings)} of the files of {len(checked)} cases",
-            "have the faults listed above",
+            f"{len(checked)} raw cases",
+            f"{len(findings)} fault{'s' * (len(findings) > 1)}, listed above",
             "mend them, or name their cases under the data set's `skip:` with the reason",
         )
     with whole_file(outputs.cases) as partial, partial.open("w", newline="", encoding="utf-8") as file:
@@ -57,10 +58,14 @@ def run(settings: ValidateSettings, inputs: Inputs, outputs: Outputs) -> None:
 
 def _check(settings: ValidateSettings, inputs: Inputs) -> list[CheckedCase]:
     """Every case, in the order of the data sets and names, whatever the order in which they are read."""
+    for dataset, manifest in zip(settings.datasets, inputs.manifests, strict=True):
+        if is_deleted(manifest.parent):
+            say(f"{dataset.name}: its raw cases were deleted once their volumes were made, so they are not read")
     jobs = [
         (dataset, manifest.parent, case, targets)
         for dataset, targets, manifest in zip(settings.datasets, settings.targets, inputs.manifests, strict=True)
         for case in dataset.used_cases
+        if not is_deleted(manifest.parent)
     ]
     progress = Progress("validate", len(jobs), "case")
     workers = min(int(os.environ.get("OMP_NUM_THREADS", "1")), len(jobs))

@@ -89,10 +89,11 @@ class Volume:
         """int16 D H W of the box from `start` on; beyond the volume it is the window's low end."""
         read, place = _overlap(start, shape, self.shape)
         if _size(read) == tuple(shape):
-            return self._image[read]
-        box = np.full(tuple(shape), self._outside, np.int16)
+            box = np.empty(tuple(shape), np.int16)
+        else:
+            box = np.full(tuple(shape), self._outside, np.int16)
         if min(_size(read)) > 0:
-            box[place] = self._image[read]
+            _decode(self._image, read, box[place])
         return box
 
     def read_labels(self, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
@@ -110,7 +111,8 @@ class Volume:
                 first = max(read[0].start, (touched[0].start + int(labelled[0])) * chunk[0])
                 last = min(read[0].stop, (touched[0].start + int(labelled[-1]) + 1) * chunk[0])
                 shift = z.start - read[0].start
-                box[plane, first + shift : last + shift, y, x] = self._labels[plane, first:last, read[1], read[2]]
+                part = (slice(plane, plane + 1), slice(first, last), read[1], read[2])
+                _decode(self._labels, part, box[plane : plane + 1, first + shift : last + shift, y, x])
         return box
 
     def __getstate__(self) -> dict[str, Any]:
@@ -152,6 +154,14 @@ def _opened(path: Path, axes: int) -> blosc2.NDArray:
     if array.ndim != axes:
         raise UserError(str(path), f"has {array.ndim} axes instead of {axes}", _REMEDY)
     return array
+
+
+def _decode(array: blosc2.NDArray, box: Sequence[slice], target: np.ndarray) -> None:
+    """Read a box of `array` into `target`; straight into its memory where that is in one piece."""
+    if target.flags.c_contiguous:
+        array.get_slice_numpy(target, ([side.start for side in box], [side.stop for side in box]))
+    else:
+        target[...] = array[tuple(box)]
 
 
 def _overlap(

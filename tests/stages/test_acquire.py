@@ -19,7 +19,7 @@ import pytest
 
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.phantom import Phantom
-from pipeline_lib.config.settings import AcquireEncoderSettings, AcquireSettings
+from pipeline_lib.config.settings import AcquireEncoderSettings, AcquireExecution, AcquireSettings
 from pipeline_lib.config.text import TextEncoder
 from pipeline_lib.datasets.download import Wanted
 from pipeline_lib.errors import UserError
@@ -66,16 +66,16 @@ def settings(source: dict[str, Any], **changes: Any) -> AcquireSettings:
     return AcquireSettings(dataset=Dataset.model_validate(content), phantom=None, rois=(), seed=None)
 
 
-def archive_source(server: FaultyServer, **changes: Any) -> dict[str, Any]:
+def archive_source(server: FaultyServer) -> dict[str, Any]:
     server.files["spleen.tar"] = packed(FILES)
     md5 = hashlib.md5(server.files["spleen.tar"]).hexdigest()
     file = {"url": server.url("spleen.tar"), "path": "spleen.tar", "md5": md5}
-    return {"kind": "download", "files": [file], **changes}
+    return {"kind": "download", "files": [file]}
 
 
-def run(chosen: AcquireSettings, raw: Path, truth: Path | None = None) -> dict[str, Any]:
+def run(chosen: AcquireSettings, raw: Path, truth: Path | None = None, **execution: Any) -> dict[str, Any]:
     manifest = raw / "manifest.json"
-    acquire.run(chosen, acquire.Inputs(), acquire.Outputs(manifest, truth))
+    acquire.run(chosen, AcquireExecution(**execution), acquire.Inputs(), acquire.Outputs(manifest, truth))
     return json.loads(manifest.read_text())
 
 
@@ -89,7 +89,7 @@ def visible(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("keep_archives", [True, False])
 def test_an_archive_is_fetched_unpacked_and_listed(server, tmp_path, keep_archives):
-    manifest = run(settings(archive_source(server, keep_archives=keep_archives)), tmp_path)
+    manifest = run(settings(archive_source(server)), tmp_path, keep_archives=keep_archives)
     archive = {"spleen.tar": server.files["spleen.tar"]} if keep_archives else {}
     assert visible(tmp_path) == {**FILES, **archive}
     assert manifest["dataset"] == "Task09_Spleen"
@@ -100,10 +100,10 @@ def test_an_archive_is_fetched_unpacked_and_listed(server, tmp_path, keep_archiv
 
 @pytest.mark.parametrize("keep_archives", [True, False])
 def test_a_second_run_needs_no_network(server, tmp_path, keep_archives):
-    chosen = settings(archive_source(server, keep_archives=keep_archives))
-    first = run(chosen, tmp_path)
+    chosen = settings(archive_source(server))
+    first = run(chosen, tmp_path, keep_archives=keep_archives)
     server.requests.clear()
-    assert run(chosen, tmp_path) == first
+    assert run(chosen, tmp_path, keep_archives=keep_archives) == first
     assert not server.requests
 
 
@@ -149,7 +149,7 @@ def test_files_of_each_case_are_fetched_but_not_those_of_skipped_cases(server, t
         ],
     }
     skip = [{"case": "case_00002", "reason": "not published"}]
-    run(settings(source, layout="kits19", root=".", cases=cases, skip=skip), tmp_path)
+    run(settings(source, layout="kits19", root=".", cases=cases), tmp_path, skip=skip)
     assert visible(tmp_path) == {
         f"data/{case}/{name}.nii.gz": contents[f"{kind}/{case}.nii.gz"]
         for case in cases[:2]
@@ -161,7 +161,8 @@ def test_a_killed_download_is_resumed_by_the_next_run(server, tmp_path):
     chosen = settings(archive_source(server))
     server.faults["spleen.tar"] = deque([Fault("stalled", after=200_000)])
     command = [sys.executable, "-m", "pipeline_lib.stages.acquire", "--settings", chosen.model_dump_json()]
-    process = subprocess.Popen([*command, "--manifest", str(tmp_path / "manifest.json")], stderr=subprocess.DEVNULL)
+    command += ["--execution", "{}", "--manifest", str(tmp_path / "manifest.json")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     part = tmp_path / ".acquire" / "spleen.tar.part"
     deadline = time.monotonic() + 30
     while not (part.exists() and part.stat().st_size == 200_000) and time.monotonic() < deadline:

@@ -61,7 +61,7 @@ def test_all_faults_of_all_data_sets_are_listed_at_once(world, tmp_path, monkeyp
         f"{cut}: is cut off: the gzip stream has no end",
         f"{twice}: is in both splits: the same image as livers liver_0, which is for test",
     ]
-    assert lines[-1].startswith("error: 3 of the files of 6 cases")
+    assert lines[-1].startswith("error: 6 raw cases: 3 faults, listed above; ")
     assert not (tmp_path / "cases.csv").exists()
 
 

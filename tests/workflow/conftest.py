@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +43,18 @@ class Project:
             *("--configfile", str(configfile), *arguments),
         ]
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self.command(*arguments), cwd=BASE, capture_output=True, text=True, timeout=280)
+    def run(
+        self, *arguments: str, before: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Call snakemake; `before` is a command that it is run by, `environment` what it sees beside this process's."""
+        return subprocess.run(
+            [*before, *self.command(*arguments)],
+            cwd=BASE,
+            env={**os.environ, **(environment or {})},
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """Rule → number of jobs that a dry run would start, `all` left out."""

@@ -58,11 +58,13 @@ def settings_of(stage, *names):
     return of_wildcards
 
 
-def execution_of(stage):
-    """How a training runs. Snakemake does not track a parameter that takes `input`: editing it reruns nothing."""
+def execution_of(stage, *names):
+    """How a stage runs. Snakemake does not track a parameter that takes `input`: editing it reruns nothing."""
 
     def untracked(wildcards, input):
-        return settings.settings_file(f"{stage}_execution", LACUNA)
+        return settings.settings_file(
+            f"{stage}_execution", LACUNA, **{name: wildcards[name] for name in names}
+        )
 
     return untracked
 

@@ -1,9 +1,13 @@
 # Named targets, one per stage: `snakemake --cores all TARGET` brings it up to date with all that it needs.
 
 TARGETS = {
-    "volumes": expand(
-        "results/volumes/{dataset}/cases.csv", dataset=(*PHANTOM, *PUBLISHED)
-    ),
+    "volumes": [
+        *expand("results/volumes/{dataset}/cases.csv", dataset=(*PHANTOM, *PUBLISHED)),
+        *expand(
+            "resources/raw/{dataset}/deleted.json",
+            dataset=() if LACUNA.storage.keep_raw_cases else PUBLISHED,
+        ),
+    ],
     "text": expand(
         "results/text/{encoder}.safetensors",
         encoder=sorted({encoder_of(run) for run in RUNS}),

@@ -1,9 +1,11 @@
 # Requires: config `datasets`, `phantom`, `volumes`.
-# Makes: resources/raw/DATASET/, resources/truth/DATASET/, results/validation.csv, results/volumes/DATASET/CASE/, results/volumes/DATASET/cases.csv
+# Makes: resources/raw/DATASET/, resources/truth/DATASET/, results/validation.csv, results/volumes/DATASET/CASE/, results/volumes/DATASET/cases.csv,
+# and with `storage.keep_raw_cases: false` resources/raw/DATASET/deleted.json instead of the raw cases.
 
 
 localrules:
     acquire_published,
+    delete_raw,
 
 
 rule acquire_published:
@@ -21,9 +23,11 @@ rule acquire_published:
         "../../environment.yml"
     params:
         settings=settings_of("acquire", "dataset"),
+        execution=execution_of("acquire", "dataset"),
     shell:
         "exec python -m pipeline_lib.stages.acquire"
         " --settings {params.settings:q}"
+        " --execution {params.execution:q}"
         " --manifest {output.manifest:q}"
         " --log {log:q}"
 
@@ -45,10 +49,12 @@ rule generate_phantom:
         mem_mb=2000,
     params:
         settings=settings_of("acquire", "dataset"),
+        execution=execution_of("acquire", "dataset"),
         version=VERSIONS["acquire"],
     shell:
         "exec python -m pipeline_lib.stages.acquire"
         " --settings {params.settings:q}"
+        " --execution {params.execution:q}"
         " --manifest {output.manifest:q}"
         " --truth {output.truth:q}"
         " --log {log:q}"
@@ -139,4 +145,31 @@ rule list_cases:
         " --settings {params.settings:q}"
         " --volume-folder {params.folder:q}"
         " --cases {output.cases:q}"
+        " --log {log:q}"
+
+
+rule delete_raw:
+    """Delete the raw cases of a data set whose volumes are made; wanted only with `storage.keep_raw_cases: false`."""
+    input:
+        manifest="resources/raw/{dataset}/manifest.json",
+        cases="results/volumes/{dataset}/cases.csv",
+    output:
+        deleted="resources/raw/{dataset}/deleted.json",
+    log:
+        "logs/delete_raw/{dataset}.log",
+    benchmark:
+        "results/benchmarks/delete_raw/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=any_of(PUBLISHED),
+    priority: 10
+    conda:
+        "../../environment.yml"
+    params:
+        settings=settings_of("delete_raw", "dataset"),
+    shell:
+        "exec python -m pipeline_lib.stages.delete_raw"
+        " --settings {params.settings:q}"
+        " --manifest {input.manifest:q}"
+        " --cases {input.cases:q}"
+        " --deleted {output.deleted:q}"
         " --log {log:q}"
