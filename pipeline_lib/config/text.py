@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -37,7 +38,11 @@ class TextEncoder(Section):
     @property
     def is_downloaded(self) -> bool:
         """Whether its weights come from a hub, so that the acquire stage must fetch them."""
-        return self.kind == "biomedclip" and self.model is None
+        if self.kind == "biomedclip":
+            return self.model is None
+        from_hub = (self.model or "").startswith("hf-hub:")
+        by_tag = self.pretrained is not None and not Path(self.pretrained).is_file()
+        return self.kind == "open_clip" and (from_hub or by_tag)
 
 
 class Text(Section):

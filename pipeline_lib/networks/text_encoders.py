@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ _HUB, _FOLDER = "hf-hub:", "local-dir:"
 _HUB_FILES = ["*.json", "*.txt", "*.model", "open_clip*.safetensors", "open_clip*.bin"]
 _WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 _CONFIG = "open_clip_config.json"
+_TAGGED = "tagged_weights"
 _POINTER = b"version https://git-lfs"
 
 
@@ -40,13 +43,31 @@ def encode_prompts(
     model = encoder.model or ""
     if encoder.kind == "biomedclip":
         model = f"{_FOLDER}{encoder.model}" if encoder.model else _HUB + BIOMEDCLIP
-    if fetched is not None:
-        return _open_clip_folder(fetched, encoder, prompts)
     if model.startswith(_HUB):
-        return _open_clip_folder(hub_folder(model.removeprefix(_HUB), key), encoder, prompts)
+        folder = fetched or hub_folder(model.removeprefix(_HUB), key)
+        return _open_clip_folder(folder, encoder, prompts)
     if model.startswith(_FOLDER):
         return _open_clip_folder(Path(model.removeprefix(_FOLDER)), encoder, prompts)
-    return _open_clip_named(model, encoder, key, prompts)
+    weights = _tagged_weights(encoder, key) if fetched is None else next(fetched.glob(f"{_TAGGED}.*"))
+    sha256 = _checked_sha256(weights, encoder)
+    return _open_clip(model, str(weights), prompts, pretrained=str(weights)), sha256
+
+
+def fetch_open_clip(encoder: TextEncoder, name: str, folder: Path) -> None:
+    """Fetch into `folder` all that `encode_prompts` needs of an encoder of kind open_clip, so that it needs no network.
+
+    Raises UserError, naming the config's key, if it cannot be had.
+    """
+    key = f"text.encoders.{name}"
+    if not (encoder.model or "").startswith(_HUB):
+        weights = _tagged_weights(encoder, key)
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(weights, folder / f"{_TAGGED}{weights.suffix}")
+        return
+    hub_folder((encoder.model or "").removeprefix(_HUB), key, folder)
+    text = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+    if "hf_model_name" in text and not (folder / "config.json").is_file():
+        hub_folder(text["hf_model_name"], key, folder, ["config.json"])
 
 
 def read_vectors(encoder: TextEncoder, name: str, rois: tuple[str, ...]) -> tuple[np.ndarray, str]:
@@ -86,15 +107,16 @@ def task_codes(rois: tuple[str, ...], tasks: tuple[tuple[str, ...], ...]) -> np.
     return codes
 
 
-def hub_folder(repository: str, key: str) -> Path:
+def hub_folder(repository: str, key: str, folder: Path | None = None, files: Sequence[str] = _HUB_FILES) -> Path:
     """The local copy of an open_clip model of the Hugging Face hub, fetched if it is not there yet.
 
-    Raises UserError, naming the config's `key`, if it is not there and cannot be fetched.
+    It lies in `folder`, or where the hub's own library keeps such copies. Raises UserError, naming the config's `key`,
+    if it is not there and cannot be fetched.
     """
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repository, allow_patterns=_HUB_FILES))
+        return Path(snapshot_download(repository, allow_patterns=list(files), local_dir=folder))
     except Exception as error:
         raise UserError(
             f"{key}.model",
@@ -121,31 +143,30 @@ def _open_clip_folder(folder: Path, encoder: TextEncoder, prompts: tuple[str, ..
     return _open_clip(f"{_FOLDER}{folder}", str(weights), prompts, text_cfg=text), sha256
 
 
-def _open_clip_named(model: str, encoder: TextEncoder, key: str, prompts: tuple[str, ...]) -> tuple[np.ndarray, str]:
+def _tagged_weights(encoder: TextEncoder, key: str) -> Path:
+    """The weights of a built-in model: the file that is named, or the published ones of a tag, fetched if need be."""
     import open_clip
 
+    model = encoder.model or ""
     if open_clip.get_model_config(model) is None:
         raise UserError(f"{key}.model", f"open_clip has no model {model}", "see open_clip.list_models()")
     tags = open_clip.list_pretrained_tags_by_model(model)
     if encoder.pretrained is None:
         raise UserError(f"{key}.pretrained", "is missing, so there are no weights", f"choose one of {', '.join(tags)}")
     if Path(encoder.pretrained).is_file():
-        weights = Path(encoder.pretrained)
-    elif encoder.pretrained in tags:
-        try:
-            weights = Path(open_clip.download_pretrained(open_clip.get_pretrained_cfg(model, encoder.pretrained)))
-        except Exception as error:
-            raise UserError(
-                f"{key}.pretrained",
-                f"{encoder.pretrained} is not on this machine and cannot be fetched ({_line(error)})",
-                "run the target `text` once where there is a network, or name a weights file",
-            ) from error
-    else:
+        return Path(encoder.pretrained)
+    if encoder.pretrained not in tags:
         raise UserError(
             f"{key}.pretrained", f"{encoder.pretrained} is no file and no tag of {model}", f"tags: {', '.join(tags)}"
         )
-    sha256 = _checked_sha256(weights, encoder)
-    return _open_clip(model, str(weights), prompts, pretrained=encoder.pretrained), sha256
+    try:
+        return Path(open_clip.download_pretrained(open_clip.get_pretrained_cfg(model, encoder.pretrained)))
+    except Exception as error:
+        raise UserError(
+            f"{key}.pretrained",
+            f"{encoder.pretrained} is not on this machine and cannot be fetched ({_line(error)})",
+            "run the target `acquire` where there is a network, or name a weights file",
+        ) from error
 
 
 def _open_clip(model: str, where: str, prompts: tuple[str, ...], **options: Any) -> np.ndarray:

@@ -49,6 +49,34 @@ def data_card(cases: Mapping[str, pd.DataFrame], datasets: Sequence[Dataset], ro
     return pd.DataFrame(rows)
 
 
+def labelled_rois(cases: Mapping[str, pd.DataFrame], datasets: Sequence[Dataset]) -> pd.DataFrame:
+    """One row per data set and ROI or structure that it labels: in how many cases it is, how many voxels it has there.
+
+    Voxels are those of the volumes; the volume in ml is the median of the cases that hold it.
+    """
+    rows = []
+    for dataset in datasets:
+        table = cases.get(dataset.name, pd.DataFrame())
+        for column in table.columns[table.columns.str.startswith("voxels_")]:
+            voxels = table[column].dropna()
+            if voxels.empty:
+                continue
+            held = voxels[voxels > 0]
+            millilitres = held * table.loc[held.index, [f"spacing_{axis}_mm" for axis in "xyz"]].prod(axis=1) / 1000
+            rows.append(
+                {
+                    "dataset": dataset.name,
+                    "roi": column.removeprefix("voxels_"),
+                    "labelled_cases": len(voxels),
+                    "cases_with_it": len(held),
+                    "voxels_in_all": int(held.sum()),
+                    "median_voxels": held.median(),
+                    "median_ml": millilitres.median(),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
 def odd_cases(datasets: Sequence[Dataset]) -> pd.DataFrame:
     """Cases that are left out or doubted, each with its reason."""
     rows = [

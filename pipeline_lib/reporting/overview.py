@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -72,13 +73,16 @@ def overview_panel(scans: Sequence[Scan], runs: Mapping[str, str]) -> Figure:
 
 
 def busiest_slice(layer: Layer, rois: Sequence[int], orientation: Orientation) -> float:
-    """Position (mm) of the slice that cuts the most ROIs; of equal ones that with the most of their voxels."""
+    """Position (mm) of the slice that cuts the most ROIs, of equal ones that with the most of their voxels.
+
+    Where no ROI is there it is the middle one.
+    """
     axis = ARRAY_AXIS[orientation]
     others = tuple(other for other in range(3) if other != axis)
     counts = [layer.mask(roi).sum(axis=others) for roi in rois]
     cut = sum((count > 0).astype(int) for count in counts)
     voxels = sum(count / max(count.sum(), 1) for count in counts)
-    index = int((cut + voxels / (len(rois) + 1)).argmax())
+    index = int((cut + voxels / (len(rois) + 1)).argmax()) if np.any(cut) else layer.bits.shape[axis] // 2
     return layer.grid.origin_mm[2 - axis] + index * layer.grid.spacing_mm[2 - axis]
 
 

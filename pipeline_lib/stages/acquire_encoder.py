@@ -1,8 +1,9 @@
-"""Fetch BiomedCLIP's files from the Hugging Face hub, so that no later stage needs a network.
+"""Fetch a text encoder's files from where they are published, so that no later stage needs a network.
 
     python -m pipeline_lib.stages.acquire_encoder --settings SETTINGS --weights resources/encoders/ENCODER
 
-The folder is what open_clip reads as `local-dir:`.
+BiomedCLIP's are fetched file by file, resumed and held against the published checksum; its folder is what open_clip
+reads as `local-dir:`. Those of other open_clip models come by open_clip's and the hub's own clients.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ..datasets.download import Wanted
 from ..datasets.transfers import fetch
 from ..errors import UserError
 from ..files import whole_folder
-from ..networks.text_encoders import BIOMEDCLIP
+from ..networks.text_encoders import BIOMEDCLIP, fetch_open_clip
 from .command import stage_command
 
 _HUB = "https://huggingface.co"
@@ -47,16 +48,20 @@ class Outputs:
 
 
 def run(settings: AcquireEncoderSettings, inputs: Inputs, outputs: Outputs) -> None:
-    if settings.encoder.kind != "biomedclip":
+    encoder = settings.encoder
+    if not encoder.is_downloaded:
         where = f"text.encoders.{settings.name}"
-        raise UserError(where, f"nothing is fetched for kind {settings.encoder.kind}", "leave it out of `acquire`")
-    fetched = outputs.weights.with_name(f".{outputs.weights.name}.fetched")
-    files = encoder_files(fetched, settings.encoder.sha256 or WEIGHTS_SHA256)
-    fetch(files, settings.name)
+        raise UserError(where, "nothing of it is to be fetched", "leave it out of `acquire`")
     # Snakemake removes a declared folder when its job fails; the fetched files must survive that to be resumed.
+    fetched = outputs.weights.with_name(f".{outputs.weights.name}.fetched")
+    if encoder.kind == "biomedclip":
+        fetch(encoder_files(fetched, encoder.sha256 or WEIGHTS_SHA256), settings.name)
+    else:
+        fetch_open_clip(encoder, settings.name, fetched)
     with whole_folder(outputs.weights) as folder:
-        for file in files:
-            file.path.replace(folder / file.path.name)
+        for path in fetched.iterdir():
+            if path.is_file() and not path.name.startswith("."):
+                path.replace(folder / path.name)
     shutil.rmtree(fetched)
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 from ..config.settings import ReportSettings
 from ..files import read_json, whole_folder
 from ..progress import Progress, say
-from ..reporting.data_card import data_card, odd_cases, read_cases
+from ..reporting.data_card import data_card, labelled_rois, odd_cases, read_cases
 from ..reporting.existence_check import read_existence_check
 from ..reporting.gallery import Material, draw_all
 from ..reporting.page import PageContent, write_page
@@ -68,16 +68,21 @@ def run(settings: ReportSettings, inputs: Inputs, outputs: Outputs) -> None:
     results = read_results(inputs.scores, settings.runs, settings.rois)
     table = dice_table(results, settings.scores.convention, [dataset.name for dataset in settings.datasets])
     summary, differences = summary_table(results), difference_table(results)
+    cases, odd = read_cases(inputs.cases), odd_cases(settings.datasets)
+    card = data_card(cases, settings.datasets, settings.rois)
     with whole_folder(outputs.folder) as folder:
         for name, content in (
             (TABLE, table),
             ("summary.csv", summary),
             ("differences.csv", differences),
             ("comparison.csv", comparison_table(table, differences, results)),
+            ("data_card.csv", card),
+            ("data_card_rois.csv", labelled_rois(cases, settings.datasets)),
+            ("data_card_odd_cases.csv", odd),
         ):
             content.to_csv(folder / name, index=False, float_format="%.6g")
         progress = Progress("report", _figure_count(settings), "figures")
-        material, shown = _material(settings, inputs, results, summary), []
+        material, shown = _material(settings, inputs, results, summary, cases), []
         for figure in draw_all(material, folder / FIGURES):
             shown.append(figure)
             progress.advance(note=figure.name)
@@ -90,8 +95,8 @@ def run(settings: ReportSettings, inputs: Inputs, outputs: Outputs) -> None:
                 summary=summary,
                 differences=differences,
                 figures=shown,
-                card=data_card(material.cases, settings.datasets, settings.rois),
-                odd=odd_cases(settings.datasets),
+                card=card,
+                odd=odd,
                 viewer=viewer_markup(results, material.scans, material.runs),
                 fingerprint=settings.fingerprint,
                 versions=versions(),
@@ -107,7 +112,9 @@ def run(settings: ReportSettings, inputs: Inputs, outputs: Outputs) -> None:
     say(f"report: {outputs.folder / PAGE}")
 
 
-def _material(settings: ReportSettings, inputs: Inputs, results: Results, summary: pd.DataFrame) -> Material:
+def _material(
+    settings: ReportSettings, inputs: Inputs, results: Results, summary: pd.DataFrame, cases: dict[str, pd.DataFrame]
+) -> Material:
     methods = {run: method for run, method, _ in settings.runs}
     first_runs: dict[str, str] = {}
     for run, method, _ in settings.runs:
@@ -123,7 +130,7 @@ def _material(settings: ReportSettings, inputs: Inputs, results: Results, summar
         existence=pd.concat([pd.read_parquet(path) for path in inputs.existence]) if inputs.existence else None,
         check=read_existence_check(inputs.existence_check),
         metrics=read_json(inputs.roi_aware_metrics) if inputs.roi_aware_metrics is not None else None,
-        cases=read_cases(inputs.cases),
+        cases=cases,
         datasets=settings.datasets,
         structures=settings.structures,
         methods=settings.methods,

@@ -14,10 +14,13 @@ from browser import chromium, page
 from stand_in import ROIS
 
 from pipeline_lib.reporting import viewer
+from pipeline_lib.reporting.overview import busiest_slice
 from pipeline_lib.reporting.panels import choose_cases
 from pipeline_lib.reporting.results import read_results
+from pipeline_lib.reporting.scans import Layer
 from pipeline_lib.stages import report
 from pipeline_lib.volumes.bits import read_roi_bits
+from pipeline_lib.volumes.geometry import Geometry
 
 SHARES = ("coverage", "precision", "organ_precision")
 
@@ -126,6 +129,36 @@ def test_the_page_tells_which_decisions_about_existence_are_right(made, workspac
         cells = " ".join(f"{100 * share:.1f}" for share in shares)
         assert f"liver tumor {way} {row['patches']} {row['present']} {cells}" in text
     assert re.search(r"kidney as it is \d+ \d+ [\d.]+ [\d.]+ – [\d.]+ [\d.]+ –", text)
+
+
+def test_the_data_card_is_there_as_tables(made, workspace):
+    card = pd.read_csv(made / "data_card.csv").set_index("dataset")
+    rois = pd.read_csv(made / "data_card_rois.csv").set_index(["dataset", "roi"])
+    odd = pd.read_csv(made / "data_card_odd_cases.csv")
+    assert {(row.case, row.kept) for row in odd.itertuples()} == {
+        (entry.case, kept)
+        for dataset in workspace.settings.datasets
+        for kept, entries in (("left out", dataset.skip), ("kept, doubted", dataset.doubted))
+        for entry in entries
+    }
+    for file in workspace.inputs.cases:
+        cases = pd.read_csv(file)
+        name = cases["dataset"][0]
+        assert card.loc[name, "training"] + card.loc[name, "test"] == len(cases)
+        labelled = set(cases["labelled"][0].split())
+        assert set(rois.loc[name].index) == labelled
+        for roi in labelled:
+            voxels = cases[f"voxels_{roi}"]
+            assert rois.loc[(name, roi), "voxels_in_all"] == voxels.sum()
+            assert rois.loc[(name, roi), "cases_with_it"] == (voxels > 0).sum()
+
+
+def test_the_overview_shows_the_middle_where_no_roi_is():
+    grid = Geometry(size=(4, 6, 8), spacing_mm=(1, 2, 3), origin_mm=(10, 20, 30))
+    bits = np.zeros(grid.shape, np.uint8)
+    assert busiest_slice(Layer(bits, grid), [0, 1], "axial") == 30 + 3 * 4
+    bits[6, 2, 1] = 2
+    assert busiest_slice(Layer(bits, grid), [0, 1], "axial") == 30 + 3 * 6
 
 
 def test_a_report_of_scores_and_labels_alone_comes_out_and_says_what_lacks(workspace, tmp_path, monkeypatch):

@@ -15,11 +15,11 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
 
-from pipeline_lib.config.settings import TextSettings
+from pipeline_lib.config.settings import AcquireEncoderSettings, TextSettings
 from pipeline_lib.config.text import TextEncoder
 from pipeline_lib.errors import UserError
 from pipeline_lib.networks.embeddings import read_embeddings
-from pipeline_lib.stages import text
+from pipeline_lib.stages import acquire_encoder, text
 from pipeline_lib.stages.command import stage_command
 
 ROIS = ("liver", "liver_tumor", "spleen")
@@ -112,7 +112,9 @@ def test_biomedclip_reads_what_acquire_fetched(clip_folder, no_network, tmp_path
     np.testing.assert_array_equal(named, fetched)
 
 
-def test_a_built_in_model_with_a_weights_file(tmp_path, monkeypatch):
+@pytest.fixture
+def built_in_weights(tmp_path):
+    """Weights of a model `tiny-clip` that open_clip knows by name."""
     model = {
         "embed_dim": 16,
         "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
@@ -121,8 +123,47 @@ def test_a_built_in_model_with_a_weights_file(tmp_path, monkeypatch):
     (tmp_path / "tiny-clip.json").write_text(json.dumps(model))
     open_clip.add_model_config(tmp_path)
     torch.save(open_clip.CLIP(**model).state_dict(), tmp_path / "weights.pt")
-    encoder = {"kind": "open_clip", "model": "tiny-clip", "pretrained": str(tmp_path / "weights.pt")}
+    return tmp_path / "weights.pt"
+
+
+def test_a_built_in_model_with_a_weights_file(built_in_weights, tmp_path):
+    encoder = {"kind": "open_clip", "model": "tiny-clip", "pretrained": str(built_in_weights)}
+    assert not TextEncoder(**encoder).is_downloaded
     assert run(settings(encoder), tmp_path)[0].shape == (3, 16)
+
+
+def acquired(encoder, folder):
+    """What the stage acquire_encoder makes of it."""
+    chosen = TextEncoder(**encoder)
+    assert chosen.is_downloaded
+    settings = AcquireEncoderSettings(name="mine", encoder=chosen)
+    acquire_encoder.run(settings, acquire_encoder.Inputs(), acquire_encoder.Outputs(folder))
+    return folder
+
+
+def test_a_model_of_the_hub_is_fetched_beforehand(clip_folder, no_network, tmp_path, monkeypatch):
+    def download(repository, allow_patterns, local_dir):
+        assert repository == "somebody/clip"
+        return shutil.copytree(clip_folder, local_dir, dirs_exist_ok=True)
+
+    encoder = {"kind": "open_clip", "model": "hf-hub:somebody/clip"}
+    with monkeypatch.context() as online:
+        online.setattr("huggingface_hub.snapshot_download", download)
+        fetched = acquired(encoder, tmp_path / "encoders" / "mine")
+    embeddings, _ = run(settings(encoder), tmp_path, weights=(fetched,))
+    local, _ = run(settings({"kind": "open_clip", "model": f"local-dir:{clip_folder}"}), tmp_path)
+    np.testing.assert_array_equal(embeddings, local)
+
+
+def test_the_published_weights_of_a_built_in_model_are_fetched_beforehand(built_in_weights, tmp_path, monkeypatch):
+    encoder = {"kind": "open_clip", "model": "tiny-clip", "pretrained": "published"}
+    with monkeypatch.context() as online:
+        online.setattr("open_clip.list_pretrained_tags_by_model", lambda model: ["published"])
+        online.setattr("open_clip.download_pretrained", lambda config: str(built_in_weights))
+        fetched = acquired(encoder, tmp_path / "encoders" / "mine")
+    embeddings, _ = run(settings(encoder), tmp_path, weights=(fetched,))
+    local, _ = run(settings({**encoder, "pretrained": str(built_in_weights)}), tmp_path)
+    np.testing.assert_array_equal(embeddings, local)
 
 
 def test_vectors_from_npy_are_kept_as_they_are(tmp_path):

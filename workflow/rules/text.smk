@@ -1,4 +1,4 @@
-# Requires: config `rois`, `text`; for BiomedCLIP from the hub its weights, fetched once by `acquire`.
+# Requires: config `rois`, `text`; for an encoder from a hub its weights, fetched once by `acquire`.
 # Makes: resources/encoders/ENCODER/, results/text/ENCODER.safetensors
 
 
