@@ -1,6 +1,6 @@
 """Dice of every ROI's label after the way to the volume's grid and back to its own, as the pipeline goes it.
 
-    python benchmarks/roi_round_trip.py [--cases 2]
+    python benchmarks/roi_round_trip.py [--cases 1]
     python benchmarks/roi_round_trip.py --configfile config/mots.yaml --directory FOLDER [--cases 20]
 
 Without a config: phantoms, at voxel sizes that are usual in each of the MOTS data sets. With one: the labels of the
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,7 @@ def dice_after_the_round_trip(mask: np.ndarray, original: Geometry) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=int, default=2, help="cases of each data set")
+    parser.add_argument("--cases", type=int, default=1, help="cases of each data set")
     parser.add_argument("--configfile", type=Path)
     parser.add_argument("--directory", type=Path, default=Path(), help="where the pipeline has worked")
     options = parser.parse_args()
@@ -103,16 +104,19 @@ def main() -> None:
         if options.configfile
         else phantom_labels(options.cases)
     )
-    found: dict[tuple[str, str], list[tuple[float, tuple[float, ...]]]] = defaultdict(list)
-    for dataset, roi, mask, grid in labels:
-        if mask.any():
-            found[dataset, roi].append((dice_after_the_round_trip(mask, grid), grid.canonical().spacing_mm))
     print("| data set | ROI | cases | voxels, mm | mean Dice | least |")
     print("|---|---|---|---|---|---|")
-    for (dataset, roi), values in found.items():
-        dice = [value for value, _ in values]
-        spacing = "×".join(f"{side:.2f}" for side in np.median([sides for _, sides in values], axis=0))
-        print(f"| {dataset} | {roi} | {len(dice)} | {spacing} | {np.mean(dice):.4f} | {min(dice):.4f} |")
+    for dataset, group in groupby(labels, key=lambda label: label[0]):
+        found: dict[str, list[tuple[float, tuple[float, ...]]]] = defaultdict(list)
+        for _, roi, mask, grid in group:
+            if mask.any():
+                found[roi].append((dice_after_the_round_trip(mask, grid), grid.canonical().spacing_mm))
+        for roi, values in found.items():
+            dice = [value for value, _ in values]
+            spacing = "×".join(f"{side:.2f}" for side in np.median([sides for _, sides in values], axis=0))
+            print(
+                f"| {dataset} | {roi} | {len(dice)} | {spacing} | {np.mean(dice):.4f} | {min(dice):.4f} |", flush=True
+            )
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ own; memory is that process's peak, imports and the raw case included. nnU-Net i
 - nnunet: its default resampling, order 3 for the image and order 1 for labels
 - nnunet-torch: its torch variant, linear for both
 
-Cases per hour take the machine's `--threads` cores: Lacuna runs as many cases beside each other, the others give all
-threads to one case. Every contender's labels are brought back to the original grid in the same way (linear, one half)
+Lacuna gives each case one thread, as it runs cases side by side; the others give all threads to one case. Cases per
+hour are what `--threads` cores would do, each all the time: from processor seconds, which other work on the machine
+hardly changes. Every contender's labels are brought back to the original grid in the same way (linear, one half)
 and compared with the originals: mean Dice over organs and over thin or small structures.
 """
 
@@ -218,9 +219,7 @@ def main() -> None:
             threads = 1 if name == "lacuna" else options.threads
             os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
             _in_own_process(measure, name, folder, tuple(options.spacing), threads, options.repeats)
-            print(
-                _line(name, json.loads((folder / f"{name}.json").read_text()), options.threads // threads), flush=True
-            )
+            print(_line(name, json.loads((folder / f"{name}.json").read_text()), options.threads), flush=True)
 
 
 def _in_own_process(function: Callable[..., None], *arguments: object) -> None:
@@ -232,13 +231,13 @@ def _in_own_process(function: Callable[..., None], *arguments: object) -> None:
         raise SystemExit(f"{function.__name__} failed")
 
 
-def _line(name: str, result: dict, beside: int) -> str:
+def _line(name: str, result: dict, threads: int) -> str:
     if "missing" in result:
         return f"{name} | left out: {result['missing']}"
     organs, thin = (np.mean([result["dice"][roi] for roi in rois if roi in result["dice"]]) for rois in (ORGANS, THIN))
-    rate = beside * 3600 / result["wall_s"]
+    rate = threads * 3600 / result["cpu_s"]
     return (
-        f"{name} | {result['wall_s']:.1f} | {result['cpu_s']:.1f} | {rate:.0f} | {result['peak_gb']:.2f} | "
+        f"{name} | {result['wall_s']:.2f} | {result['cpu_s']:.2f} | {rate:.0f} | {result['peak_gb']:.2f} | "
         f"{organs:.4f} | {thin:.4f}"
     )
 

@@ -232,6 +232,17 @@ def test_a_layout_that_is_not_where_it_should_be_has_no_manifest(server, tmp_pat
     assert not (tmp_path / "manifest.json").exists()
 
 
+def test_a_user_s_data_set_that_lacks_files_is_for_validate_to_list(tmp_path, capsys):
+    mine = tmp_path / "mine"
+    for name, content in list(FILES.items())[:-1]:
+        (mine / name).parent.mkdir(parents=True, exist_ok=True)
+        (mine / name).write_bytes(content)
+    run(settings({"kind": "local", "path": str(mine)}), tmp_path / "raw")
+    assert "1 of 4 files are missing; `snakemake validate` lists them" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"is missing.*correct `root` or `cases`"):
+        run(settings({"kind": "local", "path": str(mine)}, root="elsewhere"), tmp_path / "other")
+
+
 def test_a_path_out_of_the_data_set_is_refused(server, tmp_path):
     source = {"kind": "download", "files": [{"url": server.url("a"), "path": "../../a"}]}
     with pytest.raises(UserError, match="leads out"):
