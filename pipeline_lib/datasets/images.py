@@ -37,7 +37,7 @@ _NAMES_OF_TYPE = {".nii": "NiftiImageIO", ".gz": "NiftiImageIO", ".mha": "MetaIm
 
 def is_image_file(path: Path) -> bool:
     """Whether the name is that of an image or label file of any layout."""
-    return path.name.endswith((".nii.gz", *_NAMES_OF_TYPE)) and not path.name.endswith(".tar.gz")
+    return path.name.endswith((".nii.gz", ".nii", ".mha", ".nrrd"))
 
 
 def read_image(path: Path) -> sitk.Image:

@@ -135,7 +135,7 @@ def test_of_the_raw_cases_only_labels_of_test_cases_are_left_and_nothing_reruns(
         *("kidneys/manifest.json", "kidneys/deleted.json"),
     }
     assert offline.planned() == {}
-    assert offline.edited("storage/keep_raw_cases", True).planned() == {}
+    assert offline.edited("storage", {}).planned() == {}
 
 
 def test_a_case_that_is_skipped_later_costs_neither_downloads_nor_volumes(offline):
