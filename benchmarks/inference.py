@@ -30,6 +30,7 @@ import os
 import resource
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import blosc2
@@ -45,7 +46,13 @@ from pipeline_lib.networks.dynamic_head import WIDTH, standardised
 from pipeline_lib.networks.precision import autocast_type
 from pipeline_lib.networks.prediction import for_prediction
 from pipeline_lib.networks.probabilities import probabilities
-from pipeline_lib.networks.sliding_window import GAUSSIAN_WIDTH, SlidingWindow, kept_compressed, predict_slabs
+from pipeline_lib.networks.sliding_window import (
+    GAUSSIAN_WIDTH,
+    SlidingWindow,
+    kept_compressed,
+    predict_slabs,
+    window_starts,
+)
 from pipeline_lib.networks.swin_unetr import TextConditionedSwinUnetr
 from pipeline_lib.progress import Progress
 from pipeline_lib.stages.inference import predict_case
@@ -154,9 +161,12 @@ def with_lacuna(image: np.ndarray, network: nn.Module, options: argparse.Namespa
 def whole_case(folder: Path, network: nn.Module, options: argparse.Namespace) -> np.ndarray:
     """ROI bits on the original grid, D H W; `folder` has the volume."""
     rois = tuple(f"roi_{number}" for number in range(options.rois))
-    progress = Progress("case", 1, "windows")
-    volume, path = open_volume(folder), folder / "case.nii.gz"
-    predict_case(fastest(network, options), volume, rois, window_of(options), {}, path, progress)
+    volume, window, path = open_volume(folder), window_of(options), folder / "case.nii.gz"
+    places = [
+        window_starts(length, side, window.overlap) for length, side in zip(volume.shape, window.shape, strict=True)
+    ]
+    progress = Progress("case", math.prod(map(len, places)), "windows")
+    predict_case(fastest(network, options), volume, rois, window, {}, path, progress)
     return read_roi_bits(path)[0][None]
 
 
@@ -207,8 +217,8 @@ def with_monai(image: np.ndarray, network: nn.Module, options: argparse.Namespac
     return inferer(torch.from_numpy(scaled(image, WINDOW_HU))[None, None], predict)[0]
 
 
-def measure(variant: str, options: argparse.Namespace, results: multiprocessing.Queue) -> None:
-    """Put (seconds, processor seconds, bytes, probabilities of the middle slice) of one variant into `results`."""
+def measure(variant: str, options: argparse.Namespace) -> tuple[float, float, int, np.ndarray]:
+    """Seconds, processor seconds, bytes, and probabilities of the middle slice of one variant."""
     torch.set_num_threads(options.threads)
     network = network_of(options)
     image = Path(options.volume) if variant == "case" else torso(tuple(options.shape))
@@ -219,7 +229,7 @@ def measure(variant: str, options: argparse.Namespace, results: multiprocessing.
     seconds, busy = time.perf_counter() - started, time.process_time() - busy
     middle = np.asarray(found[:, options.shape[0] // 2])
     as_floats = middle / np.float32(255) if middle.dtype == np.uint8 else middle
-    results.put((seconds, busy, memory(options.device) - before, as_floats))
+    return seconds, busy, memory(options.device) - before, as_floats
 
 
 def memory(device: str) -> int:
@@ -260,11 +270,8 @@ def compare(options: argparse.Namespace) -> None:
     for variant in (options.only,) if options.only else ("lacuna", "monai"):
         # As `stages/command.py` does for every stage, and a plain script does not.
         os.environ["THP_MEM_ALLOC_ENABLE"] = "0" if variant == "monai" else "1"
-        results = spawning.Queue()
-        process = spawning.Process(target=measure, args=(variant, options, results))
-        process.start()
-        found[variant] = results.get()
-        process.join()
+        with ProcessPoolExecutor(1, spawning) as process:
+            found[variant] = process.submit(measure, variant, options).result()
         seconds, busy, size, _ = found[variant]
         print(f"| {variant} | {seconds:.1f} | {busy:.1f} | {size / 2**20:.0f} |", flush=True)
     if len(found) == 2:
