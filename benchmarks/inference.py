@@ -143,7 +143,8 @@ def window_of(options: argparse.Namespace) -> SlidingWindow:
 
 
 def fastest(network: nn.Module, options: argparse.Namespace) -> nn.Module:
-    return network if options.constant_network else for_prediction(network, torch.device(options.device))
+    window = window_of(options)
+    return network if options.constant_network else for_prediction(network, window.device, window.precision)
 
 
 def with_lacuna(image: np.ndarray, network: nn.Module, options: argparse.Namespace) -> blosc2.NDArray:

@@ -65,8 +65,8 @@ def run(settings: InferenceSettings, inputs: Inputs, outputs: Outputs) -> None:
     if todo:
         device = _device(settings.inference)
         network, description = load_segmentation_model(inputs.model, device, settings.inference.weights)
-        network = for_prediction(network, device)
         window = sliding_window(settings.inference, description, device)
+        network = for_prediction(network, device, window.precision)
         volumes = {case: open_volume(inputs.cases.parent / case) for case in todo}
         progress = Progress(stage, sum(_window_count(volume, window) for volume in volumes.values()), "windows")
         for case, volume in volumes.items():
