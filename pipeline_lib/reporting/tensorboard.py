@@ -51,10 +51,11 @@ def _rows(history: Path) -> list[dict[str, Any]]:
 
 
 def _scalars(row: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """Name and value of every number but the step; the hardware's name is none."""
     for name, value in row.items():
         if isinstance(value, dict):
             yield from ((f"{name}/{entry}", number) for entry, number in value.items())
-        elif name != "step":
+        elif name != "step" and not isinstance(value, str):
             yield name, value
 
 

@@ -9,7 +9,8 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.reporting import tensorboard
 
 ROWS = [
-    {"step": step, "learning_rate": 0.1 / step, "loss": {"total": 2.0 / step}, "positive": {"liver": 0.5}}
+    {"step": step, "learning_rate": 0.1 / step, "hardware": "2 × some GPU"}
+    | {"loss": {"total": 2.0 / step}, "positive": {"liver": 0.5}}
     for step in (10, 20, 30)
 ]
 
