@@ -40,18 +40,17 @@ class Results:
         return left.loc[cases].to_numpy(), right.loc[cases].to_numpy()
 
     def pair_of_all(self, first: str, second: str, column: str = "dice") -> tuple[np.ndarray, np.ndarray]:
-        """Scores of two methods, each ROIs × cases × seeds, over all cases that both have any score in."""
-        cases = self.matrix(first, self.rois[0]).index[:0]
-        for method in (first, second):
-            for roi in self.rois:
-                cases = cases.union(self.matrix(method, roi, column).index)
-        seeds = [
-            sorted(self.scores.loc[self.scores["method"] == method, "seed"].unique()) for method in (first, second)
-        ]
-        return tuple(
-            np.stack([self.matrix(method, roi, column).reindex(index=cases, columns=own) for roi in self.rois])
-            for method, own in zip((first, second), seeds, strict=True)
+        """Scores of two methods, each ROIs × cases × seeds, over all cases; NaN where there is none."""
+        cases = pd.MultiIndex.from_frame(
+            self.scores[["dataset", "case"]].drop_duplicates().sort_values(["dataset", "case"])
         )
+
+        def stacked(method: str) -> np.ndarray:
+            seeds = sorted(self.scores.loc[self.scores["method"] == method, "seed"].unique())
+            tables = [self.matrix(method, roi, column) for roi in self.rois]
+            return np.stack([table.reindex(index=cases, columns=seeds) for table in tables])
+
+        return stacked(first), stacked(second)
 
     def dice_of_runs(self, runs: Mapping[str, str], dataset: str, case: str) -> pd.DataFrame:
         """Dice (0 … 1) of one case, a row per ROI and a column per method, each by the run that `runs` has for it."""

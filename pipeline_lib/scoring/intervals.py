@@ -60,34 +60,26 @@ def compare(first: np.ndarray, second: np.ndarray, *key: str | int) -> Differenc
 
     Cases that either method has no score for are left out. Differences are taken between means over seeds.
     """
-    defined = ~(np.isnan(first).all(axis=1) | np.isnan(second).all(axis=1))
-    first, second = first[defined], second[defined]
-    if not len(first):
-        return Difference(0, math.nan, math.nan, math.nan, math.nan)
-    differences = np.nanmean(second, axis=1) - np.nanmean(first, axis=1)
-    low, high = _paired_interval(first, second, "difference", *key)
-    return Difference(len(differences), float(differences.mean()), low, high, _wilcoxon(differences))
+    return compare_average(first[None], second[None], "difference", *key)
 
 
 def compare_average(first: np.ndarray, second: np.ndarray, *key: str | int) -> Difference:
     """Compare the averages over ROIs of two methods: `second` − `first`, each ROIs × cases × seeds, cases in one order.
 
     As in a table, a ROI's mean comes first and the average is that of the ROIs' means; a ROI counts in a case where
-    both methods have a score. A case is drawn with all its ROIs, because they lie in one image. The test is on each
-    case's difference averaged over its ROIs.
+    both methods have a score. A case is drawn with all its ROIs, because they lie in one image; the seeds of each
+    method are drawn on their own. The test is on each case's difference averaged over its ROIs.
     """
     undefined = np.isnan(first).all(axis=2) | np.isnan(second).all(axis=2)
-    used = ~undefined.all(axis=1)
-    hidden = undefined[used, :, None]
-    first, second = np.where(hidden, math.nan, first[used]), np.where(hidden, math.nan, second[used])
-    scored = ~undefined.all(axis=0)
-    first, second = first[:, scored], second[:, scored]
+    first, second = (np.where(undefined[:, :, None], math.nan, scores) for scores in (first, second))
+    used, scored = ~undefined.all(axis=0), ~undefined.all(axis=1)
+    first, second = first[scored][:, used], second[scored][:, used]
     if not first.size:
         return Difference(0, math.nan, math.nan, math.nan, math.nan)
     with _quiet_empty_means():
         differences = np.nanmean(second, axis=2) - np.nanmean(first, axis=2)
         mean = float(np.nanmean(differences, axis=1).mean())
-        low, high = _average_interval(first, second, *key)
+        low, high = _paired_interval(first, second, *key)
         p = _wilcoxon(np.nanmean(differences, axis=0))
     return Difference(differences.shape[1], mean, low, high, p)
 
@@ -122,42 +114,29 @@ def _interval(scores: np.ndarray, *key: str | int) -> tuple[float, float]:
     if len(scores) < FEWEST_PAIRS:
         return math.nan, math.nan
     generator = random_generator("bootstrap", *key)
-    drawn = _drawn_means(scores, generator.integers(len(scores), size=(DRAWS, len(scores))), generator)
-    return _quantiles(drawn)
+    cases = generator.integers(len(scores), size=(DRAWS, len(scores)))
+    return _quantiles(_drawn_means(scores[None], cases, generator)[0])
 
 
 def _paired_interval(first: np.ndarray, second: np.ndarray, *key: str | int) -> tuple[float, float]:
-    if len(first) < FEWEST_PAIRS:
-        return math.nan, math.nan
-    generator = random_generator("bootstrap", *key)
-    cases = generator.integers(len(first), size=(DRAWS, len(first)))
-    return _quantiles(_drawn_means(second, cases, generator) - _drawn_means(first, cases, generator))
-
-
-def _average_interval(first: np.ndarray, second: np.ndarray, *key: str | int) -> tuple[float, float]:
-    """Interval of the difference of averages over ROIs; the same cases and seeds are drawn for every ROI."""
+    """Interval of the difference of averages over ROIs; both methods and all ROIs have the same cases in a draw."""
     count = first.shape[1]
     if count < FEWEST_PAIRS:
         return math.nan, math.nan
-    drawn = []
-    for scores in (first, second):
-        # The same key for every ROI and method draws the same cases.
-        generator = random_generator("bootstrap", *key)
-        cases = generator.integers(count, size=(DRAWS, count))
-        seeds = generator.integers(scores.shape[2], size=(DRAWS, scores.shape[2]))
-        drawn.append([_means_of(roi, cases, seeds) for roi in scores])
-    return _quantiles(np.nanmean(np.array(drawn[1]) - np.array(drawn[0]), axis=0))
+    generator = random_generator("bootstrap", *key)
+    cases = generator.integers(count, size=(DRAWS, count))
+    gains = _drawn_means(second, cases, generator) - _drawn_means(first, cases, generator)
+    return _quantiles(np.nanmean(gains, axis=0))
 
 
 def _drawn_means(scores: np.ndarray, cases: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Mean of each draw: the cases given (draws × cases), and as many seeds as there are, drawn with replacement."""
-    return _means_of(scores, cases, generator.integers(scores.shape[1], size=(len(cases), scores.shape[1])))
+    """Means of `scores` (ROIs × cases × seeds), ROIs × draws.
 
-
-def _means_of(scores: np.ndarray, cases: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """Mean of `scores` (cases × seeds) over the drawn cases and seeds, one for each draw (row)."""
-    chosen = scores[cases[:, :, None], seeds[:, None, :]]
-    return np.nanmean(chosen.reshape(len(cases), -1), axis=1)
+    Each draw has the cases given (draws × cases) and as many seeds as there are, drawn with replacement, for all ROIs.
+    """
+    seeds = generator.integers(scores.shape[2], size=(len(cases), scores.shape[2]))
+    chosen = (roi[cases[:, :, None], seeds[:, None, :]] for roi in scores)
+    return np.stack([np.nanmean(each.reshape(len(cases), -1), axis=1) for each in chosen])
 
 
 @contextmanager

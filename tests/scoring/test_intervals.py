@@ -112,9 +112,9 @@ def test_the_average_interval_draws_a_case_with_all_its_rois():
 def test_the_average_of_one_roi_is_its_own_comparison():
     rng = np.random.default_rng(3)
     first, second = rng.random((2, 12, 3))
-    average, single = compare_average(first[None], second[None], "key"), compare(first, second, "key")
-    assert (average.cases, average.mean, average.p) == (12, pytest.approx(single.mean), pytest.approx(single.p))
-    assert (average.low, average.high) == pytest.approx((single.low, single.high), abs=0.05)
+    absent = np.full((1, 12, 3), NAN)
+    average = compare_average(*(np.concatenate([each[None], absent]) for each in (first, second)), "difference", "key")
+    assert average == compare(first, second, "key")
 
 
 def test_seeds_that_disagree_widen_the_interval_of_the_average():
@@ -122,6 +122,13 @@ def test_seeds_that_disagree_widen_the_interval_of_the_average():
     calm = compare_average(first, first + 0.1, "key")
     torn = compare_average(first, first + np.array([0.0, 0.1, 0.2]), "key")
     assert torn.high - torn.low > 2 * (calm.high - calm.low)
+
+
+def test_the_seeds_of_both_methods_are_drawn_on_their_own():
+    """Seed 1 of one method is no partner of seed 1 of the other: their trainings share nothing but a number."""
+    first = np.array([[0.0, 1.0]] * 4)
+    for found in (compare(first, first, "key"), compare_average(first[None], first[None], "key")):
+        assert (found.mean, found.low, found.high) == pytest.approx((0, -1, 1))
 
 
 def test_holm_by_hand():
