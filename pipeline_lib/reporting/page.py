@@ -17,11 +17,13 @@ from markupsafe import Markup
 
 from ..scoring.dice import CONVENTION_TEXTS
 from ..scoring.intervals import CONFIDENCE, DRAWS
+from .cells import cell, difference_interval, interval, p_cell, percent
 from .existence_check import ExistenceCheck, existence_check_rows
+from .findings import SIGNIFICANT, findings
 from .gallery import DATA, EXISTENCE, SCORES, SLICES, TRAINING, Shown
 from .results import Results, method_label, roi_label
 from .style import method_colours
-from .tables import AVERAGE, MEASURED, best_cells
+from .tables import MEASURED, best_cells
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _SECTIONS = {
@@ -31,7 +33,6 @@ _SECTIONS = {
     EXISTENCE: "Existence",
     DATA: "Data",
 }
-_SIGNIFICANT = 0.05
 _SCALE = 0.72
 """Size of figures on the page relative to their pixels, so that fine screens and print show more than one per dot."""
 
@@ -72,7 +73,7 @@ def write_page(content: PageContent, figures: Path, path: Path) -> None:
             made=date.today().isoformat(),
             counts=_counts(results),
             sections=_navigation(content),
-            findings=findings(content),
+            findings=findings(content.table, content.differences, results.methods),
             table=_dice_rows(content.table, results),
             table_caption=_table_caption(content),
             differences=_difference_rows(content.differences),
@@ -98,52 +99,6 @@ def write_page(content: PageContent, figures: Path, path: Path) -> None:
         ),
         encoding="utf-8",
     )
-
-
-def findings(content: PageContent) -> list[str]:
-    """The summary in sentences: who is best on average, and which differences are beyond chance."""
-    measured = content.table[content.table["source"] == MEASURED].dropna(subset=AVERAGE)
-    if measured.empty:
-        return ["No case has a score."]
-    ranked = measured.sort_values(AVERAGE, ascending=False, kind="stable")
-    best = ranked.iloc[0]
-    averages = measured.set_index("method")[AVERAGE]
-    sentences = [f"{method_label(best['method'])} has the highest average Dice: {best[AVERAGE]:.1f} %."]
-    for (first, second), pair in content.differences.groupby(["first", "second"], sort=False):
-        sure = pair[pair["p_holm"] < _SIGNIFICANT]
-        better = [roi_label(roi) for roi in sure.loc[sure["difference"] > 0, "roi"]]
-        worse = [roi_label(roi) for roi in sure.loc[sure["difference"] < 0, "roi"]]
-        if first != content.results.methods[0] or not {first, second} <= set(averages.index):
-            continue
-        told = [f"better on {', '.join(better)}"] * bool(better) + [f"worse on {', '.join(worse)}"] * bool(worse)
-        told = told or [_nothing_told(pair)]
-        # Of the averages shown beside it: pairs leave out the cases that only one method has a score for.
-        gain = float(averages[second] - averages[first]) / 100
-        sentences.append(
-            f"{method_label(second)} against {method_label(first)}: {_percent(gain, signed=True)} percentage points on "
-            f"average{_how_sure(gain, pair)}; {'; '.join(told)}."
-        )
-    return sentences
-
-
-def _how_sure(gain: float, pair: pd.DataFrame) -> str:
-    """Interval and p of the difference of averages, and that difference itself where it is not the `gain` stated."""
-    average = pair[pair["roi"] == AVERAGE].iloc[0]
-    if math.isnan(average["low"]):
-        return ""
-    paired = _percent(average["difference"], signed=True)
-    own = "" if paired == _percent(gain, signed=True) else f"{paired} over the cases that both have a score for, "
-    return f" ({own}95 % interval {_difference_interval(average)}, p {_p_cell(average['p_wilcoxon'])['sentence']})"
-
-
-def _nothing_told(pair: pd.DataFrame) -> str:
-    """That no ROI differs, or that there are too few cases to tell."""
-    tested = pair.dropna(subset="p_wilcoxon")
-    # The least p of a signed-rank test is that of all signs being equal; Holm's method multiplies it by the tests.
-    if tested.empty or len(tested) * 2.0 ** (1 - tested["cases"].max()) >= _SIGNIFICANT:
-        most = pair.loc[pair["roi"] != AVERAGE, "cases"].max()
-        return f"too few cases ({most} at most) to test single ROIs"
-    return "no ROI for sure better or worse"
 
 
 def _navigation(content: PageContent) -> list[tuple[str, str]]:
@@ -198,7 +153,7 @@ def _dice_rows(table: pd.DataFrame, results: Results) -> dict[str, Any]:
             "source": row["source"],
             "name": method_label(row["method"]) + ("" if row["source"] == MEASURED else " (paper)"),
             "colour": colours[row["method"]] if row["source"] == MEASURED else None,
-            "cells": [_cell(row[column], 2) | {"best": bool(bold.at[place, column])} for column in columns],
+            "cells": [cell(row[column], 2) | {"best": bool(bold.at[place, column])} for column in columns],
         }
         for place, row in table.iterrows()
     ]
@@ -213,11 +168,11 @@ def _difference_rows(differences: pd.DataFrame) -> list[dict[str, Any]]:
                 "roi": roi_label(row["roi"]),
                 "cases": row["cases"],
                 "value": f"{row['difference']:.6f}",
-                "difference": _percent(row["difference"], signed=True),
-                "interval": _difference_interval(row),
-                "p": _p_cell(row["p_wilcoxon"]),
-                "p_holm": _p_cell(row["p_holm"]),
-                "sure": row["p_holm"] < _SIGNIFICANT,
+                "difference": percent(row["difference"], signed=True),
+                "interval": difference_interval(row),
+                "p": p_cell(row["p_wilcoxon"]),
+                "p_holm": p_cell(row["p_holm"]),
+                "sure": row["p_holm"] < SIGNIFICANT,
             }
             for _, row in pair.iterrows()
         ]
@@ -229,9 +184,9 @@ def _surface_rows(summary: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
     for roi in summary["roi"].unique():
         for _, row in summary[summary["roi"] == roi].iterrows():
-            interval = _interval(row["dice_low"], row["dice_high"])
-            distance = _cell(row["hd95_mm_mean"], 1)
-            lesions = _cell(100 * row["lesion_sensitivity"], 0)
+            dice_interval = interval(row["dice_low"], row["dice_high"])
+            distance = cell(row["hd95_mm_mean"], 1)
+            lesions = cell(100 * row["lesion_sensitivity"], 0)
             if lesions["text"] != "–":
                 lesions["text"] += f" % of {row['lesions']:.0f}"
             rows.append(
@@ -239,12 +194,12 @@ def _surface_rows(summary: pd.DataFrame) -> list[dict[str, Any]]:
                     "roi": roi_label(roi),
                     "method": method_label(row["method"]),
                     "cells": [
-                        _cell(100 * row["dice_median"], 1),
-                        {"value": row["dice_mean"], "text": f"{_percent(row['dice_mean'])} ({interval})"},
-                        _cell(100 * row["surface_dice_mean"], 1),
+                        cell(100 * row["dice_median"], 1),
+                        {"value": row["dice_mean"], "text": f"{percent(row['dice_mean'])} ({dice_interval})"},
+                        cell(100 * row["surface_dice_mean"], 1),
                         distance | {"text": f"{distance['text']} ({row['hd95_mm_cases']:.0f})"},
                         lesions,
-                        _cell(row["false_per_case"], 1),
+                        cell(row["false_per_case"], 1),
                     ],
                 }
             )
@@ -285,8 +240,8 @@ def _case_rows(results: Results) -> list[dict[str, Any]]:
     for (dataset, case, roi), row in scores.iterrows():
         if (dataset, case, roi) not in volumes.index:
             continue
-        cells = [_cell(volumes.loc[dataset, case, roi], 1)]
-        cells += [_cell(100 * row.get(method, math.nan), 1) for method in results.methods]
+        cells = [cell(volumes.loc[dataset, case, roi], 1)]
+        cells += [cell(100 * row.get(method, math.nan), 1) for method in results.methods]
         rows.append({"dataset": dataset, "case": case, "roi": roi_label(roi), "cells": cells})
     return rows
 
@@ -295,7 +250,7 @@ def _check_rows(check: ExistenceCheck | None) -> list[dict[str, Any]]:
     rows = [] if check is None else existence_check_rows(check)
     return [
         {"roi": row["roi"], "way": row["way"]}
-        | {"cells": [_cell(row["patches"], 0), _cell(row["present"], 0), *(_cell(100 * s, 1) for s in row["shares"])]}
+        | {"cells": [cell(row["patches"], 0), cell(row["present"], 0), *(cell(100 * s, 1) for s in row["shares"])]}
         for row in rows
     ]
 
@@ -306,41 +261,13 @@ def _cost_rows(costs: pd.DataFrame) -> list[dict[str, Any]]:
             "stage": row["stage"],
             "jobs": row["jobs"],
             "cells": [
-                _cell(row["total_minutes"], 1),
-                _cell(row["longest_minutes"], 1),
-                _cell(row["peak_memory_gib"], 2),
+                cell(row["total_minutes"], 1),
+                cell(row["longest_minutes"], 1),
+                cell(row["peak_memory_gib"], 2),
             ],
         }
         for _, row in costs.iterrows()
     ]
-
-
-def _cell(value: float, digits: int) -> dict[str, Any]:
-    if math.isnan(value):
-        return {"value": "", "text": "–"}
-    return {"value": f"{value:.6g}", "text": f"{value:.{digits}f}"}
-
-
-def _percent(value: float, signed: bool = False) -> str:
-    if math.isnan(value):
-        return "–"
-    text = f"{100 * value:+.1f}" if signed else f"{100 * value:.1f}"
-    return "0.0" if float(text) == 0 else text.replace("-", "−")
-
-
-def _interval(low: float, high: float, signed: bool = False) -> str:
-    return "–" if math.isnan(low) else f"{_percent(low, signed)} to {_percent(high, signed)}"
-
-
-def _difference_interval(row: Mapping[str, Any]) -> str:
-    return _interval(row["low"], row["high"], signed=True)
-
-
-def _p_cell(p: float) -> dict[str, str]:
-    if math.isnan(p):
-        return {"value": "", "text": "–", "sentence": "unknown"}
-    text = f"{p:.3f}" if p >= 0.001 else "< 0.001"
-    return {"value": f"{p:.3g}", "text": text, "sentence": text if p < 0.001 else f"= {text}"}
 
 
 def _template(name: str) -> Markup:

@@ -1,0 +1,64 @@
+"""What the result tables say, in sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from .cells import difference_interval, p_cell, percent
+from .results import method_label, roi_label
+from .tables import AVERAGE, MEASURED
+
+SIGNIFICANT = 0.05
+"""A corrected p below this is beyond chance."""
+
+
+def findings(table: pd.DataFrame, differences: pd.DataFrame, methods: Sequence[str]) -> list[str]:
+    """The summary in sentences: who is best on average, and which differences to the first method are beyond chance.
+
+    `table` is the Dice table in per cent, `differences` is `statistics.difference_table`.
+    """
+    measured = table[table["source"] == MEASURED].dropna(subset=AVERAGE)
+    if measured.empty:
+        return ["No case has a score."]
+    ranked = measured.sort_values(AVERAGE, ascending=False, kind="stable")
+    best = ranked.iloc[0]
+    averages = measured.set_index("method")[AVERAGE]
+    sentences = [f"{method_label(best['method'])} has the highest average Dice: {best[AVERAGE]:.1f} %."]
+    for (first, second), pair in differences.groupby(["first", "second"], sort=False):
+        if first != methods[0] or not {first, second} <= set(averages.index):
+            continue
+        sure = pair[pair["p_holm"] < SIGNIFICANT]
+        better = [roi_label(roi) for roi in sure.loc[sure["difference"] > 0, "roi"]]
+        worse = [roi_label(roi) for roi in sure.loc[sure["difference"] < 0, "roi"]]
+        told = [f"better on {', '.join(better)}"] * bool(better) + [f"worse on {', '.join(worse)}"] * bool(worse)
+        told = told or [_nothing_told(pair)]
+        # Of the averages shown beside it: pairs leave out the cases that only one method has a score for.
+        gain = float(averages[second] - averages[first]) / 100
+        sentences.append(
+            f"{method_label(second)} against {method_label(first)}: {percent(gain, signed=True)} percentage points on "
+            f"average{_how_sure(gain, pair)}; {'; '.join(told)}."
+        )
+    return sentences
+
+
+def _how_sure(gain: float, pair: pd.DataFrame) -> str:
+    """Interval and p of the difference of averages, and that difference itself where it is not the `gain` stated."""
+    average = pair[pair["roi"] == AVERAGE].iloc[0]
+    if math.isnan(average["low"]):
+        return ""
+    paired = percent(average["difference"], signed=True)
+    own = "" if paired == percent(gain, signed=True) else f"{paired} over the cases that both have a score for, "
+    return f" ({own}95 % interval {difference_interval(average)}, p {p_cell(average['p_wilcoxon'])['sentence']})"
+
+
+def _nothing_told(pair: pd.DataFrame) -> str:
+    """That no ROI differs, or that there are too few cases to tell."""
+    rois = pair[pair["roi"] != AVERAGE]
+    tested = rois.dropna(subset="p_wilcoxon")
+    # The least p of a signed-rank test is that of all signs being equal; Holm's method multiplies it by the tests.
+    if tested.empty or len(tested) * 2.0 ** (1 - tested["cases"].max()) >= SIGNIFICANT:
+        return f"too few cases ({rois['cases'].max()} at most) to test single ROIs"
+    return "no ROI for sure better or worse"
