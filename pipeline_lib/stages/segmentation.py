@@ -90,8 +90,11 @@ def run(settings: SegmentationSettings, execution: ExecutionSettings, inputs: In
 def work_folder(settings: SegmentationSettings, inputs: Inputs) -> Path:
     """Where this training keeps its checkpoints: a name of its own for all that it depends on."""
     files = [*inputs.cases, *inputs.existence, inputs.embeddings]
-    if settings.existence.mode == "online":
-        files += [path for path in (inputs.roi_aware_model, inputs.roi_aware_metrics) if path is not None]
+    online = settings.existence.mode == "online"
+    if online and inputs.roi_aware_model is not None:
+        files.append(inputs.roi_aware_model)
+    if (online or settings.method.wanted_precision is not None) and inputs.roi_aware_metrics is not None:
+        files.append(inputs.roi_aware_metrics)
     return Path("work") / "segmentation" / fingerprint(settings, files, VERSIONS["segmentation"])
 
 

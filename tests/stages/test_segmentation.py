@@ -133,8 +133,12 @@ def test_another_config_or_other_data_never_goes_on_from_a_checkpoint(here, tmp_
     folders.add(segmentation.work_folder(settings, replace(inputs, embeddings=other)))
     folders.add(segmentation.work_folder(settings, replace(inputs, existence=inputs.existence[::-1])))
     assert len(folders) == 8
-    no_model = replace(inputs, roi_aware_model=None)
+    no_model = replace(inputs, roi_aware_model=None, roi_aware_metrics=None)
     assert segmentation.work_folder(settings, no_model) == segmentation.work_folder(settings, inputs)
+    precise = settings.model_copy(
+        update={"method": Method(encoder="vectors", latent="cross_entropy", wanted_precision=0.9)}
+    )
+    assert segmentation.work_folder(precise, no_model) != segmentation.work_folder(precise, inputs)
 
 
 def test_killed_or_stopped_it_ends_with_the_same_weights(here, tmp_path):
