@@ -23,7 +23,7 @@ from .results import Results, method_label, roi_label
 from .roi_aware_figure import reliability_figure
 from .scans import Scan
 from .style import figure_style, save
-from .training_figures import decision_figure, existence_figure, has_decisions, loss_figure
+from .training_figures import common_thresholds, decision_figure, existence_figure, has_decisions, loss_figure
 
 SCORES, SLICES, TRAINING, EXISTENCE, DATA = "scores", "slices", "training", "existence", "data"
 """Sections of the page that figures belong to."""
@@ -100,7 +100,7 @@ def _of_scores(material: Material) -> Iterator[tuple[Shown, Figure]]:
             )
             yield (
                 Shown(f"labelled_cases_{dataset.name}", SCORES, f"Labelled cases of {dataset.name}", caption),
-                label_curve_figure(curves, dataset),
+                label_curve_figure(curves, dataset, material.results.methods),
             )
 
 
@@ -174,12 +174,12 @@ def _of_existence(material: Material) -> Iterator[tuple[Shown, Figure]]:
             reliability_figure(material.metrics, structures),
         )
     labelled = {dataset.name: tuple(dataset.labels) for dataset in material.datasets}
-    deciding = [method for method in material.methods.values() if method.needs_existence]
-    thresholds = sorted({(method.negative_below, method.positive_above) for method in deciding})
+    thresholds = common_thresholds(material.methods.values())
     if material.existence is not None and material.existence["dataset"].isin(labelled).all():
         caption = (
             "Existence scores of the pooled training patches, for each ROI over the data sets that do not label it. "
-            "What lies between the thresholds φ_l and φ_h is ambiguous, what lies outside is latent."
+            "What lies between the thresholds φ_l and φ_h is ambiguous, what lies outside is latent. Thresholds that a "
+            "method chooses for each ROI (`wanted_precision`) are not drawn."
         )
         yield (
             Shown("existence", EXISTENCE, "Existence scores", caption),

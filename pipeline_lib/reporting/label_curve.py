@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from ..config.datasets import Dataset
@@ -67,11 +66,10 @@ def _curve(named: Mapping[int, str], roi: str, results: Results) -> LabelCurve:
     )
 
 
-def label_curve_figure(curves: Sequence[LabelCurve], dataset: Dataset) -> Figure:
-    """One panel per ROI, one line per method."""
+def label_curve_figure(curves: Sequence[LabelCurve], dataset: Dataset, methods: Sequence[str]) -> Figure:
+    """One panel per ROI, one line per curve, in the colour that its method has among all `methods`."""
     rois = list(dict.fromkeys(curve.roi for curve in curves))
-    names = list(dict.fromkeys(curve.name for curve in curves))
-    colours, markers = method_colours(names), method_markers(names)
+    colours, markers = method_colours(methods), method_markers(methods)
     figure = Figure(figsize=(1.5 + 4.2 * len(rois), 3.8))
     for axes, roi in zip(figure.subplots(1, len(rois), squeeze=False)[0], rois, strict=True):
         for curve in curves:
@@ -95,10 +93,17 @@ def label_curve_figure(curves: Sequence[LabelCurve], dataset: Dataset) -> Figure
         axes.set_xticks(counts, [str(count) for count in counts])
         axes.minorticks_off()
         axes.set_xlim(counts[0] / math.sqrt(2), counts[-1] * math.sqrt(2))
-        axes.set_ylim(0, max(0.05, np.nanmax([each.high for curve in curves for each in curve.dice])) * 1.08)
+        axes.set_ylim(0, 1.08 * max(0.05, *_drawn_dice(curves)))
         axes.set_title(roi_label(roi))
         axes.set_xlabel(f"labelled cases of {dataset.name}")
         axes.set_ylabel("mean Dice")
         axes.grid(axis="y", linewidth=0.4, alpha=0.6)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
+
+
+def _drawn_dice(curves: Sequence[LabelCurve]) -> list[float]:
+    """All numbers in the panels; the bounds of an interval are NaN where there are too few cases."""
+    values = [each.high for curve in curves for each in curve.dice]
+    values += [dice for curve in curves for dices in curve.trainings for dice in dices]
+    return [value for value in values if not math.isnan(value)]

@@ -40,8 +40,8 @@ def method_colours(methods: Sequence[str]) -> dict[str, str]:
 
 
 def method_markers(methods: Sequence[str]) -> dict[str, str]:
-    """One marker per method, so that colour is never the only difference."""
-    return {method: MARKERS[place % len(MARKERS)] for place, method in enumerate(methods)}
+    """One marker per method, so that colour is never the only difference, and no two have both the same."""
+    return {method: MARKERS[(place + place // len(PALETTE)) % len(MARKERS)] for place, method in enumerate(methods)}
 
 
 def roi_colours(rois: Sequence[str]) -> list[tuple[int, int, int]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ..config.methods import Method
 from .results import method_label, roi_label
 from .style import AMBIGUOUS, LABELLED, MUTED, NEGATIVE, PALETTE, POSITIVE, method_colours, method_markers
 
@@ -131,6 +132,16 @@ def decision_figure(history: pd.DataFrame, rois: Sequence[str], method: str) -> 
     return figure
 
 
+def common_thresholds(methods: Iterable[Method]) -> list[tuple[float, float]]:
+    """The pairs (φ_l, φ_h) of the methods that decide about existence by the same thresholds for every ROI."""
+    pairs = {
+        (method.negative_below, method.positive_above)
+        for method in methods
+        if method.needs_existence and method.negative_below is not None and method.positive_above is not None
+    }
+    return sorted(pairs)
+
+
 def existence_figure(
     scores: pd.DataFrame,
     rois: Sequence[str],
@@ -140,7 +151,7 @@ def existence_figure(
     """Distribution of the existence scores of each ROI over pooled patches of data sets that do not label it.
 
     `scores` has the columns dataset and score_ROI; `labelled` the ROIs that each data set labels; `thresholds` are the
-    pairs (φ_l, φ_h) of the compared methods.
+    pairs (φ_l, φ_h) to draw.
     """
     shown = []
     for roi in rois:

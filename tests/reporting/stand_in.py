@@ -115,7 +115,12 @@ def build(folder: Path) -> Workspace:
             texts=tuple(roi.replace("_", " ") for roi in ROIS),
             runs=runs,
             methods={
-                name: Method(encoder="words", labelled_cases={"set_spleen": 3} if name == METHODS[0] else {})
+                name: Method(
+                    encoder="words",
+                    latent="cross_entropy",
+                    wanted_precision=0.95,
+                    labelled_cases={"set_spleen": 3} if name == METHODS[0] else {},
+                )
                 for name in METHODS
             },
             datasets=datasets,

@@ -1,0 +1,94 @@
+"""What figures draw, where a look at them would not tell that it is wrong."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+
+from pipeline_lib.config.datasets import Dataset
+from pipeline_lib.config.methods import Method
+from pipeline_lib.reporting.label_curve import label_curve_figure, label_curves
+from pipeline_lib.reporting.results import Results
+from pipeline_lib.reporting.style import method_colours, method_markers
+from pipeline_lib.reporting.training_figures import common_thresholds, existence_figure
+
+SPLEENS = Dataset.model_validate(
+    {
+        "name": "spleens",
+        "layout": "msd",
+        "source": {"kind": "phantom", "cases": 30, "spacing_mm": (5, 5, 5)},
+        "labels": {"spleen": (1,)},
+        "licence": "CC0-1.0",
+    }
+)
+MANY = len(SPLEENS.split_cases("train"))
+
+
+def method(**keys: object) -> Method:
+    return Method(encoder="words", **keys)
+
+
+CURVED = {
+    "other": method(consistency="all"),
+    "all": method(),
+    "some_seed": method(labelled_cases={"livers": 3}),
+    "eight": method(labelled_cases={"spleens": 8}),
+    "two": method(labelled_cases={"spleens": 2}),
+}
+
+
+def results_of(dice: dict[str, list[list[float]]]) -> Results:
+    """Dice of the spleen, a list of cases for each training of each method."""
+    rows = [
+        {"run": f"{name}-seed{seed}", "method": name, "seed": seed, "dataset": "spleens", "case": str(case)}
+        | {"roi": "spleen", "dice": value}
+        for name, trainings in dice.items()
+        for seed, cases in enumerate(trainings)
+        for case, value in enumerate(cases)
+    ]
+    return Results(pd.DataFrame(rows), ("spleen",), tuple(dice))
+
+
+def test_a_label_curve_joins_methods_that_differ_in_the_number_of_cases_alone():
+    dice = {name: [[0.1, 0.3], [0.5, 0.7]] for name in CURVED} | {"two": [[0.0, 0.2], [0.2, 0.4]]}
+    (curve,) = label_curves(SPLEENS, CURVED, results_of(dice))
+    assert (curve.name, curve.roi, curve.counts) == ("all", "spleen", (2, 8, MANY))
+    assert [each.mean for each in curve.dice] == pytest.approx([0.2, 0.4, 0.4])
+    assert np.array(curve.trainings) == pytest.approx(np.array([[0.1, 0.3], [0.2, 0.6], [0.2, 0.6]]))
+
+
+def test_a_curve_has_the_colour_of_its_method_and_all_of_it_is_seen():
+    """One test case: there is no interval that would tell how high the curve goes."""
+    results = results_of({name: [[0.9], [0.4]] for name in CURVED})
+    curves = label_curves(SPLEENS, CURVED, results)
+    assert math.isnan(curves[0].dice[0].high)
+    (axes,) = label_curve_figure(curves, SPLEENS, results.methods).axes
+    (line,) = axes.get_lines()
+    assert to_hex(line.get_color()) == method_colours(results.methods)["all"].lower()
+    assert axes.get_ylim()[1] > 0.9
+
+
+def test_no_two_methods_look_alike():
+    names = [f"method_{number}" for number in range(20)]
+    looks = zip(method_colours(names).values(), method_markers(names).values(), strict=True)
+    assert len(set(looks)) == len(names)
+
+
+def test_only_thresholds_that_hold_for_all_rois_are_drawn():
+    methods = [
+        method(),
+        method(latent="cross_entropy"),
+        method(consistency="ambiguous", positive_above=0.9, negative_below=0.2),
+        method(latent="cross_entropy", wanted_precision=0.95),
+    ]
+    assert common_thresholds(methods) == [(0.1, 0.8), (0.2, 0.9)]
+
+
+def test_thresholds_are_lines_at_their_scores():
+    scores = pd.DataFrame({"dataset": "livers", "score_spleen": np.linspace(0, 1, 20)})
+    (axes,) = existence_figure(scores, ["spleen"], {"livers": ("liver",)}, [(0.1, 0.8)]).axes
+    assert [line.get_xdata()[0] for line in axes.get_lines() if line.get_linestyle() == "--"] == [0.1, 0.8]
