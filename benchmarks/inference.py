@@ -38,6 +38,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.inferers import SlidingWindowInferer
+from records import record_of
 from torch import Tensor, nn
 
 from pipeline_lib.config.methods import Method, Networks, SwinUnetr
@@ -59,7 +60,6 @@ from pipeline_lib.stages.inference import predict_case
 from pipeline_lib.volumes.bits import pack, read_roi_bits
 from pipeline_lib.volumes.geometry import Geometry
 from pipeline_lib.volumes.intensity import scaled
-from pipeline_lib.volumes.record import CaseRecord
 from pipeline_lib.volumes.store import open_volume, write_volume
 
 WINDOW_HU = (-325.0, 325.0)
@@ -174,23 +174,11 @@ def whole_case(folder: Path, network: nn.Module, options: argparse.Namespace) ->
 def write_torso(folder: Path, options: argparse.Namespace) -> None:
     """The torso as a volume of 1 mm, whose original grid runs the other way along x and y."""
     shape = tuple(options.shape)
-    size = shape[::-1]
+    grid = Geometry(size=shape[::-1], spacing_mm=(1.0, 1.0, 1.0), origin_mm=(0.0, 0.0, 0.0))
+    ends = (grid.size[0] - 1.0, grid.size[1] - 1.0, 0.0)
     turned = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)
-    ends = (size[0] - 1.0, size[1] - 1.0, 0.0)
-    record = CaseRecord(
-        dataset="torso",
-        case="torso",
-        targets=("roi",),
-        labelled=(),
-        shape=shape,
-        spacing_mm=(1.0, 1.0, 1.0),
-        origin_mm=(0.0, 0.0, 0.0),
-        original=Geometry(size=size, spacing_mm=(1.0, 1.0, 1.0), origin_mm=ends, direction=turned),
-        window_hu=WINDOW_HU,
-        voxels={},
-        foreground={},
-        body=((0, 0, 0), shape),
-    )
+    original = grid.model_copy(update={"origin_mm": ends, "direction": turned})
+    record = record_of(grid, original, ("roi",), (), WINDOW_HU)
     write_volume(folder, torso(shape), pack(np.zeros((1, *shape), bool)), record)
 
 

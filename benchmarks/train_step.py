@@ -31,6 +31,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from plain_step import plain_step
+from records import record_of
 
 from pipeline_lib.config.augmentation import Augmentation
 from pipeline_lib.config.methods import Method, Networks, SwinUnetr, Teacher
@@ -49,7 +50,6 @@ from pipeline_lib.networks.memory_format import memory_format
 from pipeline_lib.networks.precision import autocast_type
 from pipeline_lib.volumes.bits import pack
 from pipeline_lib.volumes.geometry import Geometry
-from pipeline_lib.volumes.record import CaseRecord
 from pipeline_lib.volumes.store import write_volume
 
 WINDOW = (-325.0, 325.0)
@@ -137,25 +137,13 @@ def write_cases(folder: Path, options: argparse.Namespace) -> tuple[TrainingCase
         labelled = np.isin(np.arange(options.rois), [number % options.rois, (number + 1) % options.rois])
         geometry = Geometry(size=shape[::-1], spacing_mm=(1.5, 0.8, 0.8), origin_mm=(0, 0, 0))
         names = tuple(np.array(rois)[labelled].tolist())
-        record = CaseRecord(
-            dataset="made_up",
-            case=f"case_{number}",
-            targets=rois,
-            labelled=names,
-            shape=shape,
-            spacing_mm=(1.5, 0.8, 0.8),
-            origin_mm=(0, 0, 0),
-            original=geometry,
-            window_hu=WINDOW,
-            voxels=dict.fromkeys(names, 1),
-            foreground=dict.fromkeys(names, ((0, 0, 0),)),
-            body=((0, 0, 0), shape),
-        )
+        record = record_of(geometry, geometry, rois, names, WINDOW)
+        case = f"case_{number}"
         image = random.normal(0, 60, shape).clip(*WINDOW).astype(np.int16)
-        write_volume(folder / record.case, image, pack(masks & labelled[:, None, None, None]), record)
+        write_volume(folder / case, image, pack(masks & labelled[:, None, None, None]), record)
         pool = random.integers(0, [side // 3 for side in options.patch], (POOL, 3))
         scores = random.random((POOL, options.rois), dtype=np.float32)
-        found.append(TrainingCase("made_up", record.case, folder / record.case, labelled, pool, scores))
+        found.append(TrainingCase("made_up", case, folder / case, labelled, pool, scores))
     return tuple(found)
 
 
