@@ -28,7 +28,7 @@ def for_prediction(network: nn.Module, device: torch.device, precision: torch.dt
     """
     _replace(network, BasicLayer, _Layer)
     swin_unetr = any(isinstance(module, _Layer) for module in network.modules())
-    if device.type != "cpu" or precision == torch.float32 or not swin_unetr:
+    if device.type != "cpu" or precision != torch.bfloat16 or not swin_unetr:
         return network
     _replace(network, nn.InstanceNorm3d, _InstanceNormOfOneSample)
     return _OneByOneChannelsLast(network.to(memory_format=torch.channels_last_3d))

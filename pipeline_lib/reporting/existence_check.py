@@ -88,8 +88,13 @@ def _draw_agreement(axes: Axes, agreement: pd.DataFrame, rois: Sequence[str]) ->
 
 
 def _draw_rightness(axes: Axes, check: ExistenceCheck, rois: Sequence[str], decision: str) -> None:
-    """A lane for every way to score without mirrored patches: its bar is the coverage, its marker the precision."""
-    shown = check.judged[~check.judged["average_flips"].astype(bool)]
+    """A lane for every way to score: its bar is the coverage, its marker the precision.
+
+    Pools are scored in every way, too many to draw, so those with mirrored patches are left to the table.
+    """
+    shown = check.judged
+    if check.of_pools:
+        shown = shown[~shown["average_flips"].astype(bool)]
     ways = list(shown.groupby(["scores", "calibration", "average_flips"], sort=False))
     height = 0.76 / len(ways)
     for place, (way, rows) in enumerate(ways):
@@ -102,9 +107,8 @@ def _draw_rightness(axes: Axes, check: ExistenceCheck, rois: Sequence[str], deci
         )
         if place == 0:
             organ = table[f"{decision}_organ_precision"]
-            axes.scatter(
-                organ, range(len(rois)), marker="|", s=190, color="black", zorder=2, label="as it is, for its organ"
-            )
+            label = f"{name}, for its organ"
+            axes.scatter(organ, range(len(rois)), marker="|", s=190, color="black", zorder=2, label=label)
     axes.set_xlabel("coverage (bar), precision (marker)")
     axes.set_title(f"{decision} latent")
 

@@ -11,10 +11,12 @@ from matplotlib.colors import to_hex
 
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.methods import Method
+from pipeline_lib.reporting.existence_check import ExistenceCheck, existence_check_figure
 from pipeline_lib.reporting.label_curve import label_curve_figure, label_curves
 from pipeline_lib.reporting.results import Results
 from pipeline_lib.reporting.style import method_colours, method_markers
 from pipeline_lib.reporting.training_figures import common_thresholds, existence_figure
+from pipeline_lib.scoring.existence import DECISIONS
 
 SPLEENS = Dataset.model_validate(
     {
@@ -92,3 +94,29 @@ def test_thresholds_are_lines_at_their_scores():
     scores = pd.DataFrame({"dataset": "livers", "score_spleen": np.linspace(0, 1, 20)})
     (axes,) = existence_figure(scores, ["spleen"], {"livers": ("liver",)}, [(0.1, 0.8)]).axes
     assert [line.get_xdata()[0] for line in axes.get_lines() if line.get_linestyle() == "--"] == [0.1, 0.8]
+
+
+@pytest.mark.parametrize(
+    ("patches", "ways"),
+    [
+        ("training crops", ["platt scaling, mirrored", "platt scaling, online"]),
+        ("pool", ["platt scaling, online"]),
+    ],
+)
+def test_mirrored_scores_are_drawn_where_they_are_the_cached_ones(patches, ways):
+    """A config that averages over mirrored patches has no other cached scores of its training crops."""
+    shares = {
+        f"{decision}_{share}": [1.0, 0.5]
+        for decision in ("positive", "negative")
+        for share in ("coverage", "precision", "organ_precision")
+    }
+    judged = pd.DataFrame(
+        {"roi": "spleen", "patches_of": patches, "calibration": "platt", "scores": ["cached", "online"]}
+        | {"average_flips": [True, False]}
+        | shares
+    )
+    pairs = (f"{one}_{other}" for one in DECISIONS for other in DECISIONS)
+    agreement = pd.DataFrame({"roi": ["spleen"], "patches": [9]} | dict.fromkeys(pairs, 1))
+    figure = existence_check_figure(ExistenceCheck("paper", agreement, judged), ["spleen"])
+    said = figure.axes[1].get_legend_handles_labels()[1]
+    assert sorted(said) == sorted([*ways, f"{ways[0]}, for its organ"])
