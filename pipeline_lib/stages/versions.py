@@ -1,4 +1,4 @@
-"""Versions of the stages whose results cost too much to be remade after every edit of their code.
+"""Versions of the stages that are not rerun after every edit of their code: they cost much, or trainings hang on them.
 
 Raise a number when the stage's results change: Snakemake then reruns it, and only then.
 """
@@ -6,6 +6,8 @@ Raise a number when the stage's results change: Snakemake then reruns it, and on
 VERSIONS = {
     "acquire": 1,
     "volumes": 1,
+    "case_list": 1,
+    "text": 1,
     "roi_aware": 1,
     "existence": 1,
     "segmentation": 1,

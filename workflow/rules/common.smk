@@ -70,7 +70,7 @@ def execution_of(stage, *names):
 
 
 def code_of(*patterns):
-    """Code files of a cheap stage, as inputs: editing them reruns it."""
+    """Code files of a cheap stage, as inputs: editing them reruns it. Not for stages from which trainings follow."""
     return sorted(
         str(path)
         for pattern in patterns

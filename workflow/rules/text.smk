@@ -36,7 +36,6 @@ rule embed:
         ),
         # The user's own file, so that an edit of it counts; the stage says in a line where there is none.
         vectors=lambda wildcards: vectors_of(LACUNA.text.encoders[wildcards.encoder]),
-        code=code_of("stages/text.py", "networks/text_encoders.py"),
     output:
         embeddings="results/text/{encoder}.safetensors",
     log:
@@ -49,6 +48,7 @@ rule embed:
         mem_mb=4000,
     params:
         settings=settings_of("text", "encoder"),
+        version=VERSIONS["text"],
     shell:
         "exec python -m pipeline_lib.stages.text"
         " --settings {params.settings:q}"

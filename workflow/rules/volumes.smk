@@ -126,7 +126,6 @@ rule list_cases:
             case=LACUNA.dataset(wildcards.dataset).used_cases,
             file=("image.b2nd", "labels.b2nd", "case.json"),
         ),
-        code=code_of("stages/case_list.py"),
     output:
         cases="results/volumes/{dataset}/cases.csv",
     log:
@@ -139,6 +138,7 @@ rule list_cases:
         mem_mb=1000,
     params:
         settings=settings_of("case_list", "dataset"),
+        version=VERSIONS["case_list"],
         folder="results/volumes/{dataset}",
     shell:
         "exec python -m pipeline_lib.stages.case_list"
