@@ -1,4 +1,4 @@
-"""The slice of the config that each stage depends on, and nothing more.
+"""Cut the config into the settings of the stages.
 
 Snakemake records a slice's file as its rule's parameter, so an edit reruns the stages whose slice it changes. By hand:
 
@@ -19,211 +19,41 @@ from typing import Any
 from ..errors import UserError
 from ..files import whole_file
 from ..randomness import random_generator
-from .augmentation import Augmentation, WeakView
 from .config import Config, load_config
-from .datasets import Dataset, Layout, SkippedCase
-from .evaluation import Inference, Scores
+from .datasets import Dataset, DownloadSource
 from .existence import Existence
 from .methods import Method, Networks, Teacher
-from .optimisation import Execution, Optimisation
-from .phantom import Phantom
-from .roi_aware import RoiAware
+from .optimisation import Execution
 from .rois import existence_structures
 from .section import Section
+from .stage_settings import (
+    AcquireEncoderSettings,
+    AcquireExecution,
+    AcquireSettings,
+    CaseListSettings,
+    DeleteRawSettings,
+    ExecutionSettings,
+    ExistenceCheckSettings,
+    ExistenceSettings,
+    InferenceSettings,
+    ReportSettings,
+    RoiAwareSettings,
+    ScoreSettings,
+    SegmentationSettings,
+    TextSettings,
+    ValidateSettings,
+    VolumeSettings,
+)
 from .structures import structure_names
 from .text import TextEncoder
-from .volumes import Patches, Volumes
-
-Cases = dict[str, tuple[str, ...]]
-"""Data set → names of its cases."""
-
-
-class AcquireSettings(Section):
-    """Where a data set comes from; for a phantom also what it looks like."""
-
-    dataset: Dataset
-    phantom: Phantom | None
-    rois: tuple[str, ...]
-    seed: int | None
-
-
-class AcquireExecution(Section):
-    """Cases that are not fetched, and whether archives stay. Kept apart: editing it must not remake every volume."""
-
-    skip: tuple[SkippedCase, ...] = ()
-    keep_archives: bool = True
-
-
-class DeleteRawSettings(Section):
-    """A data set whose raw files go. `scored_cases` are those whose labels the scores still need."""
-
-    dataset: Dataset
-    scored_cases: tuple[str, ...]
-
-
-class VolumeSettings(Section):
-    """How one raw case becomes a volume. `targets` are the names of its label bits, in order."""
-
-    dataset: str
-    layout: Layout
-    root: str
-    labels: dict[str, tuple[int, ...]]
-    ignored_labels: tuple[int, ...]
-    case: str
-    targets: tuple[str, ...]
-    volumes: Volumes
-
-
-class ValidateSettings(Section):
-    """All data sets; `targets` are those of each, in the same order."""
-
-    datasets: tuple[Dataset, ...]
-    targets: tuple[tuple[str, ...], ...]
-
-
-class CaseListSettings(Section):
-    """The cases of one data set, each with its part of the split."""
-
-    dataset: Dataset
-    targets: tuple[str, ...]
-
-
-class TextSettings(Section):
-    """Prompts and encoder. `tasks` are the ROIs that each data set labels, for DoDNet's one-hot code."""
-
-    rois: tuple[str, ...]
-    texts: tuple[str, ...]
-    prompt: str
-    name: str
-    encoder: TextEncoder
-    tasks: tuple[tuple[str, ...], ...]
-
-
-class AcquireEncoderSettings(Section):
-    """The text encoder whose weights are fetched beforehand."""
-
-    name: str
-    encoder: TextEncoder
-
-
-class RoiAwareSettings(Section):
-    """Training of the ROI-aware network on the cases of the fully labelled data set."""
-
-    dataset: str
-    cases: tuple[str, ...]
-    structures: tuple[str, ...]
-    roi_aware: RoiAware
-    patches: Patches
-    weak: WeakView
-    window_hu: tuple[float, float]
-    seed: int
-
-
-class ExistenceSettings(Section):
-    """The patch pool of one data set's training cases and its scores.
-
-    `structures` has, for each ROI, the structures whose highest score is the ROI's.
-    """
-
-    dataset: str
-    cases: tuple[str, ...]
-    rois: tuple[str, ...]
-    structures: tuple[tuple[str, ...], ...]
-    existence: Existence
-    patches: Patches
-    window_hu: tuple[float, float]
-    seed: int
-
-
-class ExistenceCheckSettings(Section):
-    """Whose existence scores are held against what. `cases` are the training cases of every data set.
-
-    `rules` are the methods' distinct ways to decide, each under the names of its methods; `organs` has, for each ROI,
-    the ROI whose existence it takes, if that is another one.
-    """
-
-    seed: int
-    weak: WeakView
-    patches: Patches
-    existence: Existence
-    least_voxels: int
-    rules: dict[str, Method]
-    rois: tuple[str, ...]
-    organs: tuple[str | None, ...]
-    structures: tuple[tuple[str, ...], ...]
-    labelled: dict[str, tuple[str, ...]]
-    cases: Cases
-    window_hu: tuple[float, float]
-
-
-class SegmentationSettings(Section):
-    """One training of one method. `cases` are the training cases of every data set."""
-
-    run: str
-    seed: int
-    method: Method
-    networks: Networks
-    teacher: Teacher
-    optimisation: Optimisation
-    augmentation: Augmentation
-    patches: Patches
-    existence: Existence
-    rois: tuple[str, ...]
-    structures: tuple[tuple[str, ...], ...]
-    labelled: dict[str, tuple[str, ...]]
-    cases: Cases
-    spacing_mm: tuple[float, float, float]
-    window_hu: tuple[float, float]
-
-
-class ExecutionSettings(Section):
-    """How a training runs. Kept apart from what it learns: editing it reruns nothing."""
-
-    execution: Execution
-
-
-class InferenceSettings(Section):
-    """Test cases of one data set; the model file itself holds network, ROIs, patch size and window."""
-
-    run: str
-    dataset: str
-    cases: tuple[str, ...]
-    inference: Inference
-
-
-class ScoreSettings(Section):
-    """Which predictions are held against which truth."""
-
-    run: str
-    rois: tuple[str, ...]
-    datasets: tuple[Dataset, ...]
-    scores: Scores
-
-
-class ReportSettings(Section):
-    """What the report compares.
-
-    `runs` are (run, method, seed), `methods` those that are compared; `fingerprint` is a short name of every setting
-    that a number in the report depends on.
-    """
-
-    rois: tuple[str, ...]
-    texts: tuple[str, ...]
-    runs: tuple[tuple[str, str, int], ...]
-    methods: dict[str, Method]
-    datasets: tuple[Dataset, ...]
-    scores: Scores
-    structures: tuple[tuple[str, ...], ...]
-    fingerprint: str
 
 
 def acquire(config: Config, dataset: str) -> AcquireSettings:
     chosen = config.dataset(dataset)
     phantom = chosen.source.kind == "phantom"
-    # What is fetched does not depend on these, and fetching again would remake every volume.
-    elsewhere: dict[str, Any] = {"split": "all_training", "skip": (), "doubted": (), "licence": ""}
     return AcquireSettings(
-        dataset=chosen.model_copy(update=elsewhere),
+        # What is fetched does not depend on these, and fetching again would remake every volume.
+        dataset=_regardless_of(chosen, "split", "skip", "doubted", "licence"),
         phantom=config.phantom if phantom else None,
         rois=config.roi_names if phantom else (),
         seed=config.seed if phantom else None,
@@ -237,9 +67,7 @@ def acquire_execution(config: Config, dataset: str) -> AcquireExecution:
 def delete_raw(config: Config, dataset: str) -> DeleteRawSettings:
     chosen = config.dataset(dataset)
     scored = chosen.split_cases("test") if chosen in config.datasets.partially_labelled else ()
-    # Whatever else the file of the data set says, the same files go.
-    elsewhere: dict[str, Any] = {"split": "all_training", "doubted": (), "licence": ""}
-    return DeleteRawSettings(dataset=chosen.model_copy(update=elsewhere), scored_cases=scored)
+    return DeleteRawSettings(dataset=_regardless_of(chosen, "split", "doubted", "licence"), scored_cases=scored)
 
 
 def volume(config: Config, dataset: str, case: str) -> VolumeSettings:
@@ -257,12 +85,15 @@ def volume(config: Config, dataset: str, case: str) -> VolumeSettings:
 
 
 def validate(config: Config) -> ValidateSettings:
-    datasets = config.all_datasets
+    datasets = tuple(_regardless_of(dataset, "doubted", "licence") for dataset in config.all_datasets)
     return ValidateSettings(datasets=datasets, targets=tuple(_targets(config, dataset.name) for dataset in datasets))
 
 
 def case_list(config: Config, dataset: str) -> CaseListSettings:
-    return CaseListSettings(dataset=config.dataset(dataset), targets=_targets(config, dataset))
+    chosen = config.dataset(dataset)
+    return CaseListSettings(
+        train=chosen.split_cases("train"), test=chosen.split_cases("test"), targets=_targets(config, dataset)
+    )
 
 
 def text(config: Config, encoder: str) -> TextSettings:
@@ -371,7 +202,11 @@ def scores(config: Config, run: str) -> ScoreSettings:
     return ScoreSettings(
         run=run,
         rois=config.roi_names,
-        datasets=tuple(dataset for dataset in config.datasets.partially_labelled if dataset.split_cases("test")),
+        datasets=tuple(
+            _regardless_of(dataset, "doubted", "licence")
+            for dataset in config.datasets.partially_labelled
+            if dataset.split_cases("test")
+        ),
         scores=config.scores,
     )
 
@@ -440,6 +275,19 @@ def _what_results_depend_on(config: Config) -> Iterator[Section]:
 
 def _digest(*sections: Section) -> str:
     return hashlib.sha256("".join(f"{each.model_dump_json(indent=2)}\n" for each in sections).encode()).hexdigest()[:12]
+
+
+def _regardless_of(dataset: Dataset, *keys: str) -> Dataset:
+    """The data set as it is whatever these keys say, and whatever sizes only the check of the disk reads."""
+    anything: dict[str, Any] = {"split": "all_training", "skip": (), "doubted": (), "licence": ""}
+    update = {key: anything[key] for key in keys}
+    if isinstance(dataset.source, DownloadSource):
+        files, per_case = (
+            tuple(file.model_copy(update={"about_gb": None}) for file in part)
+            for part in (dataset.source.files, dataset.source.per_case)
+        )
+        update["source"] = dataset.source.model_copy(update={"files": files, "per_case": per_case})
+    return dataset.model_copy(update=update)
 
 
 def _targets(config: Config, dataset: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..config.settings import Cases
+from ..config.stage_settings import Cases
 from ..config.volumes import Patches
 from ..errors import UserError
 from ..volumes.store import open_volume

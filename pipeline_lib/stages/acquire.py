@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config.datasets import Dataset, DownloadSource, LocalSource, PhantomSource
-from ..config.settings import AcquireExecution, AcquireSettings
+from ..config.stage_settings import AcquireExecution, AcquireSettings
 from ..datasets import deletion
 from ..datasets.manifest import write_manifest
 from ..datasets.published import STATE, download_dataset, take_local

@@ -12,7 +12,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config.settings import AcquireEncoderSettings
+from ..config.stage_settings import AcquireEncoderSettings
 from ..datasets.download import Wanted
 from ..datasets.transfers import fetch
 from ..errors import UserError

@@ -12,7 +12,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config.settings import CaseListSettings
+from ..config.stage_settings import CaseListSettings
 from ..errors import UserError
 from ..files import whole_file
 from ..volumes.record import CaseRecord, read_record
@@ -35,15 +35,14 @@ class Outputs:
 
 
 def run(settings: CaseListSettings, inputs: Inputs, outputs: Outputs) -> None:
-    doubted = {entry.case: entry.reason for entry in settings.dataset.doubted}
     rows = []
-    for split in ("train", "test"):
-        for case in settings.dataset.split_cases(split):
+    for split, cases in (("train", settings.train), ("test", settings.test)):
+        for case in cases:
             path = inputs.volume_folder / case / RECORD
             record = read_record(path)
             if record.targets != settings.targets:
                 raise UserError(str(path), "has other targets than the config", "rerun the stage volumes")
-            rows.append(_row(record, split, doubted.get(case, "")))
+            rows.append(_row(record, split))
     rows.sort(key=lambda row: str(row["case"]))
     with whole_file(outputs.cases) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0])
@@ -51,7 +50,7 @@ def run(settings: CaseListSettings, inputs: Inputs, outputs: Outputs) -> None:
         writer.writerows(rows)
 
 
-def _row(record: CaseRecord, split: str, doubted: str) -> dict[str, str | int | float]:
+def _row(record: CaseRecord, split: str) -> dict[str, str | int | float]:
     """Sizes and spacings in (x, y, z) order, of the volume and of the original image."""
     row: dict[str, str | int | float] = {"dataset": record.dataset, "case": record.case, "split": split}
     for name, grid in (("", record.grid), ("original_", record.original)):
@@ -59,7 +58,6 @@ def _row(record: CaseRecord, split: str, doubted: str) -> dict[str, str | int | 
             row[f"{name}size_{axis}"] = size
             row[f"{name}spacing_{axis}_mm"] = round(spacing, 4)
     row["labelled"] = " ".join(record.labelled)
-    row["doubted"] = doubted
     for target in record.targets:
         row[f"voxels_{target}"] = record.voxels.get(target, "")
     return row

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config.settings import DeleteRawSettings
+from ..config.stage_settings import DeleteRawSettings
 from ..datasets.deletion import delete_images
 from ..datasets.readers import case_files
 from ..files import write_json

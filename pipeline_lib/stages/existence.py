@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from ..config.settings import ExistenceSettings
+from ..config.stage_settings import ExistenceSettings
 from ..files import whole_file
 from ..learning.existence_scores import RoiScorer, load_scorer
 from ..learning.patches import patch_images

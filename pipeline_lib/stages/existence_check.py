@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..config.methods import Method
-from ..config.settings import ExistenceCheckSettings
+from ..config.stage_settings import ExistenceCheckSettings
 from ..files import whole_file
 from ..learning.batches import Views
 from ..learning.calibration import Kind

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from ..config.evaluation import Inference
-from ..config.settings import InferenceSettings
+from ..config.stage_settings import InferenceSettings
 from ..config.volumes import Patches
 from ..files import whole_folder
 from ..learning.checkpoints import fingerprint

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..config.settings import ReportSettings
+from ..config.stage_settings import ReportSettings
 from ..files import read_json, whole_folder
 from ..progress import Progress, say
 from ..reporting.data_card import data_card, labelled_rois, odd_cases, read_cases

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ..config.optimisation import Execution
-from ..config.settings import ExecutionSettings, RoiAwareSettings
+from ..config.stage_settings import ExecutionSettings, RoiAwareSettings
 from ..config.volumes import Patches
 from ..errors import UserError
 from ..files import whole_file, write_json

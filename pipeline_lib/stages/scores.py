@@ -19,7 +19,7 @@ import pandas as pd
 import SimpleITK as sitk
 
 from ..config.datasets import Dataset
-from ..config.settings import ScoreSettings
+from ..config.stage_settings import ScoreSettings
 from ..datasets.readers import case_files, read_label_map, voxels_with
 from ..errors import UserError
 from ..files import whole_file

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from ..config.optimisation import Execution
-from ..config.settings import ExecutionSettings, SegmentationSettings
+from ..config.stage_settings import ExecutionSettings, SegmentationSettings
 from ..errors import UserError
 from ..files import whole_file
 from ..learning.batches import Views

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config.settings import TextSettings
+from ..config.stage_settings import TextSettings
 from ..errors import UserError
 from ..networks.embeddings import write_embeddings
 from ..networks.text_encoders import encode_prompts, read_vectors, task_codes

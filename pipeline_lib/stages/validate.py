@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config.settings import ValidateSettings
+from ..config.stage_settings import ValidateSettings
 from ..datasets.deletion import is_deleted
 from ..datasets.validation import CheckedCase, check_case, repeated_cases
 from ..errors import UserError

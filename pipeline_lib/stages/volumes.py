@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config.settings import VolumeSettings
+from ..config.stage_settings import VolumeSettings
 from ..datasets.readers import RawCase, read_case
 from ..volumes.geometry import Geometry
 from ..volumes.preparation import body_box, foreground

@@ -11,6 +11,7 @@ import yaml
 
 from pipeline_lib.config import settings
 from pipeline_lib.config.config import Config, load_config
+from pipeline_lib.config.datasets import Dataset
 
 BASE = Path(__file__).parents[2]
 CONFIG = ("--configfile", "config/config.yaml")
@@ -49,6 +50,29 @@ def test_a_wrong_call_ends_in_a_line(printed, capsys, arguments, expected):
     with pytest.raises(SystemExit) as end:
         printed(arguments[0], *CONFIG, *arguments[1:])
     assert expected in str(end.value.code) + capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "edit", [{"licence": "another"}, {"doubted": ({"case": "spleen_2", "reason": "a faint outline"},)}, {"about_gb": 9}]
+)
+def test_what_is_only_said_about_a_data_set_reruns_the_report_at_most(edit):
+    config = load_config(BASE / "config" / "mots.yaml", BASE)
+    spleen = config.dataset("Task09_Spleen").model_dump(mode="json")
+    if "about_gb" in edit:
+        spleen["source"]["files"][0] |= edit
+    else:
+        spleen |= edit
+    edited_spleen = Dataset.model_validate(spleen)
+    partial = tuple(
+        edited_spleen if each.name == edited_spleen.name else each for each in config.datasets.partially_labelled
+    )
+    edited = config.model_copy(update={"datasets": config.datasets.model_copy(update={"partially_labelled": partial})})
+    assert edited != config
+    for stage in ("acquire", "acquire_execution", "delete_raw", "case_list", "existence"):
+        cut = settings.SLICES[stage]
+        assert cut(edited, edited_spleen.name) == cut(config, edited_spleen.name), stage
+    assert settings.validate(edited) == settings.validate(config)
+    assert settings.scores(edited, "baseline") == settings.scores(config, "baseline")
 
 
 def with_labelled_cases(count: int) -> Config:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline_lib.config.config import load_dataset
 from pipeline_lib.config.phantom import Phantom
-from pipeline_lib.config.settings import AcquireSettings
+from pipeline_lib.config.stage_settings import AcquireSettings
 
 PROJECT = Path(__file__).parents[2]
 ROIS = (

@@ -14,7 +14,7 @@ from scipy import ndimage
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.evaluation import Scores
 from pipeline_lib.config.methods import Method
-from pipeline_lib.config.settings import CaseListSettings, ReportSettings, ScoreSettings, VolumeSettings
+from pipeline_lib.config.stage_settings import CaseListSettings, ReportSettings, ScoreSettings, VolumeSettings
 from pipeline_lib.config.volumes import Volumes
 from pipeline_lib.scoring.existence import Decided, Presence, agreement, rightness
 from pipeline_lib.stages import case_list, scores, volumes
@@ -172,9 +172,8 @@ def _volumes_of(folder: Path, dataset: Dataset, seed: int) -> Path:
             volumes.Outputs(out / "image.b2nd", out / "labels.b2nd", out / "case.json"),
         )
     path = folder / "results/volumes" / dataset.name / "cases.csv"
-    case_list.run(
-        CaseListSettings(dataset=dataset, targets=ROIS), case_list.Inputs(path.parent), case_list.Outputs(path)
-    )
+    split = {part: dataset.split_cases(part) for part in ("train", "test")}
+    case_list.run(CaseListSettings(**split, targets=ROIS), case_list.Inputs(path.parent), case_list.Outputs(path))
     return path
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.phantom import Phantom
-from pipeline_lib.config.settings import AcquireEncoderSettings, AcquireExecution, AcquireSettings
+from pipeline_lib.config.stage_settings import AcquireEncoderSettings, AcquireExecution, AcquireSettings
 from pipeline_lib.config.text import TextEncoder
 from pipeline_lib.datasets.download import Wanted
 from pipeline_lib.errors import UserError

@@ -9,7 +9,7 @@ import pytest
 from pipeline_lib.config.augmentation import WeakView
 from pipeline_lib.config.existence import Existence
 from pipeline_lib.config.methods import Method
-from pipeline_lib.config.settings import ExistenceCheckSettings
+from pipeline_lib.config.stage_settings import ExistenceCheckSettings
 from pipeline_lib.errors import UserError
 from pipeline_lib.learning.crops import CropPlan
 from pipeline_lib.stages import existence_check

@@ -10,7 +10,7 @@ import torch
 
 from pipeline_lib.config.evaluation import Inference
 from pipeline_lib.config.methods import DodNet, Method, Networks, SwinUnetr
-from pipeline_lib.config.settings import InferenceSettings
+from pipeline_lib.config.stage_settings import InferenceSettings
 from pipeline_lib.config.volumes import Patches
 from pipeline_lib.errors import UserError
 from pipeline_lib.networks.build import build_segmentation_network

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline_lib.config.optimisation import Execution, Optimisation
-from pipeline_lib.config.settings import ExecutionSettings
+from pipeline_lib.config.stage_settings import ExecutionSettings
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json
 from pipeline_lib.learning.pool import pool_positions

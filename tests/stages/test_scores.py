@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.evaluation import Scores
-from pipeline_lib.config.settings import ScoreSettings
+from pipeline_lib.config.stage_settings import ScoreSettings
 from pipeline_lib.errors import UserError
 from pipeline_lib.stages.scores import Inputs, Outputs, run
 from pipeline_lib.volumes.bits import write_roi_bits

@@ -10,7 +10,7 @@ import torch
 from pipeline_lib.config.existence import Existence
 from pipeline_lib.config.methods import Method
 from pipeline_lib.config.optimisation import Execution, Optimisation
-from pipeline_lib.config.settings import ExecutionSettings
+from pipeline_lib.config.stage_settings import ExecutionSettings
 from pipeline_lib.errors import UserError
 from pipeline_lib.learning.checkpoints import Checkpoints
 from pipeline_lib.networks.model_file import load_segmentation_model

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
 
-from pipeline_lib.config.settings import AcquireEncoderSettings, TextSettings
+from pipeline_lib.config.stage_settings import AcquireEncoderSettings, TextSettings
 from pipeline_lib.config.text import TextEncoder
 from pipeline_lib.errors import UserError
 from pipeline_lib.networks.embeddings import read_embeddings

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from pipeline_lib.config.datasets import Dataset
-from pipeline_lib.config.settings import CaseListSettings, VolumeSettings
+from pipeline_lib.config.stage_settings import CaseListSettings, VolumeSettings
 from pipeline_lib.config.volumes import Volumes
 from pipeline_lib.errors import UserError
 from pipeline_lib.stages import case_list, volumes
@@ -189,19 +188,9 @@ def test_the_case_list_has_a_row_per_used_case_and_tells_unknown_from_absent(tmp
         empty = label_map * 0 if case == "c_1" else label_map
         write_msd(tmp_path, grid.image(hu), grid.image(empty), case)
         make(settings(case=case), tmp_path, folder / case)
-    dataset = Dataset(
-        name="set",
-        layout="msd",
-        source={"kind": "local", "path": "raw"},
-        labels=LABELS,
-        cases=("c_0", "c_1", "c_2", "c_3"),
-        skip=({"case": "c_3", "reason": "no image"},),
-        doubted=({"case": "c_1", "reason": "no kidney labelled"},),
-        licence="none",
-    )
     cases = folder / "cases.csv"
     arguments = (
-        CaseListSettings(dataset=dataset, targets=TARGETS),
+        CaseListSettings(train=("c_1", "c_2"), test=("c_0",), targets=TARGETS),
         case_list.Inputs(folder),
         case_list.Outputs(cases),
     )
@@ -215,7 +204,6 @@ def test_the_case_list_has_a_row_per_used_case_and_tells_unknown_from_absent(tmp
     ]
     assert [row["voxels_kidney"] != "0" for row in rows] == [True, False, True]
     assert {row["voxels_liver"] for row in rows} == {""}
-    assert rows[1]["doubted"] == "no kidney labelled"
     assert [float(rows[0][f"original_spacing_{axis}_mm"]) for axis in "xyz"] == [2, 2.5, 3]
     (folder / "c_2" / "case.json").unlink()
     with pytest.raises(UserError, match=r"c_2/case\.json"):

@@ -14,7 +14,12 @@ from pipeline_lib.config.existence import Existence
 from pipeline_lib.config.methods import DodNet, Method, Networks, SwinUnetr, Teacher
 from pipeline_lib.config.optimisation import Execution, Optimisation
 from pipeline_lib.config.roi_aware import RoiAware
-from pipeline_lib.config.settings import ExecutionSettings, ExistenceSettings, RoiAwareSettings, SegmentationSettings
+from pipeline_lib.config.stage_settings import (
+    ExecutionSettings,
+    ExistenceSettings,
+    RoiAwareSettings,
+    SegmentationSettings,
+)
 from pipeline_lib.networks.embeddings import write_embeddings
 from pipeline_lib.stages import existence, roi_aware, segmentation
 from tests.learning.synthetic import PATCHES, SPACING, WINDOW, write_dataset

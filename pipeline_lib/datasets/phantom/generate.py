@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...config.datasets import PhantomSource
-from ...config.settings import AcquireSettings
+from ...config.stage_settings import AcquireSettings
 from ...config.structures import structure_names
 from ...errors import UserError
 from ...progress import Progress
