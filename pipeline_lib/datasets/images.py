@@ -25,7 +25,8 @@ _SAME_GRID_WITHIN_VOXELS = 0.25
 _NOT_FINITE = "holds NaN or infinite voxels"
 _MEND = "mend it or list the case under `skip:`"
 _FETCH = (
-    "bring it back with `snakemake --forcerun acquire_published` (`storage.keep_raw_cases: false` deletes raw cases), "
+    "bring it back with `snakemake --forcerun resources/raw/DATASET/manifest.json` (`storage.keep_raw_cases: false` "
+    "deletes raw cases), "
     "or list the case under `skip:`"
 )
 _HEADER_BYTES = 352

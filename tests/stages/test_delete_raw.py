@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from pipeline_lib.config.datasets import Dataset
-from pipeline_lib.config.settings import (
+from pipeline_lib.config.stage_settings import (
     AcquireExecution,
     AcquireSettings,
     DeleteRawSettings,
@@ -144,7 +144,7 @@ def test_a_volume_that_is_wanted_again_says_how_to_bring_the_case_back_and_that_
     world = World(tmp_path, archive)
     whole = files_in(world.raw)
     world.delete()
-    with pytest.raises(UserError, match=r"liver_1\.nii\.gz: is missing; .*--forcerun acquire_published.*keep_raw"):
+    with pytest.raises(UserError, match=r"liver_1\.nii\.gz: is missing; .*--forcerun resources/raw/.*keep_raw"):
         world.make_volume("liver_1")
     world.acquire()
     assert files_in(world.raw) == whole  # so deleted.json went too

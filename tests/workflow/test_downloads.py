@@ -17,7 +17,7 @@ import pytest
 
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.phantom import Phantom
-from pipeline_lib.config.settings import AcquireExecution, AcquireSettings
+from pipeline_lib.config.stage_settings import AcquireExecution, AcquireSettings
 from pipeline_lib.stages import acquire
 from tests.datasets.faulty_server import Fault, FaultyServer
 
@@ -150,4 +150,6 @@ def test_a_volume_that_needs_its_raw_case_again_says_so_in_one_line(offline):
         "--cores", "1", "results/volumes/livers/livers_001/image.b2nd"
     )
     assert done.returncode != 0
-    assert "livers_001.nii.gz: is missing; bring it back with `snakemake --forcerun acquire_published`" in done.stderr
+    assert "livers_001.nii.gz: is missing; bring it back with `snakemake --forcerun resources/raw/" in done.stderr
+    back = offline.planned("--forcerun", "resources/raw/livers/manifest.json")
+    assert back["acquire_published"] == 1, "that data set's and no other's"
