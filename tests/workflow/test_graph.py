@@ -140,11 +140,22 @@ def inputs_by_rule(output: str) -> dict[str, str]:
     return found
 
 
-def test_only_scores_report_and_check_may_see_the_full_truth(finished):
-    inputs = inputs_by_rule(finished.run("--dry-run", "--forceall", "all", "existence_check").stdout)
-    assert {"train", "train_roi_aware", "score_existence", "predict"} <= set(inputs)
-    seeing = {rule for rule, files in inputs.items() if "resources/truth" in files}
+@pytest.fixture(scope="module")
+def all_inputs(finished) -> dict[str, str]:
+    return inputs_by_rule(finished.run("--dry-run", "--forceall", "all", "existence_check").stdout)
+
+
+def test_only_scores_report_and_check_may_see_the_full_truth(all_inputs):
+    assert {"train", "train_roi_aware", "score_existence", "predict"} <= set(all_inputs)
+    seeing = {rule for rule, files in all_inputs.items() if "resources/truth" in files}
     assert seeing == {"score", "write_report", "check_existence"}
+
+
+def test_an_edit_of_code_retrains_nothing(all_inputs):
+    """Stages from which trainings follow have versions; only what comes after the trainings has code for its input."""
+    assert {"list_cases", "resample", "train"} <= set(all_inputs)
+    of_code = {rule for rule, files in all_inputs.items() if "/pipeline_lib/" in files}
+    assert of_code == {"score", "write_report", "check_existence"}
 
 
 def test_what_the_check_of_existence_made_goes_into_the_report_alone(finished, tmp_path):
