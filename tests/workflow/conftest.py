@@ -53,7 +53,7 @@ class Project:
             env={**os.environ, **(environment or {})},
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=800,
         )
 
     def planned(self, *arguments: str) -> dict[str, int]:

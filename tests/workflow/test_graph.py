@@ -19,6 +19,9 @@ from .conftest import BASE, Project
 _PATIENCE_SECONDS = 400
 """For a training to begin; on a machine that is busy with others it takes minutes."""
 
+# The first test waits for the whole tiny run, which takes minutes where other work has the cores.
+pytestmark = pytest.mark.timeout(900)
+
 AFTER_TRAINING = {"predict", "score", "write_report"}
 AFTER_EXISTENCE = {"train", *AFTER_TRAINING}
 AFTER_VOLUMES = {"train_roi_aware", "score_existence", *AFTER_EXISTENCE}
@@ -231,7 +234,6 @@ def test_snakemakes_own_report_is_made_and_holds_the_figures(finished, tmp_path)
     assert "latent_class" in text
 
 
-@pytest.mark.timeout(900)
 def test_a_killed_run_goes_on_from_its_checkpoint(finished, tmp_path):
     """Kill snakemake and its training with SIGKILL; the next call goes on from the training's checkpoint."""
     project = copied(finished, tmp_path).edited("compare", ["baseline"])
