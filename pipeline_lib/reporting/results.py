@@ -33,14 +33,8 @@ class Results:
         chosen = self.scores[(self.scores["method"] == method) & (self.scores["roi"] == roi)]
         return chosen.pivot_table(index=["dataset", "case"], columns="seed", values=column, dropna=False)
 
-    def pair(self, first: str, second: str, roi: str, column: str = "dice") -> tuple[np.ndarray, np.ndarray]:
-        """Scores of two methods on the cases that both have, rows in the same order."""
-        left, right = self.matrix(first, roi, column), self.matrix(second, roi, column)
-        cases = left.index.intersection(right.index)
-        return left.loc[cases].to_numpy(), right.loc[cases].to_numpy()
-
-    def pair_of_all(self, first: str, second: str, column: str = "dice") -> tuple[np.ndarray, np.ndarray]:
-        """Scores of two methods, each ROIs × cases × seeds, over all cases; NaN where there is none."""
+    def pair(self, first: str, second: str, column: str = "dice") -> tuple[np.ndarray, np.ndarray]:
+        """Scores of two methods, each ROIs × cases × seeds, over all cases in one order; NaN where there is none."""
         cases = pd.MultiIndex.from_frame(
             self.scores[["dataset", "case"]].drop_duplicates().sort_values(["dataset", "case"])
         )

@@ -41,13 +41,14 @@ def difference_table(results: Results) -> pd.DataFrame:
     """
     rows = []
     for first, second in combinations(results.methods, 2):
+        scores = results.pair(first, second)
         pair = [
-            _difference_row(first, second, roi, compare(*results.pair(first, second, roi), first, second, roi))
-            for roi in results.rois
+            _difference_row(first, second, roi, compare(*of_roi, first, second, roi))
+            for roi, *of_roi in zip(results.rois, *scores, strict=True)
         ]
         corrected = holm(np.array([row["p_wilcoxon"] for row in pair]))
         rows += [row | {"p_holm": p} for row, p in zip(pair, corrected, strict=True)]
-        average = compare_average(*results.pair_of_all(first, second), first, second, AVERAGE)
+        average = compare_average(*scores, first, second, AVERAGE)
         rows.append(_difference_row(first, second, AVERAGE, average) | {"p_holm": math.nan})
     columns = ["first", "second", "roi", "cases", "difference", "low", "high", "p_wilcoxon", "p_holm"]
     return pd.DataFrame(rows, columns=columns)
