@@ -93,7 +93,7 @@ def our_step(options: argparse.Namespace, batch: int, execution: Execution, proc
     names = tuple(f"roi_{k}" for k in range(options.rois))
     thresholds = decision_thresholds(METHOD, [()] * options.rois, None, "none").to(processes.device)
     scorer = online_scorer(options, processes.device) if online else None
-    task = PartialLabels(student, METHOD, thresholds, Teacher(), names, scorer)
+    task = PartialLabels(student, METHOD, thresholds, Teacher(), names, tuple((name,) for name in names), scorer)
     optimisation, views = Optimisation(batch=batch), views_of(options, processes.device)
     stepper = Stepper(task, views, optimisation, execution, processes, PAPERS_STEPS, "benchmark")
     return lambda number, crops: stepper.take(number, crops, stop_asked=False) and None

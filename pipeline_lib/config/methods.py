@@ -58,6 +58,11 @@ class Method(Section):
     sharpening_temperature: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.1, description="τ of the sharpening in Eq. 2; 1 leaves the teacher's output as it is."
     )
+    exclusive_organs: bool = Field(
+        default=False,
+        description="True: no voxel is taught as two organs; where it is labelled as another organ, or the teacher is "
+        "surer that it is another, a ROI's target is lowered to what that leaves (not in the paper).",
+    )
     latent_weight: NonNegative = Field(default=1.0, description="w_CE of Eq. 4.")
     consistency_weight: NonNegative = Field(default=1.0, description="w_MSE of Eq. 4.")
     warmup_fraction: Fraction = Field(
@@ -107,6 +112,8 @@ class Method(Section):
     def _agrees_with_itself(self) -> Self:
         if self.consistency == "all" and self.latent != "none":
             raise ValueError("`consistency: all` already covers latent ROIs, so `latent` must be none")
+        if self.exclusive_organs and not self.needs_teacher:
+            raise ValueError("`exclusive_organs` has no effect without Eq. 2 or 3: leave it out")
         if self.warmup_fraction + self.rampup_fraction > 1:
             raise ValueError("`warmup_fraction` and `rampup_fraction` together must not exceed 1")
         return self

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..config.methods import Method, Teacher
 from .batches import Batch
+from .exclusive_organs import exclusive_logits, exclusive_rois
 from .existence_scores import RoiScorer
 from .latent_classes import Thresholds, decide
 from .losses import consistency_loss, latent_loss, supervised_loss, total_loss
@@ -18,7 +19,7 @@ from .tasks import Losses
 
 
 class PartialLabels:
-    """Equations 1 to 4 of [LC] for the ROIs `names`.
+    """Equations 1 to 4 of [LC] for the ROIs `names`, whose existence `structures` decide.
 
     The student sees x_S; its teacher, for the methods that have one, x_T. Existence scores come with the batch, or
     with a `scorer` from x_T in every step, as in the paper; `thresholds` decide by them.
@@ -31,10 +32,12 @@ class PartialLabels:
         thresholds: Thresholds,
         teacher: Teacher,
         names: tuple[str, ...],
+        structures: tuple[tuple[str, ...], ...],
         scorer: RoiScorer | None,
     ) -> None:
         self.student, self.method, self.names, self.scorer = student, method, names, scorer
         self.thresholds = thresholds
+        self.exclusive = exclusive_rois(structures)
         self.teacher = MeanTeacher(student, teacher) if method.needs_teacher else None
 
     def losses(self, network: nn.Module, batch: Batch, progress: float) -> Losses:
@@ -47,7 +50,7 @@ class PartialLabels:
         if self.teacher is None or weight == 0:
             latent = consistency = torch.zeros_like(supervised)
         else:
-            teacher_logits = self._teacher_logits(batch.weak)
+            teacher_logits = self._teacher_logits(batch)
             latent = latent_loss(logits, teacher_logits, decisions, self.method)
             consistency = consistency_loss(logits, teacher_logits, decisions, self.method)
         counts = {"labelled": decisions.labelled}
@@ -78,6 +81,9 @@ class PartialLabels:
             self.teacher.updates = state["updates"]
 
     @torch.no_grad()
-    def _teacher_logits(self, image: Tensor) -> Tensor:
+    def _teacher_logits(self, batch: Batch) -> Tensor:
         assert self.teacher is not None
-        return self.teacher.network(image)
+        logits = self.teacher.network(batch.weak)
+        if not self.method.exclusive_organs:
+            return logits
+        return exclusive_logits(logits, batch.labels, batch.labelled, self.exclusive)

@@ -136,7 +136,9 @@ def segmentation_task(
     thresholds = decision_thresholds(
         settings.method, settings.structures, inputs.roi_aware_metrics, settings.existence.calibration
     ).to(processes.device)
-    return PartialLabels(student, settings.method, thresholds, settings.teacher, settings.rois, scorer)
+    return PartialLabels(
+        student, settings.method, thresholds, settings.teacher, settings.rois, settings.structures, scorer
+    )
 
 
 def online_scorer(settings: SegmentationSettings, inputs: Inputs, processes: Processes) -> RoiScorer | None:

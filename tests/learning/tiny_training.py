@@ -95,7 +95,9 @@ class Tiny:
     def task(self) -> PartialLabels:
         torch.manual_seed(self.seed)
         thresholds = decision_thresholds(self.method, [()] * len(ROIS), None, "none")
-        return PartialLabels(TinyNetwork(), self.method, thresholds, Teacher(decay=0.9), ROIS, scorer=None)
+        return PartialLabels(
+            TinyNetwork(), self.method, thresholds, Teacher(decay=0.9), ROIS, tuple((roi,) for roi in ROIS), scorer=None
+        )
 
     def views(self) -> Views:
         return Views(AUGMENTATION.weak, AUGMENTATION.strong, PATCH, WINDOW, self.seed, torch.device("cpu"))
