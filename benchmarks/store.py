@@ -7,8 +7,8 @@ The volume is a phantom of 1.6×1.6×4 mm, resampled to 0.8×0.8×1.5 mm and cut
 the median of the rounds counts. nnU-Net's store is its own code where `nnunetv2` can be imported, else what that code
 writes: float32 and int8 with LZ4HC at level 5, the better of shuffle and no filter, and its blocks and chunks.
 
-Two label sets: 15 structures (two planes of bits, both filled), and one organ of eleven ROIs, as a partially labelled
-data set has.
+Two label sets: 15 structures, and one organ of eleven ROIs, as a partially labelled data set has. Labels come as each
+store keeps them, one integer a voxel: label codes here, a label map there.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def lacuna(folder: Path, hu: np.ndarray, masks: list[np.ndarray], bits: int) -> 
 
     def read(box: Box) -> object:
         start, shape = [side.start for side in box], [side.stop - side.start for side in box]
-        return volume.read_image(start, shape), volume.read_labels(start, shape)
+        return volume.read_image(start, shape), volume.read_codes(start, shape)
 
     return read, _bytes(folder / IMAGE, folder / LABELS)
 

@@ -12,7 +12,7 @@ from ..config.augmentation import StrongView, WeakView
 from .crops import Shape
 from .reading import Region
 from .strong_view import draw_strong, strong_image
-from .weak_view import draw_weak, noise_generator, weak_image, weak_planes
+from .weak_view import draw_weak, noise_generator, weak_codes, weak_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +75,9 @@ class Views:
         draw = draw_weak(self.weak, self.seed, region.sample)
         noise = noise_generator(self.device, "weak noise", self.seed, region.sample)
         image = scaled(region.image.to(self.device, non_blocking=True), self.window_hu)
-        planes = region.planes.to(self.device, non_blocking=True)
-        return weak_image(image, draw, self.patch, noise), weak_planes(planes, draw, self.patch)
+        codes = weak_codes(region.codes.to(self.device, non_blocking=True), draw, self.patch)
+        combinations = region.combinations.to(self.device, non_blocking=True)
+        return weak_image(image, draw, self.patch, noise), combinations.T.contiguous()[:, codes.long()]
 
     def _strong(self, regions: Sequence[Region], weak: Sequence[Tensor]) -> list[Tensor]:
         assert self.strong is not None

@@ -27,22 +27,22 @@ _OPEN_VOLUMES = 32
 class Region:
     """What is read for one sample: its crop, or more or less than that where the weak view zooms.
 
-    `image` int16 HU D' H' W', `planes` uint8 P D' H' W' (label bits), `labelled` bool K, `scores` float32 K.
+    `image` int16 HU D' H' W', `codes` label codes D' H' W', `combinations` uint8 C P (volumes.label_codes), `labelled`
+    bool K, `scores` float32 K.
     """
 
     sample: int
     name: str
     image: Tensor
-    planes: Tensor
+    codes: Tensor
+    combinations: Tensor
     labelled: Tensor
     scores: Tensor
 
     def pin_memory(self) -> Region:
         """Called by DataLoader, so that copies to a GPU run beside the computation."""
-        return Region(self.sample, self.name, self.image.pin_memory(), self.planes.pin_memory(), *self._small())
-
-    def _small(self) -> tuple[Tensor, Tensor]:
-        return self.labelled.pin_memory(), self.scores.pin_memory()
+        tensors = (self.image, self.codes, self.combinations, self.labelled, self.scores)
+        return Region(self.sample, self.name, *(tensor.pin_memory() for tensor in tensors))
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ class CropReader(Dataset[Region | _Failure]):
             sample,
             f"{case.dataset}/{case.name} at z,y,x {place}",
             torch.from_numpy(volume.read_image(first, shape)),
-            torch.from_numpy(volume.read_labels(first, shape)),
+            torch.from_numpy(volume.read_codes(first, shape)),
+            torch.tensor(volume.combinations),
             torch.tensor(case.labelled),
             torch.tensor(scores, dtype=torch.float32),
         )

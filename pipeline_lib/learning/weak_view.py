@@ -53,14 +53,14 @@ def weak_image(image: Tensor, draw: WeakDraw, patch: Shape, noise: torch.Generat
     return image
 
 
-def weak_planes(planes: Tensor, draw: WeakDraw, patch: Shape) -> Tensor:
-    """Label bits of x_T, uint8 P D H W, from those of its region: the nearest voxel's, mirrored like the image."""
-    for axis, side in enumerate(patch, start=1):
-        read = planes.shape[axis]
+def weak_codes(codes: Tensor, draw: WeakDraw, patch: Shape) -> Tensor:
+    """Label codes of x_T, D H W, from those of its region: the nearest voxel's, mirrored like the image."""
+    for axis, side in enumerate(patch):
+        read = codes.shape[axis]
         if read != side:
-            nearest = ((torch.arange(side, device=planes.device) + 0.5) * (read / side)).long()
-            planes = planes.index_select(axis, nearest.clamp_(max=read - 1))
-    return planes.flip([axis + 1 for axis in draw.axes]) if draw.axes else planes
+            nearest = ((torch.arange(side, device=codes.device) + 0.5) * (read / side)).long()
+            codes = codes.index_select(axis, nearest.clamp_(max=read - 1))
+    return codes.flip(draw.axes) if draw.axes else codes
 
 
 def noise_generator(device: torch.device, *key: str | int) -> torch.Generator:

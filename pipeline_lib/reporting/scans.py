@@ -108,11 +108,11 @@ class Scan:
     def truth(self) -> Layer:
         if self.files.truth is not None:
             return _layer(self.files.truth)
-        planes = self.volume.read_labels((0, 0, 0), self.volume.shape)
-        bits = np.zeros(self.volume.shape, np.uint64)
-        for place, plane in enumerate(planes):
-            bits |= plane.astype(np.uint64) << np.uint64(8 * place)
-        return Layer(bits, self.volume.record.grid)
+        combinations = self.volume.combinations
+        bits = np.zeros(len(combinations), np.uint64)
+        for place, byte in enumerate(combinations.T):
+            bits |= byte.astype(np.uint64) << np.uint64(8 * place)
+        return Layer(bits[self.volume.read_codes((0, 0, 0), self.volume.shape)], self.volume.record.grid)
 
     def prediction(self, run: str) -> Layer:
         return _layer(self.files.predictions[run])

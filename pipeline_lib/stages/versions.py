@@ -5,7 +5,7 @@ Raise a number when the stage's results change: Snakemake then reruns it, and on
 
 VERSIONS = {
     "acquire": 1,
-    "volumes": 1,
+    "volumes": 2,
     "case_list": 1,
     "text": 1,
     "roi_aware": 1,

@@ -1,8 +1,9 @@
 """Volumes on disk: chunked, compressed, read in part.
 
-A volume is a folder of three files: image.b2nd (int16 HU, D H W), labels.b2nd (uint8 bit planes, P D H W), case.json.
-Both arrays are blosc2; docs/volumes.md says how their chunks and codec were chosen. To read a crop only the arrays are
-opened: what lies outside the volume, and which chunks hold a label at all, stands in their metadata.
+A volume is a folder of three files: image.b2nd (int16 HU, D H W), labels.b2nd (label codes, D H W), case.json. Both
+arrays are blosc2; docs/volumes.md says how their chunks and codec were chosen. To read a crop only the arrays are
+opened: what lies outside the volume, what the codes stand for, and which chunks hold a label at all, stands in their
+metadata.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from ..errors import UserError
 from ..files import whole_file
 from .bits import plane_count
+from .label_codes import coded, planes_of
 from .record import CaseRecord, read_record, write_record
 
 IMAGE, LABELS, RECORD = "image.b2nd", "labels.b2nd", "case.json"
@@ -27,7 +29,7 @@ Position = tuple[int, int, int]
 _CHUNK = (16, 64, 128)
 _IMAGE_BLOCK = (16, 16, 32)
 _LABEL_BLOCK = (16, 32, 128)
-_OUTSIDE, _OCCUPIED = "outside", "occupied"
+_OUTSIDE, _OCCUPIED, _COMBINATIONS = "outside", "occupied", "combinations"
 _REMEDY = "remove it and rerun the stage volumes for this case"
 
 
@@ -47,24 +49,23 @@ def write_image(path: Path, image: np.ndarray, window_hu: tuple[float, float]) -
     """Write int16 HU (D H W), whole or not at all."""
     with whole_file(path) as partial:
         # One byte of an int16 is nearly noise and the other nearly constant: apart they pack and unpack best.
-        packing = {"filters": [blosc2.Filter.SHUFFLE], "splitmode": blosc2.SplitMode.ALWAYS_SPLIT}
+        packing = {"filters": [blosc2.Filter.SHUFFLE], "splitmode": blosc2.SplitMode.ALWAYS_SPLIT, "clevel": 5}
         stored = blosc2.asarray(image, urlpath=str(partial), **_layout(image.shape, _IMAGE_BLOCK, packing))
         stored.schunk.vlmeta[_OUTSIDE] = round(window_hu[0])
 
 
 def write_labels(path: Path, planes: Iterable[np.ndarray], shape: Position, targets: int) -> None:
-    """Write the byte planes (uint8 D H W each) of `targets` label bits, whole or not at all."""
-    full = (plane_count(targets), *shape)
+    """Write the byte planes (uint8 D H W each) of `targets` label bits as codes, whole or not at all."""
     with whole_file(path) as partial:
-        packing = {"filters": [blosc2.Filter.NOFILTER]}
-        stored = blosc2.empty(full, np.uint8, urlpath=str(partial), **_layout(full, _LABEL_BLOCK, packing))
-        count = 0
-        for count, plane in enumerate(planes, 1):
-            stored[count - 1] = plane
-        if count != full[0]:
+        codes, combinations = coded(planes, shape)
+        count = combinations.shape[1]
+        if count != plane_count(targets):
             raise ValueError(f"{count} planes for {targets} targets")
+        packing = {"filters": [blosc2.Filter.NOFILTER], "clevel": 9}
+        stored = blosc2.asarray(codes, urlpath=str(partial), **_layout(shape, _LABEL_BLOCK, packing))
         occupied = [chunk.special != blosc2.SpecialValue.ZERO for chunk in stored.iterchunks_info()]
         stored.schunk.vlmeta[_OCCUPIED] = np.packbits(occupied).tobytes()
+        stored.schunk.vlmeta[_COMBINATIONS] = (count, combinations.tobytes())
 
 
 class Volume:
@@ -96,45 +97,55 @@ class Volume:
             _decode(self._image, read, box[place])
         return box
 
-    def read_labels(self, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
-        """uint8 planes P D H W of the box from `start` on; beyond the volume no bit is set."""
-        read, (z, y, x) = _overlap(start, shape, self._labels.shape[1:])
-        box = np.zeros((len(self._occupied), *shape), np.uint8)
+    @cached_property
+    def combinations(self) -> np.ndarray:
+        """uint8 C P: row c has the bytes of the label planes that code c stands for; row 0 is zero."""
+        count, content = _note(self._labels, _COMBINATIONS)
+        return np.frombuffer(content, np.uint8).reshape(-1, count)
+
+    def read_codes(self, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+        """Label codes D H W of the box from `start` on; beyond the volume they are 0."""
+        read, (z, y, x) = _overlap(start, shape, self._labels.shape)
+        box = np.zeros(tuple(shape), self._labels.dtype)
         if min(_size(read)) <= 0:
             return box
-        chunk = self._labels.chunks[1:]
-        touched = tuple(slice(side.start // c, -(-side.stop // c)) for side, c in zip(read, chunk, strict=True))
-        for plane, layers in enumerate(self._occupied[(slice(None), *touched)].any(axis=(2, 3))):
-            # Most slices of most planes are empty: a data set labels an organ or two.
-            labelled = np.flatnonzero(layers)
-            if len(labelled):
-                first = max(read[0].start, (touched[0].start + int(labelled[0])) * chunk[0])
-                last = min(read[0].stop, (touched[0].start + int(labelled[-1]) + 1) * chunk[0])
-                shift = z.start - read[0].start
-                part = (slice(plane, plane + 1), slice(first, last), read[1], read[2])
-                _decode(self._labels, part, box[plane : plane + 1, first + shift : last + shift, y, x])
+        depth = self._labels.chunks[0]
+        touched = tuple(
+            slice(side.start // c, -(-side.stop // c)) for side, c in zip(read, self._labels.chunks, strict=True)
+        )
+        # Most slices hold no label: a data set labels an organ or two.
+        labelled = np.flatnonzero(self._occupied[touched].any(axis=(1, 2)))
+        if len(labelled):
+            first = max(read[0].start, (touched[0].start + int(labelled[0])) * depth)
+            last = min(read[0].stop, (touched[0].start + int(labelled[-1]) + 1) * depth)
+            shift = z.start - read[0].start
+            _decode(self._labels, (slice(first, last), read[1], read[2]), box[first + shift : last + shift, y, x])
         return box
+
+    def read_labels(self, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+        """uint8 planes P D H W of the box from `start` on; beyond the volume no bit is set."""
+        return planes_of(self.read_codes(start, shape), self.combinations)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder}
 
     @cached_property
     def _image(self) -> blosc2.NDArray:
-        return _opened(self.folder / IMAGE, 3)
+        return _opened(self.folder / IMAGE)
 
     @cached_property
     def _outside(self) -> int:
-        return int(self._image.schunk.vlmeta[_OUTSIDE])
+        return int(_note(self._image, _OUTSIDE))
 
     @cached_property
     def _labels(self) -> blosc2.NDArray:
-        return _opened(self.folder / LABELS, 4)
+        return _opened(self.folder / LABELS)
 
     @cached_property
     def _occupied(self) -> np.ndarray:
-        """bool P D' H' W': the chunks that hold a label."""
+        """bool D' H' W': the chunks that hold a label."""
         grid = tuple(-(-side // chunk) for side, chunk in zip(self._labels.shape, self._labels.chunks, strict=True))
-        packed = np.frombuffer(self._labels.schunk.vlmeta[_OCCUPIED], np.uint8)
+        packed = np.frombuffer(_note(self._labels, _OCCUPIED), np.uint8)
         return np.unpackbits(packed, count=int(np.prod(grid))).astype(bool).reshape(grid)
 
 
@@ -146,14 +157,21 @@ def open_volume(folder: Path) -> Volume:
     return Volume(folder)
 
 
-def _opened(path: Path, axes: int) -> blosc2.NDArray:
+def _opened(path: Path) -> blosc2.NDArray:
     try:
         array = blosc2.open(str(path), mode="r", dparams={"nthreads": 1}, mmap_mode="r")
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(str(path), "is no readable blosc2 array", _REMEDY) from error
-    if array.ndim != axes:
-        raise UserError(str(path), f"has {array.ndim} axes instead of {axes}", _REMEDY)
+    if array.ndim != 3:
+        raise UserError(str(path), f"has {array.ndim} axes instead of 3", _REMEDY)
     return array
+
+
+def _note(array: blosc2.NDArray, key: str) -> Any:
+    try:
+        return array.schunk.vlmeta[key]
+    except KeyError as error:
+        raise UserError(str(array.urlpath), f"lacks the note '{key}'", _REMEDY) from error
 
 
 def _decode(array: blosc2.NDArray, box: Sequence[slice], target: np.ndarray) -> None:
@@ -178,13 +196,11 @@ def _size(box: Sequence[slice]) -> tuple[int, ...]:
     return tuple(side.stop - side.start for side in box)
 
 
-def _layout(shape: tuple[int, ...], block: Position, packing: dict[str, Any]) -> dict[str, Any]:
-    """Chunks and blocks of an array whose last three axes are D H W; each plane has its own."""
-    leading = (1,) * (len(shape) - 3)
-    chunk = tuple(min(side, length) for side, length in zip(_CHUNK, shape[-3:], strict=True))
+def _layout(shape: Position, block: Position, packing: dict[str, Any]) -> dict[str, Any]:
+    chunk = tuple(min(side, length) for side, length in zip(_CHUNK, shape, strict=True))
     return {
-        "chunks": (*leading, *chunk),
-        "blocks": (*leading, *(min(side, length) for side, length in zip(block, chunk, strict=True))),
-        "cparams": {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1, **packing},
+        "chunks": chunk,
+        "blocks": tuple(min(side, length) for side, length in zip(block, chunk, strict=True)),
+        "cparams": {"codec": blosc2.Codec.LZ4HC, "nthreads": 1, **packing},
         "mode": "w",
     }

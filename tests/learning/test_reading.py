@@ -35,7 +35,8 @@ def test_a_region_is_the_zoomed_box_around_its_crop(tiny):
         ]
         region, volume = reader.read(sample), open_volume(case.folder)
         assert np.array_equal(region.image, volume.read_image(start, shape))
-        assert np.array_equal(region.planes, volume.read_labels(start, shape))
+        assert np.array_equal(region.codes, volume.read_codes(start, shape))
+        assert np.array_equal(region.combinations, volume.combinations)
         assert np.array_equal(region.labelled, case.labelled)
         assert np.array_equal(region.scores, case.scores[crop.position])
         assert f"tiny/{case.name} at z,y,x {','.join(map(str, case.pool[crop.position]))}" == region.name

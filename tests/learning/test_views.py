@@ -11,16 +11,18 @@ from scipy.ndimage import convolve1d
 
 from pipeline_lib.config.augmentation import StrongView, WeakView
 from pipeline_lib.learning.batches import scaled, unpacked
+from pipeline_lib.learning.reading import CropReader
 from pipeline_lib.learning.strong_view import StrongDraw, draw_strong, strong_image
 from pipeline_lib.learning.weak_view import (
     WeakDraw,
     draw_weak,
     noise_generator,
     region_to_read,
+    weak_codes,
     weak_image,
-    weak_planes,
 )
 from pipeline_lib.volumes import bits, intensity
+from pipeline_lib.volumes.store import open_volume
 
 PATCH = (12, 10, 14)
 CPU = torch.device("cpu")
@@ -70,10 +72,10 @@ def test_image_is_zoomed_and_mirrored_like_the_naive_reference(zoom, axes, seed)
 @given(zooms, st.sets(st.sampled_from([0, 1, 2])), st.integers(0, 99))
 def test_labels_are_the_nearest_voxels_and_mirrored_alike(zoom, axes, seed):
     _, shape = region_to_read(np.zeros(3, int), PATCH, zoom)
-    planes = np.random.default_rng(seed).integers(0, 256, (2, *shape), dtype=np.uint8)
+    codes = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
     draw = WeakDraw(tuple(sorted(axes)), zoom, 0.0)
-    expected = [np.flip(resized(plane, PATCH, nearest), sorted(axes)) for plane in planes]
-    assert np.array_equal(weak_planes(torch.from_numpy(planes), draw, PATCH).numpy(), expected)
+    expected = np.flip(resized(codes, PATCH, nearest), sorted(axes))
+    assert np.array_equal(weak_codes(torch.from_numpy(codes), draw, PATCH).numpy(), expected)
 
 
 @pytest.mark.parametrize("zoom", [0.7, 1.0, 1.4])
@@ -84,7 +86,7 @@ def test_labels_stay_on_their_structure(zoom):
     ball = ((grid - centre) ** 2).sum(-1) < (8 / zoom) ** 2
     draw = WeakDraw((0, 2), zoom, 0.0)
     image = weak_image(torch.from_numpy(ball.astype(np.float32)), draw, (32, 32, 32), noise())
-    labels = weak_planes(torch.from_numpy(ball.astype(np.uint8))[None], draw, (32, 32, 32))[0].bool()
+    labels = weak_codes(torch.from_numpy(ball.astype(np.uint8)), draw, (32, 32, 32)).bool()
     overlap = (labels & (image > 0.5)).sum() * 2 / (labels.sum() + (image > 0.5).sum())
     assert overlap > 0.93
     middle = torch.stack([axis.float().mean() for axis in torch.where(labels)])
@@ -227,6 +229,21 @@ def test_a_batch_is_its_samples_one_by_one(tiny):
     assert torch.equal(whole.labels.sum((2, 3, 4)), whole.labelled_voxels)
     assert whole.weak.dtype == whole.strong.dtype == torch.float32
     assert not torch.equal(whole.weak, whole.strong)
+
+
+def test_labels_of_a_batch_are_the_volumes_own_bits(tiny):
+    as_it_is = WeakView(flip_probability=(0, 0, 0), zoom_probability=0)
+    views, reader = (
+        replace(tiny.views(), weak=as_it_is),
+        CropReader(tiny.cases, tiny.plan, tiny.reader().patch, as_it_is),
+    )
+    crops = [tiny.plan.crop(sample) for sample in range(4)]
+    batch = views.batch([reader.read(sample) for sample in range(4)])
+    for labels, crop in zip(batch.labels.numpy(), crops, strict=True):
+        case = tiny.cases[crop.case]
+        planes = open_volume(case.folder).read_labels(tuple(map(int, case.pool[crop.position])), reader.patch)
+        assert np.array_equal(labels, bits.unpack(planes, len(labels)))
+    assert batch.labels.any()
 
 
 def test_without_a_strong_view_both_are_the_weak_one(tiny):

@@ -1,5 +1,6 @@
 import pickle
 
+import blosc2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -101,8 +102,16 @@ def test_a_damaged_or_missing_volume_is_one_line(stored, tmp_path):
     with pytest.raises(UserError, match=r"image\.b2nd"):
         open_volume(tmp_path / "case").read_image((0, 0, 0), (1, 1, 1))
     (tmp_path / "case" / "labels.b2nd").write_bytes((folder / "image.b2nd").read_bytes())
-    with pytest.raises(UserError, match=r"labels\.b2nd"):
+    with pytest.raises(UserError, match=r"labels\.b2nd: lacks the note"):
         open_volume(tmp_path / "case").read_labels((0, 0, 0), (1, 1, 1))
+
+
+def test_labels_as_an_older_version_wrote_them_are_one_line(stored, tmp_path):
+    _, image, planes = stored
+    write_volume(tmp_path, image, planes, record())
+    blosc2.asarray(planes, urlpath=str(tmp_path / "labels.b2nd"), mode="w")
+    with pytest.raises(UserError, match=r"labels\.b2nd: has 4 axes instead of 3; remove it and rerun"):
+        open_volume(tmp_path).read_codes((0, 0, 0), (1, 1, 1))
 
 
 def test_planes_that_do_not_fit_the_targets_leave_no_file(tmp_path):
