@@ -26,9 +26,8 @@ IMAGE, LABELS, RECORD = "image.b2nd", "labels.b2nd", "case.json"
 
 Position = tuple[int, int, int]
 
-_CHUNK = (16, 64, 128)
-_IMAGE_BLOCK = (16, 16, 32)
-_LABEL_BLOCK = (16, 32, 128)
+_IMAGE_CHUNK, _IMAGE_BLOCK = (16, 32, 64), (16, 16, 32)
+_LABEL_CHUNK, _LABEL_BLOCK = (16, 64, 128), (16, 32, 128)
 _OUTSIDE, _OCCUPIED, _COMBINATIONS = "outside", "occupied", "combinations"
 _REMEDY = "remove it and rerun the stage volumes for this case"
 
@@ -49,8 +48,9 @@ def write_image(path: Path, image: np.ndarray, window_hu: tuple[float, float]) -
     """Write int16 HU (D H W), whole or not at all."""
     with whole_file(path) as partial:
         # One byte of an int16 is nearly noise and the other nearly constant: apart they pack and unpack best.
-        packing = {"filters": [blosc2.Filter.SHUFFLE], "splitmode": blosc2.SplitMode.ALWAYS_SPLIT, "clevel": 5}
-        stored = blosc2.asarray(image, urlpath=str(partial), **_layout(image.shape, _IMAGE_BLOCK, packing))
+        packing = {"filters": [blosc2.Filter.SHUFFLE], "splitmode": blosc2.SplitMode.ALWAYS_SPLIT}
+        layout = _layout(image.shape, _IMAGE_CHUNK, _IMAGE_BLOCK, packing)
+        stored = blosc2.asarray(image, urlpath=str(partial), **layout)
         stored.schunk.vlmeta[_OUTSIDE] = round(window_hu[0])
 
 
@@ -61,8 +61,8 @@ def write_labels(path: Path, planes: Iterable[np.ndarray], shape: Position, targ
         count = combinations.shape[1]
         if count != plane_count(targets):
             raise ValueError(f"{count} planes for {targets} targets")
-        packing = {"filters": [blosc2.Filter.NOFILTER], "clevel": 9}
-        stored = blosc2.asarray(codes, urlpath=str(partial), **_layout(shape, _LABEL_BLOCK, packing))
+        layout = _layout(shape, _LABEL_CHUNK, _LABEL_BLOCK, {"filters": [blosc2.Filter.NOFILTER]})
+        stored = blosc2.asarray(codes, urlpath=str(partial), **layout)
         occupied = [chunk.special != blosc2.SpecialValue.ZERO for chunk in stored.iterchunks_info()]
         stored.schunk.vlmeta[_OCCUPIED] = np.packbits(occupied).tobytes()
         stored.schunk.vlmeta[_COMBINATIONS] = (count, combinations.tobytes())
@@ -196,11 +196,11 @@ def _size(box: Sequence[slice]) -> tuple[int, ...]:
     return tuple(side.stop - side.start for side in box)
 
 
-def _layout(shape: Position, block: Position, packing: dict[str, Any]) -> dict[str, Any]:
-    chunk = tuple(min(side, length) for side, length in zip(_CHUNK, shape, strict=True))
+def _layout(shape: Position, chunk: Position, block: Position, packing: dict[str, Any]) -> dict[str, Any]:
+    chunk = tuple(min(side, length) for side, length in zip(chunk, shape, strict=True))
     return {
         "chunks": chunk,
         "blocks": tuple(min(side, length) for side, length in zip(block, chunk, strict=True)),
-        "cparams": {"codec": blosc2.Codec.LZ4HC, "nthreads": 1, **packing},
+        "cparams": {"codec": blosc2.Codec.LZ4HC, "clevel": 9, "nthreads": 1, **packing},
         "mode": "w",
     }

@@ -59,6 +59,8 @@ def with_change(content: dict, path: str, value) -> dict:
         ("methods/latent_class/positive_above", None, ["methods.latent_class", "only with `wanted_precision`"]),
         ("methods/latent_class/wanted_precision", 0.95, None),
         ("methods/latent_class/wanted_precision", 0.7, ["methods.latent_class", "must be one of: 0.8, 0.9, 0.95"]),
+        ("methods/latent_class/exclusive_organs", True, None),
+        ("methods/baseline/exclusive_organs", True, ["methods.baseline", "`exclusive_organs` has no effect"]),
         ("methods/baseline/wanted_precision", 0.95, ["methods.baseline", "no effect"]),
         ("methods/latent_class", {**PRECISE, "positive_above": 0.9}, ["latent_class", "leave out `positive_above`"]),
         ("methods/latent_class/encoder", "clip", ["latent_class", "'clip'", "wordllama"]),
