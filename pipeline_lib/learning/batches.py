@@ -77,7 +77,7 @@ class Views:
         image = scaled(region.image.to(self.device, non_blocking=True), self.window_hu)
         codes = weak_codes(region.codes.to(self.device, non_blocking=True), draw, self.patch)
         combinations = region.combinations.to(self.device, non_blocking=True)
-        return weak_image(image, draw, self.patch, noise), combinations.T.contiguous()[:, codes.long()]
+        return weak_image(image, draw, self.patch, noise), planes_of(codes, combinations)
 
     def _strong(self, regions: Sequence[Region], weak: Sequence[Tensor]) -> list[Tensor]:
         assert self.strong is not None
@@ -93,6 +93,12 @@ def scaled(image: Tensor, window_hu: tuple[float, float]) -> Tensor:
     """Intensities in HU (any integer type) as float32, the window scaled to −1…1; the twin of volumes.intensity."""
     low, high = window_hu
     return (image.float() - low) * (2 / (high - low)) - 1
+
+
+def planes_of(codes: Tensor, combinations: Tensor) -> Tensor:
+    """Label bits uint8 P D H W of codes D H W, by their table `combinations` (uint8 C P; volumes.label_codes)."""
+    # As int64: PyTorch takes an index of uint8 for a mask.
+    return combinations.T.contiguous()[:, codes.long()]
 
 
 def unpacked(planes: Tensor, count: int) -> Tensor:

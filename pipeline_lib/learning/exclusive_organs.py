@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
@@ -9,26 +11,34 @@ _CERTAIN = 1000.0
 """Logit of a label; large enough to stay certain after any sharpening, and finite."""
 
 
-def exclusive_rois(structures: tuple[tuple[str, ...], ...]) -> Tensor:
-    """Which ROIs cannot share a voxel, bool K K: those that have no structure in common.
+Rivals = tuple[tuple[int, ...], ...]
+
+
+def exclusive_rois(structures: tuple[tuple[str, ...], ...]) -> Rivals:
+    """For each ROI, the numbers of those that cannot share a voxel with it: they have no structure in common.
 
     `structures` are those that decide each ROI's existence, so a tumour has its organ's and may overlap with it.
     """
-    return torch.tensor([[not set(one) & set(other) for other in structures] for one in structures])
+    return tuple(
+        tuple(j for j, other in enumerate(structures) if j != k and not set(own) & set(other))
+        for k, own in enumerate(structures)
+    )
 
 
-def exclusive_logits(logits: Tensor, labels: Tensor, labelled: Tensor, exclusive: Tensor) -> Tensor:
+def exclusive_logits(logits: Tensor, labels: Tensor, labelled: Tensor, rivals: Rivals) -> Tensor:
     """The teacher's `logits` B K D H W after the other organs have had their say.
 
     At a voxel that is labelled as another organ, or of which the teacher is surer that it is another, with probability
-    p, a ROI keeps a probability of 1 − p at most: σ(−x) = 1 − σ(x). `labels` bool B K D H W, `labelled` bool B K,
-    `exclusive` bool K K.
+    p, a ROI keeps a probability of 1 − p at most: σ(−x) = 1 − σ(x). Not where its own label says that it is there.
+    `labels` bool B K D H W, `labelled` bool B K; `rivals` has, for each ROI, the numbers of those it excludes.
     """
-    sure = torch.where(labels, _CERTAIN, -_CERTAIN).to(logits.dtype)
+    sure = torch.full_like(logits, -_CERTAIN).masked_fill_(labels, _CERTAIN)
     known = torch.where(labelled[:, :, None, None, None], sure, logits)
+    # ROIs of one organ have the same rivals.
+    strongest = {others: reduce(torch.maximum, (known[:, j] for j in others)) for others in set(rivals) if others}
     lowered = logits.clone()
-    for roi, others in enumerate(exclusive):
-        if others.any():
-            own, rival = logits[:, roi], known[:, others].amax(1)
-            lowered[:, roi] = torch.where(rival > own, torch.minimum(own, -rival), own)
+    for roi, others in enumerate(rivals):
+        if others:
+            own, rival = logits[:, roi], strongest[others]
+            lowered[:, roi] = torch.where(rival > known[:, roi], torch.minimum(own, -rival), own)
     return lowered

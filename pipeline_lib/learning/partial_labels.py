@@ -37,20 +37,20 @@ class PartialLabels:
     ) -> None:
         self.student, self.method, self.names, self.scorer = student, method, names, scorer
         self.thresholds = thresholds
-        self.exclusive = exclusive_rois(structures)
+        self.rivals = exclusive_rois(structures)
         self.teacher = MeanTeacher(student, teacher) if method.needs_teacher else None
 
     def losses(self, network: nn.Module, batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts what each ROI was in each sample."""
-        logits = network(batch.strong)
-        supervised = supervised_loss(logits, batch.labels, batch.labelled, self.method)
+        logits, labels = network(batch.strong), batch.labels
+        supervised = supervised_loss(logits, labels, batch.labelled, self.method)
         scores = batch.scores if self.scorer is None else self.scorer(batch.weak)
         decisions = decide(batch.labelled, scores, self.thresholds)
         weight = teacher_weight(progress, self.method)
         if self.teacher is None or weight == 0:
             latent = consistency = torch.zeros_like(supervised)
         else:
-            teacher_logits = self._teacher_logits(batch)
+            teacher_logits = self._teacher_logits(batch, labels)
             latent = latent_loss(logits, teacher_logits, decisions, self.method)
             consistency = consistency_loss(logits, teacher_logits, decisions, self.method)
         counts = {"labelled": decisions.labelled}
@@ -81,9 +81,9 @@ class PartialLabels:
             self.teacher.updates = state["updates"]
 
     @torch.no_grad()
-    def _teacher_logits(self, batch: Batch) -> Tensor:
+    def _teacher_logits(self, batch: Batch, labels: Tensor) -> Tensor:
         assert self.teacher is not None
         logits = self.teacher.network(batch.weak)
         if not self.method.exclusive_organs:
             return logits
-        return exclusive_logits(logits, batch.labels, batch.labelled, self.exclusive)
+        return exclusive_logits(logits, labels, batch.labelled, self.rivals)

@@ -39,10 +39,11 @@ def patch_images(
 def voxels_in_patches(volume: Volume, starts: NDArray[np.int64], shape: Shape) -> NDArray[np.int64]:
     """How many voxels each of the volume's targets has in each patch, N × targets."""
     bits = np.unpackbits(volume.combinations, axis=1, count=len(volume.record.targets), bitorder="little")
+    bits = bits.astype(np.int64)
     counts = np.zeros((len(starts), bits.shape[1]), np.int64)
     for patch, start in enumerate(starts):
         codes = volume.read_codes(_position(start), shape)
-        counts[patch] = np.bincount(codes.ravel(), minlength=len(bits)) @ bits.astype(np.int64)
+        counts[patch] = np.bincount(codes.ravel(), minlength=len(bits)) @ bits
     return counts
 
 

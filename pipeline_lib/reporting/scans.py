@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import SimpleITK as sitk
 
-from ..volumes.bits import read_roi_bits, roi_mask
+from ..volumes.bits import bits_dtype, read_roi_bits, roi_mask
 from ..volumes.geometry import Geometry
 from ..volumes.store import Volume, open_volume
 
@@ -108,10 +108,10 @@ class Scan:
     def truth(self) -> Layer:
         if self.files.truth is not None:
             return _layer(self.files.truth)
-        combinations = self.volume.combinations
-        bits = np.zeros(len(combinations), np.uint64)
+        combinations, dtype = self.volume.combinations, bits_dtype(len(self.volume.record.targets))
+        bits = np.zeros(len(combinations), dtype)
         for place, byte in enumerate(combinations.T):
-            bits |= byte.astype(np.uint64) << np.uint64(8 * place)
+            bits |= byte.astype(dtype) << dtype.type(8 * place)
         return Layer(bits[self.volume.read_codes((0, 0, 0), self.volume.shape)], self.volume.record.grid)
 
     def prediction(self, run: str) -> Layer:

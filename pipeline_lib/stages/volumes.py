@@ -1,4 +1,4 @@
-"""Bring one raw case into canonical orientation, spacing and window, with one bit for each target.
+"""Bring one raw case into canonical orientation, spacing and window, with its labels.
 
     python -m pipeline_lib.stages.volumes --settings SETTINGS --manifest resources/raw/DATASET/manifest.json \\
         --image results/volumes/DATASET/CASE/image.b2nd --labels results/volumes/DATASET/CASE/labels.b2nd \\

@@ -1,8 +1,8 @@
 """Label bits: overlapping ROIs in one array.
 
-In memory and in a volume, ROI k is bit k % 8 of byte plane k // 8 (planes P D H W, P = ⌈K / 8⌉). In a NIfTI file it is
-bit k of one integer per voxel, of the smallest unsigned type with K bits. The names of the ROIs, in order, are in
-`rois.json` beside the file: no field of a NIfTI header is long enough for them.
+In memory, ROI k is bit k % 8 of byte plane k // 8 (planes P D H W, P = ⌈K / 8⌉); a volume holds codes of them
+(volumes.label_codes). In a NIfTI file it is bit k of one integer per voxel, of the smallest unsigned type with K bits.
+The names of the ROIs, in order, are in `rois.json` beside the file: no field of a NIfTI header is long enough for them.
 """
 
 from __future__ import annotations
@@ -28,11 +28,6 @@ def plane_count(rois: int) -> int:
 def pack(masks: np.ndarray) -> np.ndarray:
     """bool K D H W → uint8 planes P D H W."""
     return np.packbits(masks.astype(bool), axis=0, bitorder="little")
-
-
-def unpack(planes: np.ndarray, rois: int) -> np.ndarray:
-    """uint8 planes P D H W → bool K D H W, K = `rois`."""
-    return np.unpackbits(planes, axis=0, count=rois, bitorder="little").astype(bool)
 
 
 def plane_mask(planes: np.ndarray, roi: int) -> np.ndarray:

@@ -18,10 +18,16 @@ _SLICES = 16
 
 
 def coded(planes: Iterable[NDArray[np.uint8]], shape: tuple[int, int, int]) -> tuple[np.ndarray, NDArray[np.uint8]]:
-    """Byte planes (uint8 D H W each, one after another) as codes (D H W of the smallest type) and `combinations`."""
+    """Byte planes (uint8 D H W each, one after another) as codes (D H W of the smallest type) and `combinations`.
+
+    A row of the table may be of no voxel: what the first planes had in common before a later one told it apart.
+    Raises ValueError for a plane of another shape.
+    """
     codes = np.zeros(shape, _TYPES[0])
     combinations = np.zeros((1, 0), np.uint8)
     for plane in planes:
+        if plane.shape != shape:
+            raise ValueError(f"label plane of shape {plane.shape}, volume of {shape}")
         # A combination so far and this plane's byte make a pair; pairs of a zero byte keep their code.
         pairs = np.arange(len(combinations)) * 256
         code_of_pair = np.full(256 * len(combinations), -1)
@@ -39,11 +45,6 @@ def coded(planes: Iterable[NDArray[np.uint8]], shape: tuple[int, int, int]) -> t
         before, byte = np.divmod(pairs, 256)
         combinations = np.column_stack([combinations[before], byte.astype(np.uint8)])
     return codes, combinations
-
-
-def planes_of(codes: np.ndarray, combinations: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Byte planes uint8 P D H W of codes D H W."""
-    return combinations.T[:, codes]
 
 
 def _type_of(count: int) -> np.dtype:

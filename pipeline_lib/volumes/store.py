@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import UserError
 from ..files import whole_file
 from .bits import plane_count
-from .label_codes import coded, planes_of
+from .label_codes import coded
 from .record import CaseRecord, read_record, write_record
 
 IMAGE, LABELS, RECORD = "image.b2nd", "labels.b2nd", "case.json"
@@ -121,10 +121,6 @@ class Volume:
             shift = z.start - read[0].start
             _decode(self._labels, (slice(first, last), read[1], read[2]), box[first + shift : last + shift, y, x])
         return box
-
-    def read_labels(self, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
-        """uint8 planes P D H W of the box from `start` on; beyond the volume no bit is set."""
-        return planes_of(self.read_codes(start, shape), self.combinations)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder}

@@ -23,6 +23,7 @@ METHODS = {
     "latent_class": Method(
         encoder="words", latent="cross_entropy", consistency="ambiguous", latent_weight=0.7, consistency_weight=3.0
     ),
+    "exclusive_mean_teacher": Method(encoder="words", consistency="all", exclusive_organs=True),
     "exclusive": Method(encoder="words", latent="cross_entropy", consistency="ambiguous", exclusive_organs=True),
 }
 STRUCTURE = {"liver": "liver", "kidney": "kidney", "spleen": "spleen", "colon": "liver"}  # as if in the liver
@@ -115,8 +116,10 @@ def naive_teacher(batch: Batch, sample, k, teacher, method: Method) -> list[floa
             if method.exclusive_organs and STRUCTURE[other] != STRUCTURE[ROIS[k]]:
                 labelled, label = batch.labelled[sample, j], batch.labels[sample, j].flatten()[voxel]
                 rival = float(label) if labelled else sigmoid(teacher[j] * value)
-                highest = min(highest, 1 - rival) if rival > own else highest
-        found.append(highest)
+                surer = rival > (0.0 if batch.labelled[sample, k] else own)
+                highest = min(highest, 1 - rival) if surer else highest
+        own_label = bool(batch.labels[sample, k].flatten()[voxel]) and bool(batch.labelled[sample, k])
+        found.append(own if own_label else highest)
     return found
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import convolve1d
 
 from pipeline_lib.config.augmentation import StrongView, WeakView
+from pipeline_lib.learning import batches
 from pipeline_lib.learning.batches import scaled, unpacked
 from pipeline_lib.learning.reading import CropReader
 from pipeline_lib.learning.strong_view import StrongDraw, draw_strong, strong_image
@@ -23,6 +24,8 @@ from pipeline_lib.learning.weak_view import (
 )
 from pipeline_lib.volumes import bits, intensity
 from pipeline_lib.volumes.store import open_volume
+from tests import volume_labels
+from tests.volume_labels import read_planes
 
 PATCH = (12, 10, 14)
 CPU = torch.device("cpu")
@@ -241,9 +244,19 @@ def test_labels_of_a_batch_are_the_volumes_own_bits(tiny):
     batch = views.batch([reader.read(sample) for sample in range(4)])
     for labels, crop in zip(batch.labels.numpy(), crops, strict=True):
         case = tiny.cases[crop.case]
-        planes = open_volume(case.folder).read_labels(tuple(map(int, case.pool[crop.position])), reader.patch)
-        assert np.array_equal(labels, bits.unpack(planes, len(labels)))
+        planes = read_planes(open_volume(case.folder), tuple(map(int, case.pool[crop.position])), reader.patch)
+        assert np.array_equal(labels, np.unpackbits(planes, axis=0, count=len(labels), bitorder="little"))
     assert batch.labels.any()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32"])
+def test_codes_become_the_bits_that_they_stand_for(dtype):
+    random = np.random.default_rng(0)
+    combinations = random.integers(0, 256, (200, 3), dtype=np.uint8)
+    codes = random.integers(0, 200, (4, 5, 6)).astype(dtype)
+    found = batches.planes_of(torch.from_numpy(codes), torch.from_numpy(combinations))
+    assert found.dtype == torch.uint8
+    assert np.array_equal(found, volume_labels.planes_of(codes, combinations))
 
 
 def test_without_a_strong_view_both_are_the_weak_one(tiny):

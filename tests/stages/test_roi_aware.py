@@ -15,6 +15,7 @@ from pipeline_lib.learning.pool import pool_positions
 from pipeline_lib.networks.model_file import load_roi_aware_model
 from pipeline_lib.stages import roi_aware
 from pipeline_lib.volumes.store import open_volume
+from tests.volume_labels import read_planes
 
 from .training_world import EXECUTION, FULL_CASES, STRUCTURES, read_history, roi_aware_settings
 
@@ -51,7 +52,7 @@ def test_the_metrics_are_those_of_the_saved_model_on_held_out_cases(world, train
     starts = [tuple(map(int, start)) for start in pool_positions(volume.record, patches, settings.seed)]
     images = np.stack([volume.read_image(start, patches.shape) for start in starts]).astype(np.float32) / 325
     probability = torch.sigmoid(network(torch.from_numpy(images)[:, None])).numpy()
-    planes = np.stack([volume.read_labels(start, patches.shape)[0] for start in starts])
+    planes = np.stack([read_planes(volume, start, patches.shape)[0] for start in starts])
     for number, name in enumerate(STRUCTURES):
         present = ((planes >> number) & 1).any((1, 2, 3))
         row = metrics["structures"][name]
@@ -89,7 +90,7 @@ def test_positive_weights_favour_rare_structures(world, monkeypatch):
     for number, weight in enumerate(weights.tolist()):
         present = [
             (
-                (open_volume(case.folder).read_labels(tuple(map(int, start)), settings.patches.shape)[0] >> number) & 1
+                (read_planes(open_volume(case.folder), tuple(map(int, start)), settings.patches.shape)[0] >> number) & 1
             ).any()
             for case in cases
             for start in case.pool

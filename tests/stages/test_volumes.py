@@ -19,6 +19,7 @@ from pipeline_lib.volumes.bits import plane_mask, read_roi_bits, roi_mask, write
 from pipeline_lib.volumes.geometry import Geometry
 from pipeline_lib.volumes.resampling import masks_on_original_grid
 from pipeline_lib.volumes.store import Volume, open_volume
+from tests.volume_labels import read_planes
 
 TARGETS = ("liver", "liver_tumor", "kidney", "a", "b", "c", "d", "e", "kidney_tumor")
 LABELS = {"kidney": (1, 2), "kidney_tumor": (2,)}
@@ -68,7 +69,7 @@ def make(chosen: VolumeSettings, raw: Path, folder: Path) -> Volume:
 
 
 def whole(volume: Volume) -> tuple[np.ndarray, np.ndarray]:
-    return volume.read_image((0, 0, 0), volume.shape), volume.read_labels((0, 0, 0), volume.shape)
+    return volume.read_image((0, 0, 0), volume.shape), read_planes(volume, (0, 0, 0), volume.shape)
 
 
 def write_msd(raw: Path, hu: sitk.Image, label_map: sitk.Image, case: str = "c") -> None:

@@ -16,7 +16,6 @@ from pipeline_lib.volumes.bits import (
     read_roi_bits,
     roi_mask,
     roi_names,
-    unpack,
     write_roi_bits,
 )
 from pipeline_lib.volumes.geometry import Geometry
@@ -30,7 +29,6 @@ def test_bit_k_is_bit_k_mod_8_of_plane_k_div_8(masks):
     for k, mask in enumerate(masks):
         assert np.array_equal((planes[k // 8].astype(int) // 2 ** (k % 8)) % 2 == 1, mask)
         assert np.array_equal(plane_mask(planes, k), mask)
-    assert np.array_equal(unpack(planes, len(masks)), masks)
 
 
 @pytest.mark.parametrize(("rois", "name"), [(1, "uint8"), (8, "uint8"), (11, "uint16"), (17, "uint32"), (64, "uint64")])

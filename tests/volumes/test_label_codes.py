@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_lib.volumes.bits import pack
-from pipeline_lib.volumes.label_codes import coded, planes_of
+from pipeline_lib.volumes.label_codes import coded
+from tests.volume_labels import planes_of
 
 
 @given(st.integers(1, 30), st.integers(1, 40), st.floats(0, 0.5), st.integers(0, 99))
@@ -37,3 +38,8 @@ def test_planes_come_one_at_a_time():
 
     codes, combinations = coded(planes(), (20, 2, 2))
     assert np.array_equal(planes_of(codes, combinations)[:, 0, 0, 0], [1, 0, 128])
+
+
+def test_a_plane_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match="label plane of shape"):
+        coded([np.zeros((2, 3, 4), np.uint8)], (2, 3, 5))

@@ -11,6 +11,7 @@ from pipeline_lib.volumes.bits import pack
 from pipeline_lib.volumes.geometry import Geometry
 from pipeline_lib.volumes.record import CaseRecord
 from pipeline_lib.volumes.store import open_volume, write_volume
+from tests.volume_labels import read_planes
 
 SHAPE = (21, 34, 45)
 TARGETS = tuple(f"roi_{k}" for k in range(11))
@@ -50,7 +51,7 @@ def test_what_is_written_is_read_back_whole(stored):
     assert volume.record == record()
     assert volume.shape == SHAPE
     assert np.array_equal(volume.read_image((0, 0, 0), SHAPE), image)
-    assert np.array_equal(volume.read_labels((0, 0, 0), SHAPE), planes)
+    assert np.array_equal(read_planes(volume, (0, 0, 0), SHAPE), planes)
     assert volume.read_image((0, 0, 0), SHAPE).dtype == np.int16
     assert sorted(path.name for path in folder.iterdir()) == ["case.json", "image.b2nd", "labels.b2nd"]
 
@@ -65,7 +66,7 @@ def test_a_box_anywhere_is_the_volume_padded_with_air_and_no_labels(stored, star
     padding = [(120, 120)] * 3
     place = tuple(slice(begin + 120, begin + 120 + side) for begin, side in zip(start, shape, strict=True))
     assert np.array_equal(volume.read_image(start, shape), np.pad(image, padding, constant_values=-325)[place])
-    assert np.array_equal(volume.read_labels(start, shape), np.pad(planes, [(0, 0), *padding])[(slice(None), *place)])
+    assert np.array_equal(read_planes(volume, start, shape), np.pad(planes, [(0, 0), *padding])[(slice(None), *place)])
 
 
 def test_few_labels_are_found_wherever_they_are(tmp_path):
@@ -76,13 +77,13 @@ def test_few_labels_are_found_wherever_they_are(tmp_path):
         planes[place] = 1
     write_volume(tmp_path, np.zeros(shape, np.int16), planes, record().model_copy(update={"shape": shape}))
     volume = open_volume(tmp_path)
-    assert np.array_equal(volume.read_labels((0, 0, 0), shape), planes)
+    assert np.array_equal(read_planes(volume, (0, 0, 0), shape), planes)
     for plane, *place in places:
         for shift in ((0, 0, 0), (-4, -6, -8), (-30, -60, -100)):
             start = tuple(np.add(place, shift))
-            box = volume.read_labels(start, (31, 61, 101))
+            box = read_planes(volume, start, (31, 61, 101))
             assert box[(plane, *np.negative(shift))] == 1
-    assert not volume.read_labels((20, 0, 0), (10, 140, 150)).any()
+    assert not read_planes(volume, (20, 0, 0), (10, 140, 150)).any()
 
 
 def test_an_opened_volume_can_be_sent_to_another_process(stored):
@@ -103,7 +104,7 @@ def test_a_damaged_or_missing_volume_is_one_line(stored, tmp_path):
         open_volume(tmp_path / "case").read_image((0, 0, 0), (1, 1, 1))
     (tmp_path / "case" / "labels.b2nd").write_bytes((folder / "image.b2nd").read_bytes())
     with pytest.raises(UserError, match=r"labels\.b2nd: lacks the note"):
-        open_volume(tmp_path / "case").read_labels((0, 0, 0), (1, 1, 1))
+        open_volume(tmp_path / "case").read_codes((0, 0, 0), (1, 1, 1))
 
 
 def test_labels_as_an_older_version_wrote_them_are_one_line(stored, tmp_path):

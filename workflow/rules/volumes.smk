@@ -89,7 +89,7 @@ rule validate:
 
 
 rule resample:
-    """Bring one raw case into canonical orientation, spacing and window, with one bit per ROI."""
+    """Bring one raw case into canonical orientation, spacing and window, with its labels."""
     input:
         manifest="resources/raw/{dataset}/manifest.json",
     output:
