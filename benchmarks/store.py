@@ -1,8 +1,9 @@
 """Crops per second and bytes of the volume store, against nnU-Net v2's own store and a raw memory map.
 
-    python benchmarks/store.py [--size 512 512 160] [--crops 60] [--rounds 5]
+    python benchmarks/store.py [--size 512 512 160] [--crops 60] [--rounds 5] [--image CT]
 
-The volume is a phantom of 1.6×1.6×4 mm, resampled to 0.8×0.8×1.5 mm and cut to `--size`. Sixty random crops of
+The volume is a phantom of 1.6×1.6×4 mm, resampled to 0.8×0.8×1.5 mm and cut to `--size`; with `--image` the phantom's
+labels lie over that CT, resampled alike, whose noise is a scanner's. Sixty random crops of
 160×160×96 voxels, image and labels both, are read by one thread from files in the page cache, by turns from each store;
 the median of the rounds counts. nnU-Net's store is its own code where `nnunetv2` can be imported, else what that code
 writes: float32 and int8 with LZ4HC at level 5, the better of shuffle and no filter, and its blocks and chunks.
@@ -22,12 +23,14 @@ from pathlib import Path
 
 import blosc2
 import numpy as np
+import SimpleITK as sitk
 from records import record_of
 
 from pipeline_lib.config.datasets import PhantomSource
 from pipeline_lib.config.phantom import Phantom
+from pipeline_lib.datasets.images import read_image
 from pipeline_lib.datasets.phantom.case import PhantomCase, make_case
-from pipeline_lib.volumes.geometry import Geometry
+from pipeline_lib.volumes.geometry import Geometry, to_canonical
 from pipeline_lib.volumes.interpolation import cubic, interpolated, interpolation_matrices
 from pipeline_lib.volumes.resampling import mask_volume
 from pipeline_lib.volumes.store import IMAGE, LABELS, open_volume, write_volume
@@ -53,10 +56,21 @@ def resampled_phantom(size: tuple[int, int, int]) -> tuple[np.ndarray, dict[str,
     covering = tuple(voxels * side / have for voxels, side, have in zip(size, SPACING, original.size, strict=True))
     original = original.model_copy(update={"spacing_mm": covering})
     grid = original.at_spacing(SPACING)
+    return _resampled(case.hu, original, grid), {name: _mask(case, name, original, grid) for name in STRUCTURES}
+
+
+def resampled_ct(path: Path) -> np.ndarray:
+    """HU before rounding (float32 D H W) of a CT at the paper's spacing; its axes lie along the patient's."""
+    image = read_image(path)
+    original = Geometry.of(image)
+    upright = original.canonical()
+    array = to_canonical(sitk.GetArrayFromImage(image), original).astype(np.float32)
+    return _resampled(array, upright, upright.at_spacing(SPACING))
+
+
+def _resampled(hu: np.ndarray, original: Geometry, grid: Geometry) -> np.ndarray:
     matrices = interpolation_matrices(original, grid, cubic, antialias=True)
-    return interpolated(case.hu, matrices, np.float32, lambda block: np.clip(block, *WINDOW, out=block)), {
-        name: _mask(case, name, original, grid) for name in STRUCTURES
-    }
+    return interpolated(hu, matrices, np.float32, lambda block: np.clip(block, *WINDOW, out=block))
 
 
 def _mask(case: PhantomCase, name: str, original: Geometry, grid: Geometry) -> np.ndarray:
@@ -160,9 +174,12 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=3, default=(512, 512, 160), help="x y z of the volume, in voxels")
     parser.add_argument("--crops", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--image", type=Path, help="a CT in the phantom's place")
     options = parser.parse_args()
     blosc2.set_nthreads(1)
-    hu, masks = resampled_phantom(tuple(options.size))
+    ct = None if options.image is None else resampled_ct(options.image)
+    hu, masks = resampled_phantom(tuple(options.size) if ct is None else ct.shape[::-1])
+    hu = hu if ct is None else ct
     generator = np.random.default_rng(0)
     starts = [
         [int(generator.integers(side - crop + 1)) for side, crop in zip(hu.shape, PATCH, strict=True)]

@@ -15,11 +15,11 @@ from ..errors import UserError
 from .config import Config, load_config
 from .datasets import ARCHIVE_ENDINGS, Dataset, DownloadSource, PhantomSource, RemoteFile
 
-# A torso's field of view in mm³, and the bytes that a voxel of it takes: two in a raw case, about 0.7 after the
-# window and the compression of a volume (real CTs: 0.3 to 1.0, docs/volumes.md).
+# A torso's field of view in mm³, and the bytes that a voxel of it takes: two in a raw case, about one after the
+# window and the compression of a volume (real CTs: 0.5 to 1.8, docs/volumes.md).
 _FIELD_OF_VIEW_MM3 = 400.0 * 400.0 * 450.0
 _RAW_BYTES_PER_VOXEL = 2.0
-_VOLUME_BYTES_PER_VOXEL = 0.7
+_VOLUME_BYTES_PER_VOXEL = 1.0
 _TYPICAL_RAW_CASE_BYTES = 100e6
 _RESERVE_BYTES = 200e6
 

@@ -1,9 +1,8 @@
 """Volumes on disk: chunked, compressed, read in part.
 
 A volume is a folder of three files: image.b2nd (int16 HU, D H W), labels.b2nd (label codes, D H W), case.json. Both
-arrays are blosc2; docs/volumes.md says how their chunks and codec were chosen. To read a crop only the arrays are
-opened: what lies outside the volume, what the codes stand for, and which chunks hold a label at all, stands in their
-metadata.
+arrays are blosc2; docs/volumes.md says how chunks and codec were chosen. To read a crop only the arrays are opened:
+what lies outside the volume, what the codes stand for, and which chunks hold a label at all, stands in their metadata.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ Position = tuple[int, int, int]
 
 _IMAGE_CHUNK, _IMAGE_BLOCK = (16, 32, 64), (16, 16, 32)
 _LABEL_CHUNK, _LABEL_BLOCK = (16, 64, 128), (16, 32, 128)
+_WORTH_PACKING = 2.5  # times smaller
 _OUTSIDE, _OCCUPIED, _COMBINATIONS = "outside", "occupied", "combinations"
 _REMEDY = "remove it and rerun the stage volumes for this case"
 
@@ -49,9 +49,10 @@ def write_image(path: Path, image: np.ndarray, window_hu: tuple[float, float]) -
     with whole_file(path) as partial:
         # One byte of an int16 is nearly noise and the other nearly constant: apart they pack and unpack best.
         packing = {"filters": [blosc2.Filter.SHUFFLE], "splitmode": blosc2.SplitMode.ALWAYS_SPLIT}
-        layout = _layout(image.shape, _IMAGE_CHUNK, _IMAGE_BLOCK, packing)
-        stored = blosc2.asarray(image, urlpath=str(partial), **layout)
+        stored = blosc2.asarray(image, **_layout(image.shape, _IMAGE_CHUNK, _IMAGE_BLOCK, packing))
+        _unpack_noisy_chunks(stored)
         stored.schunk.vlmeta[_OUTSIDE] = round(window_hu[0])
+        stored.save(str(partial), mode="w")
 
 
 def write_labels(path: Path, planes: Iterable[np.ndarray], shape: Position, targets: int) -> None:
@@ -62,7 +63,7 @@ def write_labels(path: Path, planes: Iterable[np.ndarray], shape: Position, targ
         if count != plane_count(targets):
             raise ValueError(f"{count} planes for {targets} targets")
         layout = _layout(shape, _LABEL_CHUNK, _LABEL_BLOCK, {"filters": [blosc2.Filter.NOFILTER]})
-        stored = blosc2.asarray(codes, urlpath=str(partial), **layout)
+        stored = blosc2.asarray(codes, urlpath=str(partial), mode="w", **layout)
         occupied = [chunk.special != blosc2.SpecialValue.ZERO for chunk in stored.iterchunks_info()]
         stored.schunk.vlmeta[_OCCUPIED] = np.packbits(occupied).tobytes()
         stored.schunk.vlmeta[_COMBINATIONS] = (count, combinations.tobytes())
@@ -192,11 +193,22 @@ def _size(box: Sequence[slice]) -> tuple[int, ...]:
     return tuple(side.stop - side.start for side in box)
 
 
+def _unpack_noisy_chunks(array: blosc2.NDArray) -> None:
+    """Keep the chunks that do not pack `_WORTH_PACKING` times smaller as they are: unpacking them takes too long."""
+    chunks = array.schunk
+    for chunk in array.iterchunks_info():
+        if chunk.cratio < _WORTH_PACKING:
+            content = chunks.decompress_chunk(chunk.nchunk)
+            plain = blosc2.compress2(
+                content, clevel=0, typesize=chunks.typesize, blocksize=chunks.blocksize, nthreads=1
+            )
+            chunks.update_chunk(chunk.nchunk, plain)
+
+
 def _layout(shape: Position, chunk: Position, block: Position, packing: dict[str, Any]) -> dict[str, Any]:
     chunk = tuple(min(side, length) for side, length in zip(chunk, shape, strict=True))
     return {
         "chunks": chunk,
         "blocks": tuple(min(side, length) for side, length in zip(block, chunk, strict=True)),
         "cparams": {"codec": blosc2.Codec.LZ4HC, "clevel": 9, "nthreads": 1, **packing},
-        "mode": "w",
     }

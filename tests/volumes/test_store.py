@@ -10,7 +10,7 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.volumes.bits import pack
 from pipeline_lib.volumes.geometry import Geometry
 from pipeline_lib.volumes.record import CaseRecord
-from pipeline_lib.volumes.store import open_volume, write_volume
+from pipeline_lib.volumes.store import open_volume, write_image, write_volume
 from tests.volume_labels import read_planes
 
 SHAPE = (21, 34, 45)
@@ -67,6 +67,17 @@ def test_a_box_anywhere_is_the_volume_padded_with_air_and_no_labels(stored, star
     place = tuple(slice(begin + 120, begin + 120 + side) for begin, side in zip(start, shape, strict=True))
     assert np.array_equal(volume.read_image(start, shape), np.pad(image, padding, constant_values=-325)[place])
     assert np.array_equal(read_planes(volume, start, shape), np.pad(planes, [(0, 0), *padding])[(slice(None), *place)])
+
+
+def test_noisy_chunks_stay_as_they_are_and_smooth_ones_are_packed(tmp_path):
+    noise = np.random.default_rng(1).integers(-325, 326, (16, 32, 64)).astype(np.int16)
+    ramp = np.broadcast_to(np.arange(32, dtype=np.int16)[:, None], noise.shape)
+    image = np.concatenate([ramp, noise, ramp], axis=2)
+    write_image(tmp_path / "image.b2nd", image, (-325, 325))
+    stored = blosc2.open(str(tmp_path / "image.b2nd"))
+    assert [chunk.cratio > 2.5 for chunk in stored.iterchunks_info()] == [True, False, True]
+    assert noise.nbytes <= stored.schunk.cbytes < 1.2 * noise.nbytes
+    assert np.array_equal(stored[:], image)
 
 
 def test_few_labels_are_found_wherever_they_are(tmp_path):
