@@ -59,5 +59,6 @@ def dice_figure(results: Results, summary: pd.DataFrame, convention: str) -> Fig
     axes.set_xlabel(f"Dice per test case, convention {convention} (number of cases in brackets)")
     axes.grid(axis="x", linewidth=0.4, alpha=0.6)
     axes.tick_params(axis="y", length=0)
-    figure.legend(loc="outside upper center", ncols=min(len(methods), 5))
+    rows = -(-len(methods) // 5)
+    figure.legend(loc="outside upper center", ncols=-(-len(methods) // rows))
     return figure
