@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ from records import record_of
 
 from pipeline_lib.config.augmentation import Augmentation
 from pipeline_lib.config.methods import Method, Networks, SwinUnetr, Teacher
-from pipeline_lib.config.optimisation import Execution, Optimisation
+from pipeline_lib.config.optimisation import Checkpointing, Execution, Optimisation
 from pipeline_lib.config.roi_aware import RoiAware
 from pipeline_lib.learning.batches import Views
 from pipeline_lib.learning.crops import CropPlan, TrainingCase
@@ -237,18 +237,20 @@ def papers_run(options: argparse.Namespace, cases: tuple[TrainingCase, ...]) -> 
             return
 
 
-def parsed() -> argparse.Namespace:
+def parsed(**defaults: str) -> argparse.Namespace:
+    """The options; `defaults` take the place of those below."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=list(SIZES), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16", "float16"], default="auto")
     parser.add_argument("--memory-format", choices=["auto", "contiguous", "channels_last"], default="auto")
     parser.add_argument("--patch", type=int, nargs=3, help="D H W")
     parser.add_argument("--compile", action="store_true", help="compile our student")
-    parser.add_argument("--gradient-checkpointing", action="store_true", help="in our trunk")
+    parser.add_argument("--gradient-checkpointing", choices=get_args(Checkpointing), default="transformer")
     for name in (name for name in SIZES["cpu"] if name != "patch"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int)
     for name, default in {"accumulation": 1, "rois": 11, "threads": 1, "steps": 5, "warm-up": 2}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.set_defaults(**defaults)
     options = parser.parse_args()
     for name, size in SIZES[options.device].items():
         if getattr(options, name) is None:

@@ -10,6 +10,7 @@ from .section import Count, Section
 
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+Checkpointing = Literal["none", "transformer", "all"]
 
 
 class Optimisation(Section):
@@ -50,8 +51,10 @@ class Execution(Section):
     accumulation: Count = Field(
         default=1, description="Parts into which each process cuts its share of the batch, to save memory."
     )
-    gradient_checkpointing: bool = Field(
-        default=False, description="Recompute the trunk's activations in backward, to save memory."
+    gradient_checkpointing: Checkpointing = Field(
+        default="transformer",
+        description="What backward computes again instead of keeping it, to save memory: nothing, SwinUNETR's "
+        "transformer or the whole trunk.",
     )
     compile: bool = Field(default=False, description="Compile the networks with torch.compile.")
     data_workers: Annotated[int, Field(ge=0)] = Field(

@@ -85,7 +85,7 @@ def train(
         raise UserError(
             names.title,
             "out of memory",
-            f"raise {names.execution}.accumulation, set {names.execution}.gradient_checkpointing, or lower "
+            f"raise {names.execution}.accumulation, set {names.execution}.gradient_checkpointing to all, or lower "
             f"{names.optimisation}.batch or patches.size_voxels",
         ) from error
     return history.path

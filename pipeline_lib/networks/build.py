@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..config.methods import Method, Networks
+from ..config.optimisation import Checkpointing
 from ..config.roi_aware import RoiAware
 from .dodnet import DodNetwork
 from .roi_aware import roi_aware_network
@@ -12,7 +13,7 @@ from .swin_unetr import TextConditionedSwinUnetr
 
 
 def build_segmentation_network(
-    method: Method, networks: Networks, embeddings: Tensor, gradient_checkpointing: bool = False
+    method: Method, networks: Networks, embeddings: Tensor, gradient_checkpointing: Checkpointing = "none"
 ) -> nn.Module:
     """The segmentation network of `method`: image B 1 D H W in −1…1 → logits B K D H W.
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..config.methods import DodNet
+from ..config.optimisation import Checkpointing
 from .dynamic_head import generated_layers, groups_for, head_features, parameter_count, start_as_plain_network
 
 
@@ -54,14 +55,15 @@ class DodNetwork(nn.Module):
     """One logit per ROI and voxel; `embeddings` K×T has one row per ROI, the one-hot code of its task.
 
     As many maps are generated per task as the largest task has ROIs; a ROI's map is its place among its task's ROIs.
-    `gradient_checkpointing` recomputes the blocks' activations in backward instead of keeping them.
+    With `gradient_checkpointing` "all" the blocks' activations are made again in backward instead of kept; there is no
+    transformer.
 
     Raises ValueError if a row of `embeddings` is not one-hot.
     """
 
-    def __init__(self, sizes: DodNet, embeddings: Tensor, gradient_checkpointing: bool = False) -> None:
+    def __init__(self, sizes: DodNet, embeddings: Tensor, gradient_checkpointing: Checkpointing = "none") -> None:
         super().__init__()
-        self.gradient_checkpointing = gradient_checkpointing
+        self.recomputes_blocks = gradient_checkpointing == "all"
         self.register_buffer("embeddings", embeddings.detach().float().clone())
         tasks, place = task_and_place(embeddings)
         self.maps = int(place.max()) + 1
@@ -117,7 +119,7 @@ class DodNetwork(nn.Module):
         return torch.cat([image[:, None].expand(-1, T, -1), codes[None].expand(B, -1, -1)], dim=2)
 
     def _run(self, block: Callable[..., Tensor], values: Tensor) -> Tensor:
-        if self.gradient_checkpointing and torch.is_grad_enabled():
+        if self.recomputes_blocks and torch.is_grad_enabled():
             return checkpoint(block, values, use_reentrant=False, preserve_rng_state=False)
         return block(values)
 

@@ -10,18 +10,21 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..config.methods import SwinUnetr
+from ..config.optimisation import Checkpointing
 from .dynamic_head import TextConditionedHead
 
 
 class TextConditionedSwinUnetr(nn.Module):
     """One logit per ROI and voxel; the ROIs are given by their text embeddings, K×E, kept as a buffer.
 
-    `gradient_checkpointing` recomputes the trunk's activations in backward instead of keeping them.
+    With `gradient_checkpointing` the transformer's activations, or those of the whole trunk, are made again in backward
+    instead of kept. The transformer's are half of all and cost a few hundredths of the time: the attention of a patch
+    of 160×160×96 voxels has a thousand windows of 343×343 weights for each head (docs/performance.md).
     """
 
-    def __init__(self, sizes: SwinUnetr, embeddings: Tensor, gradient_checkpointing: bool = False) -> None:
+    def __init__(self, sizes: SwinUnetr, embeddings: Tensor, gradient_checkpointing: Checkpointing = "none") -> None:
         super().__init__()
-        self.gradient_checkpointing = gradient_checkpointing
+        self.recomputes_blocks = gradient_checkpointing == "all"
         self.trunk = SwinUNETR(
             in_channels=1,
             out_channels=1,
@@ -30,7 +33,7 @@ class TextConditionedSwinUnetr(nn.Module):
             num_heads=sizes.heads,
             window_size=sizes.window,
             use_v2=sizes.version_2,
-            use_checkpoint=gradient_checkpointing,
+            use_checkpoint=gradient_checkpointing != "none",
             use_flash_attention=True,
         )
         # The dynamic head takes its place; parameters that get no gradient would stop DistributedDataParallel.
@@ -56,6 +59,6 @@ class TextConditionedSwinUnetr(nn.Module):
         return decoded, bottleneck
 
     def _run(self, block: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
-        if self.gradient_checkpointing and torch.is_grad_enabled():
+        if self.recomputes_blocks and torch.is_grad_enabled():
             return checkpoint(block, *arguments, use_reentrant=False, preserve_rng_state=False)
         return block(*arguments)

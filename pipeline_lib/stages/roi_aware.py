@@ -70,9 +70,9 @@ class Outputs:
 
 def run(settings: RoiAwareSettings, execution: ExecutionSettings, inputs: Inputs, outputs: Outputs) -> None:
     """Train on the training cases, evaluate on the held-out ones, write both."""
-    if execution.execution.gradient_checkpointing:
+    if execution.execution.gradient_checkpointing == "all":
         wrong = "would have BatchNorm count each batch twice"
-        raise UserError("roi_aware.execution.gradient_checkpointing", wrong, "set it to false")
+        raise UserError("roi_aware.execution.gradient_checkpointing", wrong, "set it to none")
     with joined_processes(execution.execution) as processes:
         work = fingerprint(settings, [inputs.cases], VERSIONS[_TITLE])
         checkpoints = Checkpoints(Path("work") / _TITLE / work)

@@ -99,7 +99,7 @@ def take_a_step(task, cases, monkeypatch, strong=AUGMENTATION.strong, **executio
     return stepper.take(5, [reader.read(sample) for sample in range(4)], stop_asked=False)
 
 
-def student(method, gradient_checkpointing=False):
+def student(method, gradient_checkpointing="transformer"):
     embeddings = torch.eye(len(ROIS)) if method.network == "dodnet" else torch.randn(len(ROIS), 16)
     return build_segmentation_network(method, NETWORKS, embeddings, gradient_checkpointing)
 
@@ -122,13 +122,13 @@ def test_a_step_of_every_method_stays_on_the_gpu(name, cases, pretended, monkeyp
 @pytest.mark.parametrize(
     "execution",
     [
-        {"precision": "float32", "gradient_checkpointing": True},
+        {"precision": "float32", "gradient_checkpointing": "all"},
         {"precision": "float16", "accumulation": 2},
         {"precision": "bfloat16", "memory_format": "channels_last"},
     ],
 )
 def test_so_does_one_that_saves_memory_or_computes_otherwise(execution, cases, pretended, monkeypatch):
-    network = student(WHOLE, execution.get("gradient_checkpointing", False))
+    network = student(WHOLE, execution.get("gradient_checkpointing", "none"))
     with pretended:
         assert take_a_step(segmentation(network, WHOLE), cases, monkeypatch, **execution).applied
 

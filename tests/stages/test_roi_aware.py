@@ -101,7 +101,7 @@ def test_positive_weights_favour_rare_structures(world, monkeypatch):
 
 def test_gradient_checkpointing_is_refused(world, monkeypatch):
     monkeypatch.chdir(world.root)
-    execution = ExecutionSettings(execution=Execution(device="cpu", gradient_checkpointing=True))
+    execution = ExecutionSettings(execution=Execution(device="cpu", gradient_checkpointing="all"))
     inputs, outputs = world.roi_aware_paths("refused")
-    with pytest.raises(UserError, match=r"^roi_aware\.execution\.gradient_checkpointing: .*; set it to false"):
+    with pytest.raises(UserError, match=r"^roi_aware\.execution\.gradient_checkpointing: .*; set it to none"):
         roi_aware.run(roi_aware_settings(), execution, inputs, replace(outputs))
