@@ -7,13 +7,14 @@ The steps of benchmarks/train_step.py, this code's and the plain composition's, 
 which have shapes and no values: which tensors live at once, and how many products are made, can so be told anywhere.
 Not in it: the workspaces of a GPU's kernels, what its allocator leaves unused, and the few operations that autocast
 treats otherwise on a GPU than on a CPU. Two ROIs of each sample are labelled; a fifth of the rest is positive, a tenth
-negative and the others are ambiguous, as in train_step.py.
+negative and the others are ambiguous, as in train_step.py, whose options for sizes it shares.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -37,7 +38,7 @@ from pipeline_lib.networks import dynamic_head
 
 CPU = torch.device("cpu")
 LABELLED, POSITIVE, NEGATIVE = 2, 0.2, 0.1
-_CLEARLY_MORE = 1.005
+_CLEARLY_MORE = 1.005  # to collect at every rise would take too long; the peak is at most this much too low
 
 
 class Reckoned(NamedTuple):
@@ -182,6 +183,8 @@ def reckoned(variant: str, options: argparse.Namespace) -> Reckoned:
 
 def main() -> None:
     options = train_step.parsed(device="cuda", precision="bfloat16")
+    if options.batch % options.accumulation:
+        sys.exit("--accumulation must divide --batch")
     print(
         f"D×H×W {'×'.join(map(str, options.patch))}, {options.rois} ROIs, batch {options.batch} in "
         f"{options.accumulation}, {options.precision}"

@@ -54,7 +54,7 @@ class Execution(Section):
     gradient_checkpointing: Checkpointing = Field(
         default="transformer",
         description="What backward computes again instead of keeping it, to save memory: nothing, SwinUNETR's "
-        "transformer or the whole trunk.",
+        "transformer (DoDNet and the ROI-aware network have none), or all blocks of a segmentation network's trunk.",
     )
     compile: bool = Field(default=False, description="Compile the networks with torch.compile.")
     data_workers: Annotated[int, Field(ge=0)] = Field(

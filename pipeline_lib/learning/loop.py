@@ -44,11 +44,15 @@ class Material:
 
 @dataclass(frozen=True)
 class Names:
-    """What messages call a training, and the sections of the config that say how it learns and how it runs."""
+    """What messages call a training, and the sections of the config that say how it learns and how it runs.
+
+    `recomputes` is whether its `gradient_checkpointing` may be `all`.
+    """
 
     title: str
     optimisation: str
     execution: str
+    recomputes: bool = True
 
 
 def train(
@@ -82,11 +86,13 @@ def train(
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
             raise
+        recompute = names.recomputes and execution.gradient_checkpointing != "all"
         raise UserError(
             names.title,
             "out of memory",
-            f"raise {names.execution}.accumulation, set {names.execution}.gradient_checkpointing to all, or lower "
-            f"{names.optimisation}.batch or patches.size_voxels",
+            f"raise {names.execution}.accumulation, "
+            + (f"set {names.execution}.gradient_checkpointing to all, " if recompute else "")
+            + f"or lower {names.optimisation}.batch or patches.size_voxels",
         ) from error
     return history.path
 

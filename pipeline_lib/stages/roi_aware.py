@@ -72,7 +72,7 @@ def run(settings: RoiAwareSettings, execution: ExecutionSettings, inputs: Inputs
     """Train on the training cases, evaluate on the held-out ones, write both."""
     if execution.execution.gradient_checkpointing == "all":
         wrong = "would have BatchNorm count each batch twice"
-        raise UserError("roi_aware.execution.gradient_checkpointing", wrong, "set it to none")
+        raise UserError("roi_aware.execution.gradient_checkpointing", wrong, "leave it out")
     with joined_processes(execution.execution) as processes:
         work = fingerprint(settings, [inputs.cases], VERSIONS[_TITLE])
         checkpoints = Checkpoints(Path("work") / _TITLE / work)
@@ -87,7 +87,7 @@ def run(settings: RoiAwareSettings, execution: ExecutionSettings, inputs: Inputs
             execution.execution,
             processes,
             checkpoints,
-            Names(_TITLE, "roi_aware.optimisation", "roi_aware.execution"),
+            Names(_TITLE, "roi_aware.optimisation", "roi_aware.execution", recomputes=False),
         )
         if processes.first:
             metrics = evaluate(task, pooled(held_out, patches, settings, inputs), settings, processes.device)

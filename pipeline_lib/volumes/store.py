@@ -27,7 +27,7 @@ Position = tuple[int, int, int]
 
 _IMAGE_CHUNK, _IMAGE_BLOCK = (16, 32, 64), (16, 16, 32)
 _LABEL_CHUNK, _LABEL_BLOCK = (16, 64, 128), (16, 32, 128)
-_WORTH_PACKING = 2.5  # times smaller
+_WORTH_PACKING = 2.5  # times smaller; docs/volumes.md compares it with 2 and 3
 _OUTSIDE, _OCCUPIED, _COMBINATIONS = "outside", "occupied", "combinations"
 _REMEDY = "remove it and rerun the stage volumes for this case"
 
@@ -50,7 +50,8 @@ def write_image(path: Path, image: np.ndarray, window_hu: tuple[float, float]) -
         # One byte of an int16 is nearly noise and the other nearly constant: apart they pack and unpack best.
         packing = {"filters": [blosc2.Filter.SHUFFLE], "splitmode": blosc2.SplitMode.ALWAYS_SPLIT}
         stored = blosc2.asarray(image, **_layout(image.shape, _IMAGE_CHUNK, _IMAGE_BLOCK, packing))
-        _unpack_noisy_chunks(stored)
+        # In memory: to replace a chunk of a file takes as long as to write it, and `save` copies chunks as they are.
+        _keep_noise_uncompressed(stored)
         stored.schunk.vlmeta[_OUTSIDE] = round(window_hu[0])
         stored.save(str(partial), mode="w")
 
@@ -193,7 +194,7 @@ def _size(box: Sequence[slice]) -> tuple[int, ...]:
     return tuple(side.stop - side.start for side in box)
 
 
-def _unpack_noisy_chunks(array: blosc2.NDArray) -> None:
+def _keep_noise_uncompressed(array: blosc2.NDArray) -> None:
     """Keep the chunks that do not pack `_WORTH_PACKING` times smaller as they are: unpacking them takes too long."""
     chunks = array.schunk
     for chunk in array.iterchunks_info():

@@ -91,7 +91,10 @@ def test_gradient_checkpointing_keeps_less(network_name, build, patch):
         del logits
     nothing, transformer, everything = kept
     assert everything < nothing / 2
-    assert everything < transformer < nothing if network_name == "swin_unetr" else transformer == nothing
+    if network_name == "swin_unetr":
+        assert everything < transformer < 0.9 * nothing
+    else:
+        assert transformer == nothing
 
 
 def test_a_sample_does_not_see_the_others(network_name, build, patch):

@@ -103,5 +103,5 @@ def test_gradient_checkpointing_is_refused(world, monkeypatch):
     monkeypatch.chdir(world.root)
     execution = ExecutionSettings(execution=Execution(device="cpu", gradient_checkpointing="all"))
     inputs, outputs = world.roi_aware_paths("refused")
-    with pytest.raises(UserError, match=r"^roi_aware\.execution\.gradient_checkpointing: .*; set it to none"):
+    with pytest.raises(UserError, match=r"^roi_aware\.execution\.gradient_checkpointing: .*; leave it out"):
         roi_aware.run(roi_aware_settings(), execution, inputs, replace(outputs))
