@@ -78,6 +78,8 @@ def joined_processes(execution: Execution) -> Iterator[Processes]:
         yield Processes(0, 1, device)
         return
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # One that leaves at once, with an error, would close connections that others are still making.
+    distributed.barrier(device_ids=[device.index] if device.type == "cuda" else None)
     try:
         yield Processes(number, count, device)
     finally:
