@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, NamedTuple, get_args
 from unittest import mock
 
@@ -100,15 +101,8 @@ class Alone(Processes):
         return mock.Mock(tolist=lambda: [0.0] * values.numel())
 
 
-def selected_counts(batch: int, rois: int) -> list[int]:
-    """How many (sample, ROI) pairs the three terms select, each asked for three times (losses._maps and its mean)."""
-    rest = batch * (rois - LABELLED)
-    latent = round(rest * (POSITIVE + NEGATIVE))
-    return [batch * LABELLED] * 3 + [latent] * 3 + [rest - latent] * 3
-
-
 def kinds(batch: int, rois: int) -> tuple[np.ndarray, np.ndarray]:
-    """The same for the plain losses, which ask for each ROI: labelled bool B K, scores float B K."""
+    """Which ROIs of which samples are labelled (bool B K), and scores that decide about the others (float B K)."""
     labelled, scores = np.zeros((batch, rois), bool), np.full((batch, rois), 0.5)
     labelled[:, :LABELLED] = True
     rest = np.flatnonzero(~labelled)
@@ -135,31 +129,30 @@ def stand_ins(options: argparse.Namespace, size: int) -> Iterator[None]:
 
         return build_fake
 
-    counts: list[int] = []
+    labelled, scores = kinds(size, options.rois)
+    ambiguous = ~labelled & (scores == 0.5)
+    # The three terms, each of which asks three times which pairs of a sample and a ROI it selects.
+    selected = itertools.cycle(
+        int(mask.sum()) for mask in (labelled, ~labelled & ~ambiguous, ambiguous) for _ in range(3)
+    )
 
     def nonzero(mask: Tensor) -> Tensor:
-        if not counts:
-            counts.extend(selected_counts(size, options.rois))
-        return torch.zeros(counts.pop(0), mask.ndim, dtype=torch.int64)
+        return torch.zeros(next(selected), mask.ndim, dtype=torch.int64)
 
-    losses, known = plain_step.plain_losses, kinds(size, options.rois)
-    with ExitStack() as stack:
-        for patch in (
-            mock.patch.object(train_step, "views_of", lambda options, device: FakeViews(options)),
-            mock.patch.object(train_step, "build_segmentation_network", faked(train_step.build_segmentation_network)),
-            mock.patch.object(train_step, "build_roi_aware_network", faked(train_step.build_roi_aware_network)),
-            mock.patch.object(plain_step, "PlainNetwork", faked(plain_step.PlainNetwork)),
-            mock.patch.object(
-                plain_step,
-                "plain_losses",
-                lambda logits, teacher, labels, labelled, scores, method: losses(
-                    logits, teacher, labels, *known, method
-                ),
-            ),
-            mock.patch.object(Tensor, "nonzero", nonzero),
-            mock.patch.object(torch.__future__, "get_overwrite_module_params_on_conversion", lambda: True),
-        ):
-            stack.enter_context(patch)
+    losses = plain_step.plain_losses
+
+    def losses_of_known_kinds(logits: Tensor, teacher: Tensor, labels: Tensor, *unknown: Any) -> Tensor:
+        return losses(logits, teacher, labels, labelled, scores, train_step.METHOD)
+
+    with (
+        mock.patch.object(train_step, "views_of", lambda options, device: FakeViews(options)),
+        mock.patch.object(train_step, "build_segmentation_network", faked(train_step.build_segmentation_network)),
+        mock.patch.object(train_step, "build_roi_aware_network", faked(train_step.build_roi_aware_network)),
+        mock.patch.object(plain_step, "PlainNetwork", faked(plain_step.PlainNetwork)),
+        mock.patch.object(plain_step, "plain_losses", losses_of_known_kinds),
+        mock.patch.object(Tensor, "nonzero", nonzero),
+        mock.patch.object(torch.__future__, "get_overwrite_module_params_on_conversion", lambda: True),
+    ):
         yield
 
 

@@ -12,11 +12,11 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ..config.methods import DodNet
 from ..config.optimisation import Checkpointing
 from .dynamic_head import generated_layers, groups_for, head_features, parameter_count, start_as_plain_network
+from .recomputing import recomputed
 
 
 class StandardisedConv3d(nn.Conv3d):
@@ -119,9 +119,7 @@ class DodNetwork(nn.Module):
         return torch.cat([image[:, None].expand(-1, T, -1), codes[None].expand(B, -1, -1)], dim=2)
 
     def _run(self, block: Callable[..., Tensor], values: Tensor) -> Tensor:
-        if self.recomputes_blocks and torch.is_grad_enabled():
-            return checkpoint(block, values, use_reentrant=False, preserve_rng_state=False)
-        return block(values)
+        return recomputed(block, values) if self.recomputes_blocks else block(values)
 
 
 def task_and_place(codes: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,8 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+
+from .recomputing import recomputed
 
 WIDTH = 8
 """Channels of both hidden layers (DoDNet and the Universal Model)."""
@@ -116,12 +117,7 @@ def generated_layers(features: Tensor, parameters: Tensor, maps: int) -> Tensor:
     B, N, _ = parameters.shape
     flat = features.flatten(2)
     voxels = max(1, _HIDDEN_VALUES_PER_CHUNK[flat.device.type] // (B * N * WIDTH))
-    chunks = []
-    for chunk in flat.split(voxels, dim=2):
-        if torch.is_grad_enabled():
-            chunks.append(checkpoint(_layers, chunk, parameters, maps, use_reentrant=False, preserve_rng_state=False))
-        else:
-            chunks.append(_layers(chunk, parameters, maps))
+    chunks = [recomputed(_layers, chunk, parameters, maps) for chunk in flat.split(voxels, dim=2)]
     return torch.cat(chunks, dim=3).unflatten(3, features.shape[2:])
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from monai.networks.nets import SwinUNETR
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ..config.methods import SwinUnetr
 from ..config.optimisation import Checkpointing
 from .dynamic_head import TextConditionedHead
+from .recomputing import recomputed
 
 
 class TextConditionedSwinUnetr(nn.Module):
@@ -59,6 +58,4 @@ class TextConditionedSwinUnetr(nn.Module):
         return decoded, bottleneck
 
     def _run(self, block: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
-        if self.recomputes_blocks and torch.is_grad_enabled():
-            return checkpoint(block, *arguments, use_reentrant=False, preserve_rng_state=False)
-        return block(*arguments)
+        return recomputed(block, *arguments) if self.recomputes_blocks else block(*arguments)

@@ -50,7 +50,7 @@ def write_image(path: Path, image: np.ndarray, window_hu: tuple[float, float]) -
         # One byte of an int16 is nearly noise and the other nearly constant: apart they pack and unpack best.
         packing = {"filters": [blosc2.Filter.SHUFFLE], "splitmode": blosc2.SplitMode.ALWAYS_SPLIT}
         stored = blosc2.asarray(image, **_layout(image.shape, _IMAGE_CHUNK, _IMAGE_BLOCK, packing))
-        # In memory: to replace a chunk of a file takes as long as to write it, and `save` copies chunks as they are.
+        # In memory: replacing chunks in the file takes nearly as long again; `save` copies them as they are.
         _keep_noise_uncompressed(stored)
         stored.schunk.vlmeta[_OUTSIDE] = round(window_hu[0])
         stored.save(str(partial), mode="w")

@@ -61,9 +61,7 @@ def test_processes_sum_and_gather():
 def test_processes_share_the_cores():
     def check() -> None:
         torch.set_num_threads(4)
-        with joined_processes(Execution(device="cpu")) as processes:
-            # Whoever leaves before the other has connected breaks its connection.
-            processes.gathered(0)
+        with joined_processes(Execution(device="cpu")):
             assert torch.get_num_threads() == 2
 
     assert in_processes(check, count=2) == [0, 0]
