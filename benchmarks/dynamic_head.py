@@ -7,7 +7,8 @@ Each row is one forward and backward of features B 8 D H W under parameters B K 
 
 - loop: as DoDNet's and the Universal Model's public code, one grouped convolution of all ROIs per sample;
 - at once: one batched matrix product per layer, every hidden value kept for backward;
-- chunks of 2^n: the same on some voxels at a time, with 2^n hidden values each, recomputed in backward.
+- chunks of 2^n: the same on some voxels at a time, with 2^n hidden values each, recomputed in backward;
+- fused (cuda): the Triton kernels, which keep hidden layers in registers.
 
 Memory is the highest of the process (cpu) or of torch's allocator (cuda), less what the inputs take.
 """
@@ -24,8 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline_lib.networks import dynamic_head
-from pipeline_lib.networks.dynamic_head import WIDTH, parameter_count
+from pipeline_lib.networks import generated_layers
+from pipeline_lib.networks.generated_layers import WIDTH, parameter_count
 
 
 def loop(features: Tensor, parameters: Tensor) -> Tensor:
@@ -45,12 +46,16 @@ def loop(features: Tensor, parameters: Tensor) -> Tensor:
 
 
 def at_once(features: Tensor, parameters: Tensor) -> Tensor:
-    logits = dynamic_head._layers(features.flatten(2), parameters, 1)
+    logits = generated_layers.plain_layers(features.flatten(2), parameters, 1)
     return logits.squeeze(2).unflatten(2, features.shape[2:])
 
 
 def in_chunks(features: Tensor, parameters: Tensor) -> Tensor:
-    return dynamic_head.generated_layers(features, parameters, 1).squeeze(2)
+    return generated_layers.generated_layers(features, parameters, 1, fused=False).squeeze(2)
+
+
+def fused(features: Tensor, parameters: Tensor) -> Tensor:
+    return generated_layers.generated_layers(features, parameters, 1).squeeze(2)
 
 
 def measure(variant: str, options: argparse.Namespace, results: multiprocessing.Queue) -> None:
@@ -58,8 +63,8 @@ def measure(variant: str, options: argparse.Namespace, results: multiprocessing.
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     if variant.startswith("chunks"):
-        dynamic_head._HIDDEN_VALUES_PER_CHUNK[options.device] = 2 ** int(variant.rpartition("^")[2])
-    layers = {"loop": loop, "at once": at_once}.get(variant, in_chunks)
+        generated_layers._HIDDEN_VALUES_PER_CHUNK[options.device] = 2 ** int(variant.rpartition("^")[2])
+    layers = {"loop": loop, "at once": at_once, "fused": fused}.get(variant, in_chunks)
     device = torch.device(options.device)
     features = torch.randn(options.batch, WIDTH, *options.patch, device=device, requires_grad=True)
     parameters = torch.randn(options.batch, options.rois, parameter_count(1), device=device) / 3
@@ -105,7 +110,10 @@ def main() -> None:
     options = parser.parse_args()
     spawning = multiprocessing.get_context("spawn")
     print(f"| {options.device}, {options.precision} | ms | MiB |\n|---|---|---|")
-    for variant in ("loop", "at once", *(f"chunks of 2^{power}" for power in range(14, 27, 2))):
+    variants = ["loop", "at once", *(f"chunks of 2^{power}" for power in range(14, 27, 2))]
+    if options.device == "cuda":
+        variants.append("fused")
+    for variant in variants:
         results = spawning.Queue()
         process = spawning.Process(target=measure, args=(variant, options, results))
         process.start()

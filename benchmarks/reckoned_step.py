@@ -5,6 +5,7 @@
 
 The steps of benchmarks/train_step.py, this code's and the plain composition's, are taken with PyTorch's fake tensors,
 which have shapes and no values: which tensors live at once, and how many products are made, can so be told anywhere.
+The dynamic head is taken as plain products in chunks; its Triton kernels need less.
 Not in it: the workspaces of a GPU's kernels, what its allocator leaves unused, and the few operations that autocast
 treats otherwise on a GPU than on a CPU. Two ROIs of each sample are labelled; a fifth of the rest is positive, a tenth
 negative and the others are ambiguous, as in train_step.py, whose options for sizes it shares.
@@ -35,7 +36,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pipeline_lib.config.optimisation import Checkpointing
 from pipeline_lib.learning.batches import Batch
 from pipeline_lib.learning.processes import Processes
-from pipeline_lib.networks import dynamic_head
+from pipeline_lib.networks import generated_layers
 
 CPU = torch.device("cpu")
 LABELLED, POSITIVE, NEGATIVE = 2, 0.2, 0.1
@@ -160,7 +161,9 @@ def reckoned(variant: str, options: argparse.Namespace) -> Reckoned:
     """The second step of a variant (ours, plain), when the optimiser has its moments."""
     batch, parts = options.batch, options.accumulation
     execution = train_step.execution_of(options, parts)
-    for_gpu = mock.patch.dict(dynamic_head._HIDDEN_VALUES_PER_CHUNK, cpu=dynamic_head._HIDDEN_VALUES_PER_CHUNK["cuda"])
+    for_gpu = mock.patch.dict(
+        generated_layers._HIDDEN_VALUES_PER_CHUNK, cpu=generated_layers._HIDDEN_VALUES_PER_CHUNK["cuda"]
+    )
     with for_gpu, FakeTensorMode(allow_non_fake_inputs=True), LiveTensors() as live, stand_ins(options, batch // parts):
         if variant == "ours":
             step = train_step.our_step(options, batch, execution, Alone(0, 1, CPU), online=False)

@@ -80,6 +80,7 @@ def execution_of(options: argparse.Namespace, parts: int) -> Execution:
         memory_format=options.memory_format,
         accumulation=parts,
         gradient_checkpointing=options.gradient_checkpointing,
+        fused_head=options.fused_head,
         compile=options.compile,
     )
 
@@ -88,7 +89,9 @@ def our_step(options: argparse.Namespace, batch: int, execution: Execution, proc
     """The stepper's step; `online` scores x_T with the ROI-aware network in it (benchmarks/existence.py)."""
     embeddings = torch.randn(options.rois, options.embedding)
     networks = Networks(swin_unetr=trunk_sizes(options))
-    student = build_segmentation_network(METHOD, networks, embeddings, execution.gradient_checkpointing)
+    student = build_segmentation_network(
+        METHOD, networks, embeddings, execution.gradient_checkpointing, execution.fused_head
+    )
     student = student.to(processes.device, memory_format=memory_format(execution, student, processes.device))
     names = tuple(f"roi_{k}" for k in range(options.rois))
     thresholds = decision_thresholds(METHOD, [()] * options.rois, None, "none").to(processes.device)
@@ -246,6 +249,7 @@ def parsed(**defaults: str) -> argparse.Namespace:
     parser.add_argument("--patch", type=int, nargs=3, help="D H W")
     parser.add_argument("--compile", action="store_true", help="compile our student")
     parser.add_argument("--gradient-checkpointing", choices=get_args(Checkpointing), default="transformer")
+    parser.add_argument("--fused-head", action=argparse.BooleanOptionalAction, default=True, help="on a GPU")
     for name in (name for name in SIZES["cpu"] if name != "patch"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int)
     for name, default in {"accumulation": 1, "rois": 11, "threads": 1, "steps": 5, "warm-up": 2}.items():

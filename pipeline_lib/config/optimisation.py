@@ -57,6 +57,11 @@ class Execution(Section):
         "transformer (DoDNet and the ROI-aware network have none), or all blocks of a segmentation network's trunk.",
     )
     compile: bool = Field(default=False, description="Compile the networks with torch.compile.")
+    fused_head: bool = Field(
+        default=True,
+        description="On a GPU, compute the dynamic head's layers in Triton kernels, without hidden layers in memory; "
+        "where they do not work (tried at the start), or with false, as batched matrix products.",
+    )
     data_workers: Annotated[int, Field(ge=0)] = Field(
         default=2,
         description="Processes that read crops, per training process (0: the training process reads).",

@@ -13,15 +13,19 @@ from .swin_unetr import TextConditionedSwinUnetr
 
 
 def build_segmentation_network(
-    method: Method, networks: Networks, embeddings: Tensor, gradient_checkpointing: Checkpointing = "none"
+    method: Method,
+    networks: Networks,
+    embeddings: Tensor,
+    gradient_checkpointing: Checkpointing = "none",
+    fused_head: bool = True,
 ) -> nn.Module:
     """The segmentation network of `method`: image B 1 D H W in −1…1 → logits B K D H W.
 
     `embeddings` K×E (row k is ROI k's) become a buffer of the network and are saved with it.
     """
     if method.network == "dodnet":
-        return DodNetwork(networks.dodnet, embeddings, gradient_checkpointing)
-    return TextConditionedSwinUnetr(networks.swin_unetr, embeddings, gradient_checkpointing)
+        return DodNetwork(networks.dodnet, embeddings, gradient_checkpointing, fused_head)
+    return TextConditionedSwinUnetr(networks.swin_unetr, embeddings, gradient_checkpointing, fused_head)
 
 
 def build_roi_aware_network(roi_aware: RoiAware, count: int) -> nn.Module:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ..config.methods import DodNet
 from ..config.optimisation import Checkpointing
-from .dynamic_head import generated_layers, groups_for, head_features, parameter_count, start_as_plain_network
+from .dynamic_head import groups_for, head_features, start_as_plain_network
+from .generated_layers import generated_layers, parameter_count
 from .recomputing import recomputed
 
 
@@ -61,8 +62,15 @@ class DodNetwork(nn.Module):
     Raises ValueError if a row of `embeddings` is not one-hot.
     """
 
-    def __init__(self, sizes: DodNet, embeddings: Tensor, gradient_checkpointing: Checkpointing = "none") -> None:
+    def __init__(
+        self,
+        sizes: DodNet,
+        embeddings: Tensor,
+        gradient_checkpointing: Checkpointing = "none",
+        fused_head: bool = True,
+    ) -> None:
         super().__init__()
+        self.fused_head = fused_head
         self.recomputes_blocks = gradient_checkpointing == "all"
         self.register_buffer("embeddings", embeddings.detach().float().clone())
         tasks, place = task_and_place(embeddings)
@@ -108,8 +116,8 @@ class DodNetwork(nn.Module):
             values = F.interpolate(values, scale_factor=2.0, mode="trilinear") + skips.pop()
             values = self._run(decoder, values)
         parameters = self.controller(self._condition(bottleneck))
-        logits = generated_layers(self.features(values), parameters, self.maps).flatten(1, 2)
-        return logits.index_select(1, self._map_of_roi)
+        logits = generated_layers(self.features(values), parameters, self.maps, self.fused_head)
+        return logits.flatten(1, 2).index_select(1, self._map_of_roi)
 
     def _condition(self, bottleneck: Tensor) -> Tensor:
         """The pooled bottleneck joined with every task's code: B T C+T."""

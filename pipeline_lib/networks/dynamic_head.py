@@ -1,7 +1,8 @@
 """Segmentation heads whose three 1×1×1 layers are generated for each sample and each ROI.
 
 The head of the Universal Model (8-8-1, conditioned on text) and that of DoDNet (8-8-C, conditioned on a task) differ
-only in what their controller sees and in how many maps the last layer makes. Both use `generated_layers`.
+only in what their controller sees and in how many maps the last layer makes. How the layers are applied is in
+generated_layers.py.
 """
 
 from __future__ import annotations
@@ -11,20 +12,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .recomputing import recomputed
-
-WIDTH = 8
-"""Channels of both hidden layers (DoDNet and the Universal Model)."""
+from .generated_layers import WIDTH, generated_layers, parameter_count
 
 _CONDITION = 256
-# What a processor's caches hold (measured by benchmarks/dynamic_head.py); on a GPU, where launching many small
-# kernels costs more, 128 MiB of float32 (reckoned, not measured).
-_HIDDEN_VALUES_PER_CHUNK = {"cpu": 2**20, "cuda": 2**25}
-
-
-def parameter_count(maps: int) -> int:
-    """Parameters of one 8-8-`maps` head: 153 for one map, 162 for two."""
-    return 2 * (WIDTH * WIDTH + WIDTH) + WIDTH * maps + maps
 
 
 def groups_for(channels: int) -> int:
@@ -44,11 +34,13 @@ def head_features(channels: int) -> nn.Sequential:
 class TextConditionedHead(nn.Module):
     """The Universal Model's head: 153 parameters per sample and ROI, from the image and the ROI's embedding.
 
-    `bottleneck_channels` are those of SwinUNETR's `encoder10` (768 in the published network).
+    `bottleneck_channels` are those of SwinUNETR's `encoder10` (768 in the published network); `fused` is
+    `generated_layers`'.
     """
 
-    def __init__(self, channels: int, bottleneck_channels: int, embedding_size: int) -> None:
+    def __init__(self, channels: int, bottleneck_channels: int, embedding_size: int, fused: bool = True) -> None:
         super().__init__()
+        self.fused = fused
         self.image_feature = nn.Sequential(
             nn.GroupNorm(groups_for(bottleneck_channels), bottleneck_channels),
             nn.ReLU(inplace=False),
@@ -66,7 +58,8 @@ class TextConditionedHead(nn.Module):
         text = self.text_feature(standardised(embeddings))
         B, K = len(image), len(text)
         condition = torch.cat([image[:, None].expand(-1, K, -1), text[None].expand(B, -1, -1)], dim=2)
-        return generated_layers(self.features(decoded), self.controller(condition), maps=1).squeeze(2)
+        parameters = self.controller(condition)
+        return generated_layers(self.features(decoded), parameters, maps=1, fused=self.fused).squeeze(2)
 
 
 def standardised(embeddings: Tensor) -> Tensor:
@@ -106,32 +99,3 @@ def start_as_plain_network(controller: nn.Linear, maps: int, one_hot: int = 0) -
     with torch.no_grad():
         controller.bias.normal_().mul_(scale)
         controller.weight.normal_().mul_(scale[:, None] * share)
-
-
-def generated_layers(features: Tensor, parameters: Tensor, maps: int) -> Tensor:
-    """Apply N generated 8-8-`maps` heads to every sample: features B 8 D H W, parameters B N P → B N `maps` D H W.
-
-    All heads of all samples are one batched matrix product per layer. The hidden layers (N·8 channels) would take
-    N times the memory of the features, so they are made for some voxels at a time and made again in backward.
-    """
-    B, N, _ = parameters.shape
-    flat = features.flatten(2)
-    voxels = max(1, _HIDDEN_VALUES_PER_CHUNK[flat.device.type] // (B * N * WIDTH))
-    chunks = [recomputed(_layers, chunk, parameters, maps) for chunk in flat.split(voxels, dim=2)]
-    return torch.cat(chunks, dim=3).unflatten(3, features.shape[2:])
-
-
-def _layers(features: Tensor, parameters: Tensor, maps: int) -> Tensor:
-    """Three generated layers on some voxels: features B 8 V, parameters B N P → B N `maps` V."""
-    B, N, _ = parameters.shape
-    weights, biases = WIDTH * WIDTH, WIDTH
-    first, first_bias, second, second_bias, last, last_bias = parameters.split(
-        [weights, biases, weights, biases, WIDTH * maps, maps], dim=2
-    )
-    # Every head of a sample reads the same 8 features, so the first layer is one (N·8)×8 matrix per sample.
-    hidden = torch.baddbmm(first_bias.reshape(B, N * WIDTH, 1), first.reshape(B, N * WIDTH, WIDTH), features)
-    hidden = hidden.relu_().reshape(B * N, WIDTH, -1)
-    hidden = torch.baddbmm(second_bias.reshape(B * N, WIDTH, 1), second.reshape(B * N, WIDTH, WIDTH), hidden)
-    hidden = hidden.relu_()
-    logits = torch.baddbmm(last_bias.reshape(B * N, maps, 1), last.reshape(B * N, maps, WIDTH), hidden)
-    return logits.reshape(B, N, maps, -1)

@@ -21,7 +21,13 @@ class TextConditionedSwinUnetr(nn.Module):
     of 160×160×96 voxels has a thousand windows of 343×343 weights for each head (docs/performance.md).
     """
 
-    def __init__(self, sizes: SwinUnetr, embeddings: Tensor, gradient_checkpointing: Checkpointing = "none") -> None:
+    def __init__(
+        self,
+        sizes: SwinUnetr,
+        embeddings: Tensor,
+        gradient_checkpointing: Checkpointing = "none",
+        fused_head: bool = True,
+    ) -> None:
         super().__init__()
         self.recomputes_blocks = gradient_checkpointing == "all"
         self.trunk = SwinUNETR(
@@ -37,7 +43,7 @@ class TextConditionedSwinUnetr(nn.Module):
         )
         # The dynamic head takes its place; parameters that get no gradient would stop DistributedDataParallel.
         del self.trunk.out
-        self.head = TextConditionedHead(sizes.feature_size, 16 * sizes.feature_size, embeddings.shape[1])
+        self.head = TextConditionedHead(sizes.feature_size, 16 * sizes.feature_size, embeddings.shape[1], fused_head)
         self.register_buffer("embeddings", embeddings.detach().float().clone())
 
     def forward(self, image: Tensor) -> Tensor:

@@ -129,7 +129,7 @@ def segmentation_task(
     torch.manual_seed(key_number("first weights", settings.seed) % 2**63)
     embeddings = read_embeddings(inputs.embeddings, settings.rois)
     student = build_segmentation_network(
-        settings.method, settings.networks, embeddings, execution.gradient_checkpointing
+        settings.method, settings.networks, embeddings, execution.gradient_checkpointing, execution.fused_head
     )
     student = student.to(processes.device, memory_format=memory_format(execution, student, processes.device))
     scorer = online_scorer(settings, inputs, processes) if settings.method.needs_existence else None

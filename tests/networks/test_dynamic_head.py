@@ -1,107 +1,21 @@
-"""The dynamic head against a loop over samples and ROIs, each with its own little network."""
+"""The text-conditioned head against a loop over samples and ROIs."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from pipeline_lib.networks import dynamic_head
-from pipeline_lib.networks.dynamic_head import TextConditionedHead, generated_layers, parameter_count
+from pipeline_lib.networks.dynamic_head import TextConditionedHead
+from pipeline_lib.networks.generated_layers import parameter_count
 
-
-def naive_layers(features, parameters, maps):
-    """One sample, one head and one voxel at a time, in float64: B 8 D H W, B N P → B N maps D H W."""
-    B, N, _ = parameters.shape
-    shape = features.shape[2:]
-    logits = np.empty((B, N, maps, *shape))
-    for b in range(B):
-        for n in range(N):
-            rest = list(parameters[b, n])
-
-            def take(*size, rest=rest):
-                count = int(np.prod(size))
-                taken, rest[:] = rest[:count], rest[count:]
-                return np.array(taken).reshape(size)
-
-            layers = [(take(8, 8), take(8)), (take(8, 8), take(8)), (take(maps, 8), take(maps))]
-            assert not rest
-            for voxel in np.ndindex(shape):
-                values = features[(b, slice(None), *voxel)]
-                for weights, biases in layers[:-1]:
-                    values = np.maximum(weights @ values + biases, 0)
-                logits[(b, n, slice(None), *voxel)] = layers[-1][0] @ values + layers[-1][1]
-    return logits
-
-
-def random_case(seed, B, N, maps, shape, dtype=torch.float64):
-    rng = np.random.default_rng(seed)
-    features = torch.tensor(rng.normal(size=(B, 8, *shape)), dtype=dtype)
-    parameters = torch.tensor(rng.normal(size=(B, N, parameter_count(maps))), dtype=dtype)
-    return features, parameters
+from .naive_layers import naive_layers
 
 
 def test_parameter_counts_are_the_published_ones():
     assert parameter_count(1) == 153
     assert parameter_count(2) == 162
     assert TextConditionedHead(48, 768, 512).controller.out_features == 153
-
-
-@settings(max_examples=15, deadline=None)
-@given(
-    seed=st.integers(0, 2**32),
-    B=st.integers(1, 3),
-    N=st.integers(1, 4),
-    maps=st.integers(1, 3),
-    shape=st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3)),
-)
-def test_batched_layers_equal_the_loop(seed, B, N, maps, shape):
-    features, parameters = random_case(seed, B, N, maps, shape)
-    expected = naive_layers(features.numpy(), parameters.numpy(), maps)
-    np.testing.assert_allclose(generated_layers(features, parameters, maps), expected, rtol=1e-6, atol=1e-9)
-
-
-def test_float32_agrees_within_one_millionth_of_the_scale():
-    features, parameters = random_case(1, 2, 3, 1, (3, 4, 5), torch.float32)
-    expected = naive_layers(features.double().numpy(), parameters.double().numpy(), 1)
-    mine = generated_layers(features, parameters, 1).numpy()
-    np.testing.assert_allclose(mine / np.abs(expected).max(), expected / np.abs(expected).max(), atol=1e-6)
-
-
-def test_gradients_equal_finite_differences():
-    features, parameters = random_case(2, 2, 2, 2, (1, 2, 2))
-    features, parameters = features.requires_grad_(), parameters.requires_grad_()
-    assert torch.autograd.gradcheck(lambda f, p: generated_layers(f, p, 2), (features, parameters))
-
-
-def test_chunks_change_neither_result_nor_gradient(monkeypatch):
-    results = []
-    for hidden_values in (2**30, 2 * 3 * 8 * 7):
-        monkeypatch.setitem(dynamic_head._HIDDEN_VALUES_PER_CHUNK, "cpu", hidden_values)
-        features, parameters = random_case(3, 2, 3, 1, (4, 5, 5))
-        features, parameters = features.requires_grad_(), parameters.requires_grad_()
-        logits = generated_layers(features, parameters, 1)
-        logits.square().sum().backward()
-        with torch.no_grad():
-            without_gradient = generated_layers(features, parameters, 1)
-        results.append((logits.detach(), without_gradient, features.grad, parameters.grad))
-    for whole, chunked in zip(*results, strict=True):
-        torch.testing.assert_close(chunked, whole)
-
-
-def test_no_hidden_layer_is_kept_for_backward():
-    features, parameters = random_case(4, 1, 6, 1, (8, 16, 16), torch.float32)
-    kept = {}
-
-    def keep(tensor):
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        generated_layers(features.requires_grad_(), parameters.requires_grad_(), 1)
-    assert sum(kept.values()) <= features.nbytes + parameters.nbytes
 
 
 def make_head(seed=0):

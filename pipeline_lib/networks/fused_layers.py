@@ -1,0 +1,276 @@
+"""The generated layers of the dynamic head as Triton kernels: on a GPU no hidden layer goes through memory.
+
+A voxel's 8 features become `maps` logits of each of N heads by some 150 products a head. As batched matrix products
+each layer writes N·8 values a voxel and reads them again, and memory, not arithmetic, sets the time. Here a program
+takes some voxels, keeps both hidden layers in registers, and backward makes them again.
+
+Tensor cores multiply tiles of 16, so two heads make a group: their second layers are the two blocks of one 16×16
+matrix.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_TILE = 16
+_HEADS = 2  # in a group
+_WIDTH = _TILE // _HEADS
+_VOXELS = 128  # of a tile
+# A program that sums the parameters' gradients holds six sums in registers besides: with more voxels they spill
+# (benchmarks/fused_layers.py).
+_VOXELS_OF_SUMS = {torch.float32: 32, torch.bfloat16: 64, torch.float16: 64}
+_SUMS = 2048  # programs that do so, over all samples and groups, unless there are fewer tiles
+
+
+def fused_layers(features: Tensor, parameters: Tensor, maps: int) -> Tensor:
+    """What `generated_layers` computes: features B 8 V, parameters B N P → B N `maps` V, `maps` at most 8.
+
+    Products are made in the features' precision (float32, bfloat16, float16; autocast's where it is on) and summed in
+    float32. All tensors are on one GPU.
+    """
+    B, N, _ = parameters.shape
+    dtype = features.dtype
+    if torch.is_autocast_enabled(features.device.type):
+        dtype = torch.get_autocast_dtype(features.device.type)
+    with torch.autocast(features.device.type, enabled=False), torch.cuda.device_of(features):
+        weights, biases = _grouped(parameters.float(), maps)
+        logits = _FusedLayers.apply(features.to(dtype).contiguous(), weights.to(dtype), biases, N * maps, maps)
+    return logits.reshape(B, N, maps, -1)
+
+
+def _grouped(parameters: Tensor, maps: int) -> tuple[Tensor, Tensor]:
+    """The layers of each two heads side by side: parameters B N P → weights B G 3 16 16 (in, out), biases B G 3 16.
+
+    A last head without a neighbour gets one of zeros.
+    """
+    B, N, _ = parameters.shape
+    pairs = F.pad(parameters, (0, 0, 0, N % _HEADS)).unflatten(1, (-1, _HEADS))
+    G = pairs.shape[1]
+    square = _WIDTH * _WIDTH
+    first, first_bias, second, second_bias, last, last_bias = pairs.split(
+        [square, _WIDTH, square, _WIDTH, _WIDTH * maps, maps], dim=3
+    )
+    apart = torch.eye(_HEADS, device=parameters.device)[:, None, :, None]
+
+    def tile(matrix: Tensor) -> Tensor:
+        return F.pad(matrix, (0, _TILE - matrix.shape[3], 0, _TILE - matrix.shape[2]))
+
+    def blocks(matrices: Tensor, outputs: int) -> Tensor:
+        transposed = matrices.unflatten(3, (outputs, _WIDTH)).transpose(3, 4)
+        return tile((transposed[:, :, :, :, None] * apart).reshape(B, G, _TILE, _HEADS * outputs))
+
+    side_by_side = first.unflatten(3, (_WIDTH, _WIDTH)).permute(0, 1, 4, 2, 3).reshape(B, G, _WIDTH, _TILE)
+    weights = torch.stack([tile(side_by_side), blocks(second, _WIDTH), blocks(last, maps)], dim=2)
+    biases = [
+        F.pad(bias.flatten(2), (0, _TILE - _HEADS * bias.shape[3])) for bias in (first_bias, second_bias, last_bias)
+    ]
+    return weights, torch.stack(biases, dim=2)
+
+
+class _FusedLayers(torch.autograd.Function):
+    """features B 8 V, weights B G 3 16 16, biases B G 3 16 → B `channels` V, `maps` channels a head."""
+
+    @staticmethod
+    def forward(context: Any, features: Tensor, weights: Tensor, biases: Tensor, channels: int, maps: int) -> Tensor:
+        B, _, V = features.shape
+        G = weights.shape[1]
+        logits = features.new_empty(B, channels, V)
+        _logits_kernel[(triton.cdiv(V, _VOXELS), B)](
+            features, weights, biases, logits, V, channels, G, _HEADS * maps, _VOXELS
+        )
+        context.save_for_backward(features, weights, biases)
+        context.maps = maps
+        return logits
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        features, weights, biases = context.saved_tensors
+        upstream = upstream.contiguous()
+        B, _, V = features.shape
+        G, channels, columns = weights.shape[1], upstream.shape[1], _HEADS * context.maps
+        of_features = torch.empty_like(features)
+        _features_gradient_kernel[(triton.cdiv(V, _VOXELS), B)](
+            features, weights, biases, upstream, of_features, V, channels, G, columns, _VOXELS
+        )
+        # Every program sums the tiles of its own span, and the spans are added in order, so that the same step always
+        # gives the same bits.
+        voxels = _VOXELS_OF_SUMS[features.dtype]
+        tiles = triton.cdiv(V, voxels)
+        span = triton.cdiv(tiles * B * G, _SUMS)
+        spans = triton.cdiv(tiles, span)
+        of_weights = biases.new_empty(spans, *weights.shape)
+        of_biases = biases.new_empty(spans, *biases.shape)
+        _parameters_gradient_kernel[(spans, G, B)](
+            features, weights, biases, upstream, of_weights, of_biases, V, channels, span, columns, voxels
+        )
+        return of_features, of_weights.sum(0).to(weights.dtype), of_biases.sum(0), None, None
+
+
+@triton.jit
+def _map_offsets(sample, channels, first_channel, voxels, voxel):
+    """Where a tile V×16 of channels `first_channel`, … of a map B `channels` `voxels` lies."""
+    channel = sample.to(tl.int64) * channels + first_channel + tl.arange(0, 16)
+    return channel[None, :] * voxels + voxel[:, None]
+
+
+@triton.jit
+def _layer(weights, biases, group, layer: tl.constexpr):
+    """Matrix 16×16 and bias 16 of a layer of a group, counted over all samples."""
+    side = tl.arange(0, 16)
+    matrix = tl.load(weights + (group * 3 + layer) * 256 + side[:, None] * 16 + side[None, :])
+    return matrix, tl.load(biases + (group * 3 + layer) * 16 + side)
+
+
+@triton.jit
+def _activated(values, matrix, bias):
+    """A hidden layer V×16, rounded to the features' precision."""
+    return tl.maximum(tl.dot(values, matrix, input_precision="ieee") + bias[None, :], 0.0).to(values.dtype)
+
+
+@triton.jit
+def _gradient_before(gradient, matrix, hidden):
+    """From the gradient V×16 of a layer's outputs to that of the sums below the activation `hidden` that it read."""
+    below = tl.dot(gradient, tl.trans(matrix), input_precision="ieee")
+    return tl.where(hidden > 0, below, 0.0).to(hidden.dtype)
+
+
+@triton.jit
+def _logits_kernel(
+    features,
+    weights,
+    biases,
+    logits,
+    voxels,
+    channels,
+    groups: tl.constexpr,
+    columns: tl.constexpr,
+    VOXELS: tl.constexpr,
+):
+    sample = tl.program_id(1)
+    voxel = tl.program_id(0) * VOXELS + tl.arange(0, VOXELS)
+    column = tl.arange(0, 16)
+    inside = (voxel < voxels)[:, None]
+    values = tl.load(
+        features + _map_offsets(sample, 8, 0, voxels, voxel), mask=inside & (column < 8)[None, :], other=0.0
+    )
+    for group in range(groups):
+        matrix, bias = _layer(weights, biases, sample * groups + group, 0)
+        hidden = _activated(values, matrix, bias)
+        matrix, bias = _layer(weights, biases, sample * groups + group, 1)
+        hidden = _activated(hidden, matrix, bias)
+        matrix, bias = _layer(weights, biases, sample * groups + group, 2)
+        made = tl.dot(hidden, matrix, input_precision="ieee") + bias[None, :]
+        first = group * columns
+        wanted = (column < columns) & (first + column < channels)
+        tl.store(
+            logits + _map_offsets(sample, channels, first, voxels, voxel),
+            made.to(logits.dtype.element_ty),
+            mask=inside & wanted[None, :],
+        )
+
+
+@triton.jit
+def _features_gradient_kernel(
+    features,
+    weights,
+    biases,
+    upstream,
+    of_features,
+    voxels,
+    channels,
+    groups: tl.constexpr,
+    columns: tl.constexpr,
+    VOXELS: tl.constexpr,
+):
+    sample = tl.program_id(1)
+    voxel = tl.program_id(0) * VOXELS + tl.arange(0, VOXELS)
+    column = tl.arange(0, 16)
+    inside = (voxel < voxels)[:, None]
+    of_sample = _map_offsets(sample, 8, 0, voxels, voxel)
+    kept = inside & (column < 8)[None, :]
+    values = tl.load(features + of_sample, mask=kept, other=0.0)
+    total = tl.zeros((VOXELS, 16), tl.float32)
+    for group in range(groups):
+        first, first_bias = _layer(weights, biases, sample * groups + group, 0)
+        second, second_bias = _layer(weights, biases, sample * groups + group, 1)
+        last, _ = _layer(weights, biases, sample * groups + group, 2)
+        low = _activated(values, first, first_bias)
+        high = _activated(low, second, second_bias)
+        channel = group * columns
+        wanted = (column < columns) & (channel + column < channels)
+        gradient = tl.load(
+            upstream + _map_offsets(sample, channels, channel, voxels, voxel),
+            mask=inside & wanted[None, :],
+            other=0.0,
+        )
+        gradient = _gradient_before(gradient, last, high)
+        gradient = _gradient_before(gradient, second, low)
+        total += tl.dot(gradient, tl.trans(first), input_precision="ieee")
+    tl.store(of_features + of_sample, total.to(of_features.dtype.element_ty), mask=kept)
+
+
+@triton.jit
+def _parameters_gradient_kernel(
+    features,
+    weights,
+    biases,
+    upstream,
+    of_weights,
+    of_biases,
+    voxels,
+    channels,
+    span: tl.constexpr,
+    columns: tl.constexpr,
+    VOXELS: tl.constexpr,
+):
+    group, groups, sample = tl.program_id(1), tl.num_programs(1), tl.program_id(2)
+    first, first_bias = _layer(weights, biases, sample * groups + group, 0)
+    second, second_bias = _layer(weights, biases, sample * groups + group, 1)
+    last, _ = _layer(weights, biases, sample * groups + group, 2)
+    column = tl.arange(0, 16)
+    channel = group * columns
+    wanted = (column < columns) & (channel + column < channels)
+    of_first = tl.zeros((16, 16), tl.float32)
+    of_second = tl.zeros((16, 16), tl.float32)
+    of_last = tl.zeros((16, 16), tl.float32)
+    # Sums over voxels are made once, at the end: until then each place of the tile has its own.
+    of_first_bias = tl.zeros((VOXELS, 16), tl.float32)
+    of_second_bias = tl.zeros((VOXELS, 16), tl.float32)
+    of_last_bias = tl.zeros((VOXELS, 16), tl.float32)
+    for tile in range(span):
+        voxel = (tl.program_id(0) * span + tile) * VOXELS + tl.arange(0, VOXELS)
+        inside = (voxel < voxels)[:, None]
+        values = tl.load(
+            features + _map_offsets(sample, 8, 0, voxels, voxel), mask=inside & (column < 8)[None, :], other=0.0
+        )
+        low = _activated(values, first, first_bias)
+        high = _activated(low, second, second_bias)
+        gradient = tl.load(
+            upstream + _map_offsets(sample, channels, channel, voxels, voxel),
+            mask=inside & wanted[None, :],
+            other=0.0,
+        )
+        of_last += tl.dot(tl.trans(high), gradient, input_precision="ieee")
+        of_last_bias += gradient.to(tl.float32)
+        gradient = _gradient_before(gradient, last, high)
+        of_second += tl.dot(tl.trans(low), gradient, input_precision="ieee")
+        of_second_bias += gradient.to(tl.float32)
+        gradient = _gradient_before(gradient, second, low)
+        of_first += tl.dot(tl.trans(values), gradient, input_precision="ieee")
+        of_first_bias += gradient.to(tl.float32)
+    place = ((tl.program_id(0) * tl.num_programs(2) + sample) * groups + group) * 3
+    within = column[:, None] * 16 + column[None, :]
+    tl.store(of_weights + place * 256 + within, of_first)
+    tl.store(of_weights + (place + 1) * 256 + within, of_second)
+    tl.store(of_weights + (place + 2) * 256 + within, of_last)
+    tl.store(of_biases + place * 16 + column, tl.sum(of_first_bias, 0))
+    tl.store(of_biases + (place + 1) * 16 + column, tl.sum(of_second_bias, 0))
+    tl.store(of_biases + (place + 2) * 16 + column, tl.sum(of_last_bias, 0))
