@@ -32,7 +32,7 @@ def scored_patches() -> tuple[int, int]:
 
 
 def main() -> None:
-    options = parsed()
+    options = parsed(__doc__)
     found: dict[str, list[Measured]] = {"ours": [], "online": []}
     with tempfile.TemporaryDirectory() as folder:
         cases = write_cases(Path(folder), options)

@@ -1,19 +1,22 @@
-"""Peak memory and arithmetic of a training step at the paper's size, reckoned without a GPU.
+"""Peak memory, arithmetic and memory traffic of a training step at the paper's size, reckoned without a GPU.
 
     python benchmarks/reckoned_step.py                             # patch 160×160×96, 11 ROIs, batch 12, bfloat16
-    python benchmarks/reckoned_step.py --accumulation 3
+    python benchmarks/reckoned_step.py --accumulation 3 --by-operation
 
 The steps of benchmarks/train_step.py, this code's and the plain composition's, are taken with PyTorch's fake tensors,
-which have shapes and no values: which tensors live at once, and how many products are made, can so be told anywhere.
-The dynamic head is taken as plain products in chunks; its Triton kernels need less.
-Not in it: the workspaces of a GPU's kernels, what its allocator leaves unused, and the few operations that autocast
-treats otherwise on a GPU than on a CPU. Two ROIs of each sample are labelled; a fifth of the rest is positive, a tenth
+which have shapes and no values: which tensors live at once, how many products are made, and what each operation reads
+and writes can so be told anywhere. Attention and the dynamic head are taken as what a GPU has for them. Each operation
+takes at least what its products take at an H100's full rate, and what its tensors take at its full bandwidth; the sum
+of the longer of both is a bound that no step goes below (caches between operations aside). Not in it: starting kernels,
+the workspaces of a GPU's kernels, what its allocator leaves unused, and the few operations that autocast treats
+otherwise on a GPU than on a CPU. Two ROIs of each sample are labelled; a fifth of the rest is positive, a tenth
 negative and the others are ambiguous, as in train_step.py, whose options for sizes it shares.
 """
 
 from __future__ import annotations
 
 import argparse
+import collections
 import gc
 import itertools
 import sys
@@ -26,28 +29,33 @@ from unittest import mock
 import numpy as np
 import plain_step
 import torch
+import torch.nn.functional as F
 import train_step
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from pipeline_lib.config.optimisation import Checkpointing
 from pipeline_lib.learning.batches import Batch
 from pipeline_lib.learning.processes import Processes
-from pipeline_lib.networks import generated_layers
+from pipeline_lib.networks import generated_layers, window_attention
 
 CPU = torch.device("cpu")
+# Of an H100 SXM, by its data sheet: dense bfloat16 products, and memory.
+OPERATIONS_PER_SECOND, BYTES_PER_SECOND = 989e12, 3.35e12
 LABELLED, POSITIVE, NEGATIVE = 2, 0.2, 0.1
 _CLEARLY_MORE = 1.005  # to collect at every rise would take too long; the peak is at most this much too low
 
 
 class Reckoned(NamedTuple):
-    """Bytes at the peak of a step, and its floating point operations."""
+    """Bytes at the peak of a step, its floating point operations, bytes that it moves, and the least seconds."""
 
     peak: int
     operations: int
+    moved: int
+    seconds: float
 
 
 class LiveTensors(TorchDispatchMode):
@@ -80,6 +88,84 @@ class LiveTensors(TorchDispatchMode):
     def _let_go(self, key: int, size: int) -> None:
         self._known.discard(key)
         self.now -= size
+
+
+class Traffic(TorchDispatchMode):
+    """Floating point operations, bytes read and written, and the least seconds for both, by operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: dict[str, list[float]] = collections.defaultdict(lambda: [0.0, 0.0, 0.0])
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        made = function(*args, **kwargs)
+        name = str(function._overloadpacket)
+        inputs = {id(each): each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)}
+        outputs = [each for each in tree_leaves(made) if isinstance(each, Tensor)]
+        storages = {each.untyped_storage()._cdata for each in inputs.values()}
+        only_views = not function._schema.is_mutable and all(
+            each.untyped_storage()._cdata in storages for each in outputs
+        )
+        if only_views or "empty" in name or not outputs:
+            return made
+        formula = flop_registry.get(function._overloadpacket)
+        operations = formula(*args, **kwargs, out_val=made) if formula else 0
+        # What is expanded, or read in part, is in memory only once.
+        moved = sum(
+            min(each.numel() * each.itemsize, each.untyped_storage().nbytes()) for each in (*inputs.values(), *outputs)
+        )
+        row = self.rows[name]
+        row[0] += operations
+        row[1] += moved
+        row[2] += max(operations / OPERATIONS_PER_SECOND, moved / BYTES_PER_SECOND)
+        return made
+
+
+@torch.library.custom_op("reckoned::head", mutates_args=())
+def head(features: Tensor, parameters: Tensor, maps: int) -> Tensor:
+    """The Triton kernels of pipeline_lib/networks/fused_layers.py: what they read and write."""
+    raise NotImplementedError("fake tensors only")
+
+
+@torch.library.custom_op("reckoned::head_backward", mutates_args=())
+def head_backward(upstream: Tensor, features: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    raise NotImplementedError("fake tensors only")
+
+
+@head.register_fake
+def _(features: Tensor, parameters: Tensor, maps: int) -> Tensor:
+    return features.new_empty(*parameters.shape[:2], maps, features.shape[2])
+
+
+@head_backward.register_fake
+def _(upstream: Tensor, features: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(features), torch.empty_like(parameters)
+
+
+head.register_autograd(
+    lambda context, upstream: (*head_backward(upstream, *context.saved_tensors), None),
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs[:2]),
+)
+
+
+@register_flop_formula(torch.ops.reckoned.head)
+def _(features: Any, parameters: Any, maps: int, *_: Any, **__: Any) -> int:
+    return 2 * parameters[0] * parameters[1] * parameters[2] * features[2]
+
+
+@register_flop_formula(torch.ops.reckoned.head_backward)
+def _(upstream: Any, features: Any, parameters: Any, *_: Any, **__: Any) -> int:
+    # The hidden layers again, in each of two kernels, and two products for each of forward's.
+    return 4 * 2 * parameters[0] * parameters[1] * parameters[2] * features[2]
+
+
+def fused_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: float) -> Tensor:
+    """What `scaled_dot_product_attention` takes on a GPU where there is a bias: rows of it start at multiples of 8."""
+    N = bias.shape[-1]
+    aligned = F.pad(bias.to(query.dtype), (0, -N % 8))[..., :N].expand(len(query), -1, -1, -1)
+    keep = torch.is_grad_enabled()
+    return torch.ops.aten._scaled_dot_product_efficient_attention(query, key, value, aligned, keep, scale=scale)[0]
 
 
 class FakeViews:
@@ -151,6 +237,8 @@ def stand_ins(options: argparse.Namespace, size: int) -> Iterator[None]:
         mock.patch.object(train_step, "build_roi_aware_network", faked(train_step.build_roi_aware_network)),
         mock.patch.object(plain_step, "PlainNetwork", faked(plain_step.PlainNetwork)),
         mock.patch.object(plain_step, "plain_losses", losses_of_known_kinds),
+        mock.patch.object(generated_layers, "_in_chunks", head),
+        mock.patch.object(window_attention, "attention", fused_attention),
         mock.patch.object(Tensor, "nonzero", nonzero),
         mock.patch.object(torch.__future__, "get_overwrite_module_params_on_conversion", lambda: True),
     ):
@@ -161,24 +249,29 @@ def reckoned(variant: str, options: argparse.Namespace) -> Reckoned:
     """The second step of a variant (ours, plain), when the optimiser has its moments."""
     batch, parts = options.batch, options.accumulation
     execution = train_step.execution_of(options, parts)
-    for_gpu = mock.patch.dict(
-        generated_layers._HIDDEN_VALUES_PER_CHUNK, cpu=generated_layers._HIDDEN_VALUES_PER_CHUNK["cuda"]
-    )
-    with for_gpu, FakeTensorMode(allow_non_fake_inputs=True), LiveTensors() as live, stand_ins(options, batch // parts):
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with fake, stand_ins(options, batch // parts), LiveTensors() as live:
         if variant == "ours":
             step = train_step.our_step(options, batch, execution, Alone(0, 1, CPU), online=False)
         else:
             step = train_step.their_step(options, batch, parts, CPU)
         crops: list[Any] = list(range(batch))
         step(0, crops)
+        # What is there already need not be looked through at each collection.
+        gc.freeze()
         live.peak = live.now
-        with FlopCounterMode(display=False) as operations:
+        with Traffic() as traffic:
             step(1, crops)
-        return Reckoned(live.peak, operations.get_total_flops())
+    if options.by_operation:
+        print(f"{variant} | TFLOP | GB | ms")
+        for name, (operations, moved, seconds) in sorted(traffic.rows.items(), key=lambda row: -row[1][2])[:25]:
+            print(f"{name} | {operations / 1e12:.1f} | {moved / 1e9:.1f} | {1000 * seconds:.1f}")
+    operations, moved, seconds = (sum(column) for column in zip(*traffic.rows.values(), strict=True))
+    return Reckoned(live.peak, operations, moved, seconds)
 
 
 def main() -> None:
-    options = train_step.parsed(device="cuda", precision="bfloat16")
+    options = train_step.parsed(__doc__, "--by-operation", device="cuda", precision="bfloat16")
     if options.batch % options.accumulation:
         sys.exit("--accumulation must divide --batch")
     print(
@@ -190,11 +283,11 @@ def main() -> None:
     for kind in get_args(Checkpointing):
         options.gradient_checkpointing = kind
         rows[f"lacuna, gradient_checkpointing: {kind}"] = reckoned("ours", options)
-    print("variant | GiB at the peak | of plain's | TFLOP in a step | of plain's")
+    print("variant | GiB at the peak | of plain's | TFLOP | TB moved | ms at the limits | plain's / this")
     for name, row in rows.items():
         print(
             f"{name} | {row.peak / 2**30:.1f} | {row.peak / plain.peak:.2f} | {row.operations / 1e12:.1f} | "
-            f"{row.operations / plain.operations:.2f}",
+            f"{row.moved / 1e12:.2f} | {1000 * row.seconds:.0f} | {plain.seconds / row.seconds:.2f}",
             flush=True,
         )
 

@@ -240,9 +240,9 @@ def papers_run(options: argparse.Namespace, cases: tuple[TrainingCase, ...]) -> 
             return
 
 
-def parsed(**defaults: str) -> argparse.Namespace:
-    """The options; `defaults` take the place of those below."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parsed(description: str | None, *flags: str, **defaults: str) -> argparse.Namespace:
+    """The options and further `flags`; `defaults` take the place of those below."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=list(SIZES), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16", "float16"], default="auto")
     parser.add_argument("--memory-format", choices=["auto", "contiguous", "channels_last"], default="auto")
@@ -254,6 +254,8 @@ def parsed(**defaults: str) -> argparse.Namespace:
         parser.add_argument(f"--{name.replace('_', '-')}", type=int)
     for name, default in {"accumulation": 1, "rois": 11, "threads": 1, "steps": 5, "warm-up": 2}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
+    for flag in flags:
+        parser.add_argument(flag, action="store_true")
     parser.set_defaults(**defaults)
     options = parser.parse_args()
     for name, size in SIZES[options.device].items():
@@ -263,7 +265,7 @@ def parsed(**defaults: str) -> argparse.Namespace:
 
 
 def main() -> None:
-    options = parsed()
+    options = parsed(__doc__)
     name = torch.cuda.get_device_name() if options.device == "cuda" else f"CPU, {options.threads} threads"
     precision = str(autocast_type(options.precision, torch.device(options.device))).removeprefix("torch.")
     print(f"{name}, {precision}, D×H×W {'×'.join(map(str, options.patch))}, {options.rois} ROIs", flush=True)

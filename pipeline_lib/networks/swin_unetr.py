@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from ..config.methods import SwinUnetr
 from ..config.optimisation import Checkpointing
 from .dynamic_head import TextConditionedHead
+from .instance_norm import InstanceNorm
 from .recomputing import recomputed
+from .replacing import replace
+from .window_attention import share_masks
 
 
 class TextConditionedSwinUnetr(nn.Module):
@@ -39,8 +42,9 @@ class TextConditionedSwinUnetr(nn.Module):
             window_size=sizes.window,
             use_v2=sizes.version_2,
             use_checkpoint=gradient_checkpointing != "none",
-            use_flash_attention=True,
         )
+        share_masks(self.trunk)
+        replace(self.trunk, nn.InstanceNorm3d, InstanceNorm)
         # The dynamic head takes its place; parameters that get no gradient would stop DistributedDataParallel.
         del self.trunk.out
         self.head = TextConditionedHead(sizes.feature_size, 16 * sizes.feature_size, embeddings.shape[1], fused_head)
