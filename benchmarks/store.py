@@ -171,10 +171,11 @@ def crops_per_second(read: Reader, boxes: list[Box]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, nargs=3, default=(512, 512, 160), help="x y z of the volume, in voxels")
+    volume = parser.add_mutually_exclusive_group()
+    volume.add_argument("--size", type=int, nargs=3, default=(512, 512, 160), help="x y z of the phantom, in voxels")
+    volume.add_argument("--image", type=Path, help="a CT in the phantom's place")
     parser.add_argument("--crops", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--image", type=Path, help="a CT in the phantom's place")
     options = parser.parse_args()
     blosc2.set_nthreads(1)
     ct = None if options.image is None else resampled_ct(options.image)

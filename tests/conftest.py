@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 
+# Read when torch is imported: a sum over two threads rounds otherwise than one over one, and trainings are compared
+# bit by bit with such that ran in processes of their own.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 from hypothesis import settings
 
 if not torch.cuda.is_available():
-    # Triton reads this when it is imported: its kernels are then computed in NumPy, a program after the other.
+    # Read when Triton is imported: its kernels are then computed in NumPy, one program after the other.
     os.environ["TRITON_INTERPRET"] = "1"
 
 settings.register_profile("lacuna", deadline=None, derandomize=True, max_examples=40)

@@ -20,8 +20,8 @@ class TextConditionedSwinUnetr(nn.Module):
     """One logit per ROI and voxel; the ROIs are given by their text embeddings, K×E, kept as a buffer.
 
     With `gradient_checkpointing` the transformer's activations, or those of the whole trunk, are made again in backward
-    instead of kept. The transformer's are half of all and cost a few hundredths of the time: the attention of a patch
-    of 160×160×96 voxels has a thousand windows of 343×343 weights for each head (docs/performance.md).
+    instead of kept. The transformer's are a fifth of all, on a CPU, whose attention keeps its weights, half, and cost
+    a few hundredths of the time (docs/performance.md).
     """
 
     def __init__(
