@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline_lib.networks import generated_layers
-from pipeline_lib.networks.generated_layers import WIDTH, parameter_count
+from pipeline_lib.networks.head_parameters import WIDTH, parameter_count
 
 
 def loop(features: Tensor, parameters: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from pipeline_lib.networks import fused_layers
-from pipeline_lib.networks.generated_layers import WIDTH
+from pipeline_lib.networks.head_parameters import WIDTH
 
 WARPS = 4
 # Of an H100 SXM, by its data sheet: 132 processors of 4 schedulers at up to 1.98 GHz, 3.35 TB/s.
@@ -35,10 +35,10 @@ LABEL = re.compile(r"(\.L_x_\d+):")
 
 
 class Compiled(NamedTuple):
-    """Registers of a thread, bytes of them that spill, and instructions before and in the loop."""
+    """Registers of a thread, bytes of its stack (where registers spill to), and instructions before and in the loop."""
 
     registers: int
-    spilled: int
+    stack: int
     once: int
     in_loop: int
 
@@ -74,8 +74,8 @@ def compiled(kernel, capability: int, precision: str, voxels: int, maps: int, gr
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         Path(file.name).write_bytes(made.asm["cubin"])
         usage = nvidia_tool("cuobjdump", "--dump-resource-usage", file.name)
-        registers, spilled = (int(number) for number in re.search(r"REG:(\d+) STACK:(\d+)", usage).groups())
-        return Compiled(registers, spilled, *counted(nvidia_tool("nvdisasm", file.name)))
+        registers, stack = (int(number) for number in re.search(r"REG:(\d+) STACK:(\d+)", usage).groups())
+        return Compiled(registers, stack, *counted(nvidia_tool("nvdisasm", file.name)))
 
 
 def nvidia_tool(name: str, *arguments: str) -> str:
@@ -119,7 +119,7 @@ def main() -> None:
     options = parser.parse_args()
     D, H, W = options.patch
     voxels, groups = options.batch * D * H * W, -(-options.rois // 2)
-    print("| kernel | compute capability | precision | registers | spilled bytes | instructions | ms |")
+    print("| kernel | compute capability | precision | registers | stack, bytes | instructions | ms |")
     print("|---|---|---|---|---|---|---|")
     for precision in options.precision:
         _, dtype = BY_PRECISION[precision]
@@ -135,7 +135,7 @@ def main() -> None:
                 once = 0 if kernel is fused_layers._parameters_gradient_kernel else found.once
                 executed = voxels / tile * WARPS * (once + loops * found.in_loop)
                 print(
-                    f"| {kernel.fn.__name__} | {capability / 10} | {precision} | {found.registers} | {found.spilled} "
+                    f"| {kernel.fn.__name__} | {capability / 10} | {precision} | {found.registers} | {found.stack} "
                     f"| {found.once} + {found.in_loop} | {1000 * executed / INSTRUCTIONS_PER_SECOND:.1f} |"
                 )
         times = (

@@ -28,7 +28,8 @@ from pipeline_lib.learning.losses import supervised_loss
 from pipeline_lib.networks import dynamic_head
 from pipeline_lib.networks.dodnet import task_and_place
 from pipeline_lib.networks.dynamic_head import TextConditionedHead, head_features, start_as_plain_network
-from pipeline_lib.networks.generated_layers import generated_layers, parameter_count
+from pipeline_lib.networks.generated_layers import generated_layers
+from pipeline_lib.networks.head_parameters import parameter_count
 
 ROIS = (
     *("liver", "liver tumor", "kidney", "kidney tumor", "hepatic vessel", "hepatic vessel tumor"),

@@ -44,7 +44,7 @@ from torch import Tensor, nn
 from pipeline_lib.config.methods import Method, Networks, SwinUnetr
 from pipeline_lib.networks.build import build_segmentation_network
 from pipeline_lib.networks.dynamic_head import standardised
-from pipeline_lib.networks.generated_layers import WIDTH
+from pipeline_lib.networks.head_parameters import WIDTH
 from pipeline_lib.networks.precision import autocast_type
 from pipeline_lib.networks.prediction import for_prediction
 from pipeline_lib.networks.probabilities import probabilities

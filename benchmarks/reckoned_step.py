@@ -160,10 +160,12 @@ def _(upstream: Any, features: Any, parameters: Any, *_: Any, **__: Any) -> int:
     return 4 * 2 * parameters[0] * parameters[1] * parameters[2] * features[2]
 
 
-def fused_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: float) -> Tensor:
-    """What `scaled_dot_product_attention` takes on a GPU where there is a bias: rows of it start at multiples of 8."""
-    N = bias.shape[-1]
-    aligned = F.pad(bias.to(query.dtype), (0, -N % 8))[..., :N].expand(len(query), -1, -1, -1)
+def attention_of_a_gpu(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor, scale: float) -> Tensor:
+    """What `scaled_dot_product_attention` takes there under a bias, whose rows it makes start at multiples of 8."""
+    if attn_mask.stride(-1) != 1:
+        raise ValueError("torch would take no fused kernel: the bias does not lie in memory row by row")
+    N = attn_mask.shape[-1]
+    aligned = F.pad(attn_mask, (0, -N % 8))[..., :N].expand(len(query), -1, -1, -1)
     keep = torch.is_grad_enabled()
     return torch.ops.aten._scaled_dot_product_efficient_attention(query, key, value, aligned, keep, scale=scale)[0]
 
@@ -238,7 +240,8 @@ def stand_ins(options: argparse.Namespace, size: int) -> Iterator[None]:
         mock.patch.object(plain_step, "PlainNetwork", faked(plain_step.PlainNetwork)),
         mock.patch.object(plain_step, "plain_losses", losses_of_known_kinds),
         mock.patch.object(generated_layers, "_in_chunks", head),
-        mock.patch.object(window_attention, "attention", fused_attention),
+        mock.patch.object(window_attention, "attention", window_attention.fused_attention),
+        mock.patch.object(F, "scaled_dot_product_attention", attention_of_a_gpu),
         mock.patch.object(Tensor, "nonzero", nonzero),
         mock.patch.object(torch.__future__, "get_overwrite_module_params_on_conversion", lambda: True),
     ):

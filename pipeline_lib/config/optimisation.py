@@ -60,7 +60,7 @@ class Execution(Section):
     fused_head: bool = Field(
         default=True,
         description="On a GPU, compute the dynamic head's layers in Triton kernels, without hidden layers in memory; "
-        "where they do not work (tried at the start), or with false, as batched matrix products.",
+        "where they do not work (tried at the start), with `compile`, or with false, as batched matrix products.",
     )
     data_workers: Annotated[int, Field(ge=0)] = Field(
         default=2,

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from ..config.methods import DodNet
 from ..config.optimisation import Checkpointing
 from .dynamic_head import groups_for, head_features, start_as_plain_network
-from .generated_layers import generated_layers, parameter_count
+from .generated_layers import generated_layers
+from .head_parameters import parameter_count
 from .recomputing import recomputed
 
 

@@ -12,7 +12,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .generated_layers import WIDTH, generated_layers, parameter_count
+from .generated_layers import generated_layers
+from .head_parameters import WIDTH, HeadParameters, parameter_count, parameter_sizes
 
 _CONDITION = 256
 
@@ -83,16 +84,10 @@ def start_as_plain_network(controller: nn.Linear, maps: int, one_hot: int = 0) -
     the one-hot code that its last `one_hot` inputs are. A default initialisation would ignore the fan-in of the
     generated layers, give them biases as large as their weights, and drown the code: benchmarks/head_start.py.
     """
-    weights, biases = WIDTH * WIDTH, WIDTH
+    hidden, output = math.sqrt(2 / WIDTH), math.sqrt(1 / WIDTH)
+    deviations = HeadParameters(hidden, 0.0, hidden, 0.0, output, 0.0)
     scale = torch.cat(
-        [
-            torch.full((weights,), math.sqrt(2 / WIDTH)),
-            torch.zeros(biases),
-            torch.full((weights,), math.sqrt(2 / WIDTH)),
-            torch.zeros(biases),
-            torch.full((WIDTH * maps,), math.sqrt(1 / WIDTH)),
-            torch.zeros(maps),
-        ]
+        [torch.full((size,), value) for size, value in zip(parameter_sizes(maps), deviations, strict=True)]
     )
     dense = controller.in_features - one_hot
     share = torch.cat([torch.full((dense,), 1 / math.sqrt(dense)), torch.ones(one_hot)])

@@ -1,6 +1,6 @@
 """The generated layers of the dynamic head as Triton kernels: on a GPU no hidden layer goes through memory.
 
-A voxel's 8 features become `maps` logits of each of N heads by some 150 products a head. As batched matrix products
+A voxel's 8 features become `maps` logits of each of N heads by 136 products a head and map. As batched matrix products
 each layer writes N·8 values a voxel and reads them again, and memory, not arithmetic, sets the time. Here a program
 takes some voxels, keeps both hidden layers in registers, and backward makes them again.
 
@@ -19,9 +19,11 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .head_parameters import WIDTH, split_parameters
+from .precision import precision_of_products
+
 _TILE = 16
-_HEADS = 2  # in a group
-_WIDTH = _TILE // _HEADS
+_HEADS = _TILE // WIDTH  # in a group
 _VOXELS = 128  # of a tile
 # A program that sums the parameters' gradients holds six sums in registers besides: with more voxels they spill
 # (benchmarks/fused_layers.py).
@@ -29,19 +31,17 @@ _VOXELS_OF_SUMS = {torch.float32: 32, torch.bfloat16: 64, torch.float16: 64}
 _SUMS = 2048  # programs that do so, over all samples and groups, unless there are fewer tiles
 
 
-def fused_layers(features: Tensor, parameters: Tensor, maps: int) -> Tensor:
+def fused_layers(features: Tensor, parameters: Tensor, maps: int, most_sums: int = _SUMS) -> Tensor:
     """What `generated_layers` computes: features B 8 V, parameters B N P → B N `maps` V, `maps` at most 8.
 
     Products are made in the features' precision (float32, bfloat16, float16; autocast's where it is on) and summed in
-    float32. All tensors are on one GPU.
+    float32; in backward by `most_sums` programs, give or take. All tensors are on one GPU.
     """
     B, N, _ = parameters.shape
-    dtype = features.dtype
-    if torch.is_autocast_enabled(features.device.type):
-        dtype = torch.get_autocast_dtype(features.device.type)
+    dtype = precision_of_products(features)
     with torch.autocast(features.device.type, enabled=False), torch.cuda.device_of(features):
         weights, biases = _grouped(parameters.float(), maps)
-        logits = _FusedLayers.apply(features.to(dtype).contiguous(), weights.to(dtype), biases, N * maps, maps)
+        logits = _FusedLayers.apply(features.to(dtype).contiguous(), weights.to(dtype), biases, N, maps, most_sums)
     return logits.reshape(B, N, maps, -1)
 
 
@@ -53,21 +53,18 @@ def _grouped(parameters: Tensor, maps: int) -> tuple[Tensor, Tensor]:
     B, N, _ = parameters.shape
     pairs = F.pad(parameters, (0, 0, 0, N % _HEADS)).unflatten(1, (-1, _HEADS))
     G = pairs.shape[1]
-    square = _WIDTH * _WIDTH
-    first, first_bias, second, second_bias, last, last_bias = pairs.split(
-        [square, _WIDTH, square, _WIDTH, _WIDTH * maps, maps], dim=3
-    )
+    first, first_bias, second, second_bias, last, last_bias = split_parameters(pairs, maps)
     apart = torch.eye(_HEADS, device=parameters.device)[:, None, :, None]
 
     def tile(matrix: Tensor) -> Tensor:
         return F.pad(matrix, (0, _TILE - matrix.shape[3], 0, _TILE - matrix.shape[2]))
 
     def blocks(matrices: Tensor, outputs: int) -> Tensor:
-        transposed = matrices.unflatten(3, (outputs, _WIDTH)).transpose(3, 4)
+        transposed = matrices.unflatten(3, (outputs, WIDTH)).transpose(3, 4)
         return tile((transposed[:, :, :, :, None] * apart).reshape(B, G, _TILE, _HEADS * outputs))
 
-    side_by_side = first.unflatten(3, (_WIDTH, _WIDTH)).permute(0, 1, 4, 2, 3).reshape(B, G, _WIDTH, _TILE)
-    weights = torch.stack([tile(side_by_side), blocks(second, _WIDTH), blocks(last, maps)], dim=2)
+    side_by_side = first.unflatten(3, (WIDTH, WIDTH)).permute(0, 1, 4, 2, 3).reshape(B, G, WIDTH, _TILE)
+    weights = torch.stack([tile(side_by_side), blocks(second, WIDTH), blocks(last, maps)], dim=2)
     biases = [
         F.pad(bias.flatten(2), (0, _TILE - _HEADS * bias.shape[3])) for bias in (first_bias, second_bias, last_bias)
     ]
@@ -75,23 +72,25 @@ def _grouped(parameters: Tensor, maps: int) -> tuple[Tensor, Tensor]:
 
 
 class _FusedLayers(torch.autograd.Function):
-    """features B 8 V, weights B G 3 16 16, biases B G 3 16 → B `channels` V, `maps` channels a head."""
+    """features B 8 V, weights B G 3 16 16, biases B G 3 16 → B N·`maps` V."""
 
     @staticmethod
-    def forward(context: Any, features: Tensor, weights: Tensor, biases: Tensor, channels: int, maps: int) -> Tensor:
+    def forward(
+        context: Any, features: Tensor, weights: Tensor, biases: Tensor, N: int, maps: int, most_sums: int
+    ) -> Tensor:
         B, _, V = features.shape
-        G = weights.shape[1]
+        G, channels = weights.shape[1], N * maps
         logits = features.new_empty(B, channels, V)
         _logits_kernel[(triton.cdiv(V, _VOXELS), B)](
             features, weights, biases, logits, V, channels, G, _HEADS * maps, _VOXELS
         )
         context.save_for_backward(features, weights, biases)
-        context.maps = maps
+        context.maps, context.most_sums = maps, most_sums
         return logits
 
     @staticmethod
     @once_differentiable
-    def backward(context: Any, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(context: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         features, weights, biases = context.saved_tensors
         upstream = upstream.contiguous()
         B, _, V = features.shape
@@ -104,14 +103,14 @@ class _FusedLayers(torch.autograd.Function):
         # gives the same bits.
         voxels = _VOXELS_OF_SUMS[features.dtype]
         tiles = triton.cdiv(V, voxels)
-        span = triton.cdiv(tiles * B * G, _SUMS)
+        span = min(tiles, triton.cdiv(tiles * B * G, context.most_sums))
         spans = triton.cdiv(tiles, span)
         of_weights = biases.new_empty(spans, *weights.shape)
         of_biases = biases.new_empty(spans, *biases.shape)
         _parameters_gradient_kernel[(spans, G, B)](
             features, weights, biases, upstream, of_weights, of_biases, V, channels, span, columns, voxels
         )
-        return of_features, of_weights.sum(0).to(weights.dtype), of_biases.sum(0), None, None
+        return of_features, of_weights.sum(0).to(weights.dtype), of_biases.sum(0), None, None, None
 
 
 @triton.jit
@@ -132,14 +131,16 @@ def _layer(weights, biases, group, layer: tl.constexpr):
 @triton.jit
 def _activated(values, matrix, bias):
     """A hidden layer V×16, rounded to the features' precision."""
-    return tl.maximum(tl.dot(values, matrix, input_precision="ieee") + bias[None, :], 0.0).to(values.dtype)
+    sums = tl.dot(values, matrix, input_precision="ieee") + bias[None, :]
+    # What is not a number stays so, for the training to see it.
+    return tl.maximum(sums, 0.0, propagate_nan=tl.PropagateNan.ALL).to(values.dtype)
 
 
 @triton.jit
 def _gradient_before(gradient, matrix, hidden):
     """From the gradient V×16 of a layer's outputs to that of the sums below the activation `hidden` that it read."""
     below = tl.dot(gradient, tl.trans(matrix), input_precision="ieee")
-    return tl.where(hidden > 0, below, 0.0).to(hidden.dtype)
+    return tl.where(hidden <= 0, 0.0, below).to(hidden.dtype)
 
 
 @triton.jit

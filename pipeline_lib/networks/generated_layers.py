@@ -9,25 +9,19 @@ import torch
 from torch import Tensor
 
 from ..progress import say
+from .head_parameters import WIDTH, parameter_count, split_parameters
+from .precision import precision_of_products
 from .recomputing import recomputed
-
-WIDTH = 8
-"""Channels of both hidden layers (DoDNet and the Universal Model)."""
 
 # What a processor's caches hold (measured by benchmarks/dynamic_head.py); on a GPU, where launching many small
 # kernels costs more, 128 MiB of float32 (reckoned, not measured).
 _HIDDEN_VALUES_PER_CHUNK = {"cpu": 2**20, "cuda": 2**25}
 _FUSED_PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
-# Two heads share a tile of 16 columns.
+# The maps of two heads share a tile of 16 columns.
 _MOST_FUSED_MAPS = 8
 _FUSED_AGREES_WITHIN = 0.01  # of the largest value
 
 Layers = Callable[[Tensor, Tensor, int], Tensor]
-
-
-def parameter_count(maps: int) -> int:
-    """Parameters of one 8-8-`maps` head: 153 for one map, 162 for two."""
-    return 2 * (WIDTH * WIDTH + WIDTH) + WIDTH * maps + maps
 
 
 def generated_layers(features: Tensor, parameters: Tensor, maps: int, fused: bool = True) -> Tensor:
@@ -38,12 +32,16 @@ def generated_layers(features: Tensor, parameters: Tensor, maps: int, fused: boo
     of all samples are one batched matrix product per layer, for some voxels at a time.
     """
     flat = features.flatten(2)
-    # What torch.compile is to fuse must not be hidden from it.
-    if fused and flat.is_cuda and maps <= _MOST_FUSED_MAPS and not torch.compiler.is_compiling():
-        layers = fused_layers_on(flat.device, _precision(flat), maps)
-    else:
-        layers = None
+    device, precision = flat.device, precision_of_products(flat)
+    layers = None
+    if fused and may_be_fused(device.type, precision, maps, torch.compiler.is_compiling()):
+        layers = fused_layers_on(device, precision, maps)
     return (layers or _in_chunks)(flat, parameters, maps).unflatten(3, features.shape[2:])
+
+
+def may_be_fused(device_type: str, precision: torch.dtype, maps: int, compiling: bool) -> bool:
+    """Whether there are Triton kernels for this; while torch.compile traces a network they would stop it."""
+    return device_type == "cuda" and precision in _FUSED_PRECISIONS and maps <= _MOST_FUSED_MAPS and not compiling
 
 
 @functools.cache
@@ -53,23 +51,34 @@ def fused_layers_on(device: torch.device, precision: torch.dtype, maps: int) -> 
     Triton needs a C compiler and a GPU that it knows, and compiles when it is first called: that is tried here, on a
     few voxels, forward and backward.
     """
-    if precision not in _FUSED_PRECISIONS:
-        return None
     try:
         from .fused_layers import fused_layers
 
+        one_sum = functools.partial(fused_layers, most_sums=1)
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
-            error = _disagreement(fused_layers, device, precision, maps)
+            # Sizes that divide by 16, as those of patches, are compiled apart; one program for all tiles loops.
+            error = max(
+                _disagreement(layers, device, precision, maps, voxels)
+                for layers, voxels in ((fused_layers, 300), (one_sum, 304))
+            )
         if not error <= _FUSED_AGREES_WITHIN:
-            raise ArithmeticError(f"it is off by {error:.2g} of the largest value")
+            raise ArithmeticError(f"off by {error:.2g} of the largest value")
     except Exception as error:  # a missing compiler, an unknown GPU, …: whatever it is, the plain layers do
-        reason = (str(error).splitlines() or [type(error).__name__])[-1]
-        say(f"{device}: the dynamic head's Triton kernel does not work here ({reason}), so plain products are used")
+        say(
+            f"{device}: the dynamic head's Triton kernels do not work here ({_told(error)}), so plain products are used"
+        )
         return None
     return fused_layers
 
 
-def _disagreement(layers: Layers, device: torch.device, precision: torch.dtype, maps: int) -> float:
+def _told(error: Exception) -> str:
+    """An error in a line. Triton says last what is wrong with a kernel, CUDA and compilers say it first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"]
+    name = type(error).__name__
+    return f"{name}: {lines[-1] if name == 'CompilationError' else lines[0]}"
+
+
+def _disagreement(layers: Layers, device: torch.device, precision: torch.dtype, maps: int, voxels: int) -> float:
     """How far logits or a gradient of `layers` are off `plain_layers`' in float32, as a share of the largest value.
 
     Made of −1, 0 and 1, so that all hidden values are whole numbers below 74, which every precision holds exactly:
@@ -80,8 +89,9 @@ def _disagreement(layers: Layers, device: torch.device, precision: torch.dtype, 
     def drawn(*shape: int) -> Tensor:
         return torch.randint(-1, 2, shape, generator=generator).to(device, torch.float32)
 
-    B, N, V = 2, 3, 300
-    features, parameters, upstream = drawn(B, WIDTH, V), drawn(B, N, parameter_count(maps)), drawn(B, N, maps, V)
+    B, N = 2, 3
+    features, parameters = drawn(B, WIDTH, voxels), drawn(B, N, parameter_count(maps))
+    upstream = drawn(B, N, maps, voxels)
     results = []
     for compute, dtype in ((plain_layers, torch.float32), (layers, precision)):
         inputs = [values.clone().to(dtype).requires_grad_() for values in (features, parameters)]
@@ -91,12 +101,6 @@ def _disagreement(layers: Layers, device: torch.device, precision: torch.dtype, 
     return max(
         ((found - expected).abs().max() / expected.abs().max()).item() for expected, found in zip(*results, strict=True)
     )
-
-
-def _precision(features: Tensor) -> torch.dtype:
-    """That of products with `features`."""
-    kind = features.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else features.dtype
 
 
 def _in_chunks(features: Tensor, parameters: Tensor, maps: int) -> Tensor:
@@ -109,10 +113,7 @@ def _in_chunks(features: Tensor, parameters: Tensor, maps: int) -> Tensor:
 def plain_layers(features: Tensor, parameters: Tensor, maps: int) -> Tensor:
     """Three generated layers on some voxels: features B 8 V, parameters B N P → B N `maps` V."""
     B, N, _ = parameters.shape
-    weights, biases = WIDTH * WIDTH, WIDTH
-    first, first_bias, second, second_bias, last, last_bias = parameters.split(
-        [weights, biases, weights, biases, WIDTH * maps, maps], dim=2
-    )
+    first, first_bias, second, second_bias, last, last_bias = split_parameters(parameters, maps)
     # Every head of a sample reads the same 8 features, so the first layer is one (N·8)×8 matrix per sample.
     hidden = torch.baddbmm(first_bias.reshape(B, N * WIDTH, 1), first.reshape(B, N * WIDTH, WIDTH), features)
     hidden = hidden.relu_().reshape(B * N, WIDTH, -1)

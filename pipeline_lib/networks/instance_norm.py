@@ -22,6 +22,7 @@ class InstanceNorm(nn.Module):
         """B C D H W → the same: each map with mean 0 and variance 1, scaled and shifted if there are parameters."""
         B, C = values.shape[:2]
         weight, bias = (None if each is None else each.repeat(B) for each in (self.weight, self.bias))
-        maps = values.reshape(1, B * C, *values.shape[2:])
+        # A single sample with channels last could be viewed as it is, and on a CPU would then be summed inexactly.
+        maps = values.contiguous().view(1, B * C, *values.shape[2:])
         normed = F.batch_norm(maps, None, None, weight, bias, training=True, eps=self.eps)
         return torch.ops.aten._unsafe_view(normed, values.shape)

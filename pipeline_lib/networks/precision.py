@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -23,3 +24,9 @@ def autocast_type(precision: str, device: torch.device, training: bool = True) -
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether the hardware of `device` has matrix products of bfloat16."""
     return device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+
+
+def precision_of_products(values: Tensor) -> torch.dtype:
+    """Autocast's precision where it is on, else that of `values`."""
+    kind = values.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else values.dtype

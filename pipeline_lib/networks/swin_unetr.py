@@ -13,15 +13,15 @@ from .dynamic_head import TextConditionedHead
 from .instance_norm import InstanceNorm
 from .recomputing import recomputed
 from .replacing import replace
-from .window_attention import share_masks
+from .window_attention import fuse_attention
 
 
 class TextConditionedSwinUnetr(nn.Module):
     """One logit per ROI and voxel; the ROIs are given by their text embeddings, K×E, kept as a buffer.
 
     With `gradient_checkpointing` the transformer's activations, or those of the whole trunk, are made again in backward
-    instead of kept. The transformer's are a fifth of all, on a CPU, whose attention keeps its weights, half, and cost
-    a few hundredths of the time (docs/performance.md).
+    instead of kept. The transformer's are a fifth of all on a GPU and half on a CPU, where attention keeps its weights.
+    They cost a few hundredths of the time (docs/performance.md).
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class TextConditionedSwinUnetr(nn.Module):
             use_v2=sizes.version_2,
             use_checkpoint=gradient_checkpointing != "none",
         )
-        share_masks(self.trunk)
+        fuse_attention(self.trunk)
         replace(self.trunk, nn.InstanceNorm3d, InstanceNorm)
         # The dynamic head takes its place; parameters that get no gradient would stop DistributedDataParallel.
         del self.trunk.out

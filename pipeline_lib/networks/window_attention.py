@@ -20,8 +20,11 @@ from .replacing import replace
 Sides = tuple[int, int, int]
 
 
-def share_masks(trunk: nn.Module) -> None:
-    """Replace MONAI's transformer layers in `trunk`: the same parameters, names and results up to rounding."""
+def fuse_attention(trunk: nn.Module) -> None:
+    """Replace MONAI's transformer layers in `trunk`: the same parameters, names and results up to rounding.
+
+    Raises ValueError if they have dropout.
+    """
     replace(trunk, BasicLayer, SwinLayer)
 
 
@@ -80,6 +83,8 @@ class _Attention(nn.Module):
         self.register_buffer("relative_position_index", attention.relative_position_index)
         self.qkv, self.proj = attention.qkv, attention.proj
         self.heads, self.scale = attention.num_heads, attention.scale
+        if attention.attn_drop.p or attention.proj_drop.p:
+            raise ValueError("attention with dropout is not fused")
 
     def forward(self, tokens: Tensor, mask: ShiftMasks | None) -> Tensor:
         """Tokens of all windows, one sample after the other: (B·windows) N C → the same."""
@@ -117,4 +122,10 @@ def attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: fl
         # torch fuses no attention whose bias learns on a CPU, and what it does instead takes 1.1 times as long as this.
         weights = ((scale * query) @ key.transpose(2, 3) + bias).softmax(3)
         return weights.to(value.dtype) @ value
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias[None].to(query.dtype), scale=scale)
+    return fused_attention(query, key, value, bias, scale)
+
+
+def fused_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: float) -> Tensor:
+    """The same by torch's own kernels. Those of a GPU want a bias that lies in memory row by row."""
+    bias = bias[None].to(query.dtype).contiguous()
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)

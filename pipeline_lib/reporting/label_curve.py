@@ -14,6 +14,8 @@ from ..scoring.intervals import Summary, summarise
 from .results import Results, method_label, roi_label
 from .style import method_colours, method_markers
 
+_BESIDE = 0.12
+"""Distance between two methods' trainings with as many cases, in doublings of the number."""
 _FEWEST_COUNTS = 2
 """Numbers of labelled cases that make a curve."""
 
@@ -72,14 +74,15 @@ def label_curve_figure(curves: Sequence[LabelCurve], dataset: Dataset, methods: 
     colours, markers = method_colours(methods), method_markers(methods)
     figure = Figure(figsize=(1.5 + 4.2 * len(rois), 3.8))
     for axes, roi in zip(figure.subplots(1, len(rois), squeeze=False)[0], rois, strict=True):
-        for curve in curves:
-            if curve.roi != roi:
-                continue
+        shown = [curve for curve in curves if curve.roi == roi]
+        for place, curve in enumerate(shown):
             colour = colours[curve.name]
+            # Side by side, so that no training hides another's.
+            aside = 2 ** (_BESIDE * (place - (len(shown) - 1) / 2))
             low, high = [each.low for each in curve.dice], [each.high for each in curve.dice]
             axes.fill_between(curve.counts, low, high, color=colour, alpha=0.15, linewidth=0)
             for count, values in zip(curve.counts, curve.trainings, strict=True):
-                axes.scatter([count] * len(values), values, s=10, color=colour, alpha=0.35, linewidths=0)
+                axes.scatter([aside * count] * len(values), values, s=14, color=colour, alpha=0.6, linewidths=0)
             axes.plot(
                 curve.counts,
                 [each.mean for each in curve.dice],

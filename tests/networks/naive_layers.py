@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pipeline_lib.networks.generated_layers import parameter_count
+from pipeline_lib.networks.head_parameters import parameter_count
 
 
 def naive_layers(features, parameters, maps):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline_lib.networks.dynamic_head import TextConditionedHead
-from pipeline_lib.networks.generated_layers import parameter_count
+from pipeline_lib.networks.head_parameters import parameter_count
 
 from .naive_layers import naive_layers
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -74,19 +75,51 @@ def test_without_a_gpu_the_fused_layers_give_way_with_a_line(capsys):
     assert fused_layers_on(nowhere, torch.bfloat16, 1) is None
     assert fused_layers_on(nowhere, torch.bfloat16, 1) is None
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("cuda:99: the dynamic head's Triton kernel does not work here (")
+    assert line.startswith("cuda:99: the dynamic head's Triton kernels do not work here (")
     assert line.endswith("), so plain products are used")
 
 
+@pytest.mark.parametrize(
+    ("device_type", "precision", "maps", "compiling", "expected"),
+    [
+        ("cuda", torch.bfloat16, 1, False, True),
+        ("cuda", torch.float32, 8, False, True),
+        ("cuda", torch.float64, 1, False, False),
+        ("cuda", torch.bfloat16, 9, False, False),
+        ("cuda", torch.bfloat16, 1, True, False),
+        ("cpu", torch.float32, 1, False, False),
+    ],
+)
+def test_where_layers_may_be_fused(device_type, precision, maps, compiling, expected):
+    assert module.may_be_fused(device_type, precision, maps, compiling) == expected
+
+
+@pytest.mark.parametrize("fused_head", [True, False])
+def test_both_networks_heads_hear_of_the_key(network_name, build, patch, fused_head, monkeypatch):
+    """As on a GPU: the layers that are found there are used, unless the key says no."""
+    used = []
+
+    def layers(features, parameters, maps):
+        used.append(maps)
+        return module.plain_layers(features, parameters, maps)
+
+    monkeypatch.setattr(module, "may_be_fused", lambda *_: True)
+    monkeypatch.setattr(module, "fused_layers_on", lambda *_: layers)
+    with torch.no_grad():
+        build(network_name, fused_head=fused_head)(patch)
+    assert bool(used) == fused_head
+
+
 def test_fused_layers_that_compute_something_else_give_way_with_a_line(capsys, monkeypatch):
+    pytest.importorskip("triton")
     from pipeline_lib.networks import fused_layers
 
     monkeypatch.setattr(
-        fused_layers, "fused_layers", lambda features, *rest: module.plain_layers(1.1 * features, *rest)
+        fused_layers, "fused_layers", lambda features, *rest, **_: module.plain_layers(1.1 * features, *rest)
     )
     fused_layers_on.cache_clear()
     try:
         assert fused_layers_on(torch.device("cpu"), torch.float32, 1) is None
     finally:
         fused_layers_on.cache_clear()
-    assert "it is off by 0." in capsys.readouterr().err
+    assert "off by 0." in capsys.readouterr().err

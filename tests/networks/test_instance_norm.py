@@ -10,6 +10,19 @@ from torch.nn import functional as F
 from pipeline_lib.networks.instance_norm import InstanceNorm
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last_3d])
+def test_float32_sums_as_exactly_as_torchs(batch, form):
+    torch.manual_seed(0)
+    values = torch.randn(batch, 4, 48, 48, 48).add_(3).to(memory_format=form)
+    exact = nn.InstanceNorm3d(4)(values.double())
+    ours, torchs = (
+        (layer(values).double() - exact).abs().max()
+        for layer in (InstanceNorm(nn.InstanceNorm3d(4)), nn.InstanceNorm3d(4))
+    )
+    assert ours <= torchs
+
+
 @pytest.mark.parametrize("affine", [False, True])
 def test_it_computes_what_torchs_does(affine):
     torch.manual_seed(0)

@@ -10,7 +10,7 @@ from monai.networks.nets import SwinUNETR
 from monai.networks.nets.swin_unetr import BasicLayer, PatchMerging
 from torch import nn
 
-from pipeline_lib.networks.window_attention import attention, share_masks
+from pipeline_lib.networks.window_attention import attention, fuse_attention, fused_attention
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_shared_masks_change_neither_maps_nor_gradients(window, sides):
             parameter.data.normal_()
     monais = nn.ModuleList([layer.double()])
     ours = copy.deepcopy(monais)
-    share_masks(ours)
+    fuse_attention(ours)
     assert list(ours.state_dict()) == list(monais.state_dict())
     tokens = torch.randn(2, 12, *sides, dtype=torch.float64)
     results = []
@@ -46,12 +46,41 @@ def test_shared_masks_change_neither_maps_nor_gradients(window, sides):
 
 
 def test_fused_attention_equals_products():
-    """What a GPU takes with gradients and a CPU without them."""
-    query, key, value = torch.randn(3, 5, 2, 9, 4, dtype=torch.float64)
-    bias = torch.randn(2, 9, 9, dtype=torch.float64)
+    """A GPU takes the one, a CPU with gradients the other."""
+    torch.manual_seed(0)
+    inputs = [torch.randn(5, 2, 9, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    inputs.append(torch.randn(9, 9, 2, dtype=torch.float64, requires_grad=True))
+    results = []
+    for compute in (attention, fused_attention):
+        mixed = compute(*inputs[:3], inputs[3].permute(2, 0, 1), 0.3)
+        results.append([mixed, *torch.autograd.grad((mixed**2).sum(), inputs)])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_gpu_could_fuse_all_attention(build, patch, monkeypatch):
+    """Its kernels refuse a bias whose rows do not lie in memory one after the other."""
+    strides = []
+    fused = torch.nn.functional.scaled_dot_product_attention
+
+    def noted(*arguments, attn_mask, **options):
+        strides.append(attn_mask.stride(-1))
+        return fused(*arguments, attn_mask=attn_mask, **options)
+
+    monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", noted)
+    torch.manual_seed(0)
+    layer = nn.ModuleList([BasicLayer(12, 2, 3, (4, 4, 4), drop_path=[0.0, 0.0])])
+    fuse_attention(layer)
     with torch.no_grad():
-        fused = attention(query, key, value, bias, 0.3)
-    torch.testing.assert_close(attention(query, key, value, bias, 0.3), fused)
+        layer[0](torch.randn(1, 12, 8, 4, 12))
+    # One call for the block whose windows are not shifted, one for each kind of shifted windows.
+    assert strides == [1] * (1 + 4)
+
+
+def test_dropout_is_not_ignored():
+    layer = BasicLayer(12, 1, 3, (4, 4, 4), drop_path=[0.0], attn_drop=0.1)
+    with pytest.raises(ValueError, match="dropout"):
+        fuse_attention(nn.ModuleList([layer]))
 
 
 def test_the_trunk_computes_what_monais_network_does(build, patch):
