@@ -48,6 +48,7 @@ from pipeline_lib.learning.wanted_precision import decision_thresholds
 from pipeline_lib.networks.build import build_roi_aware_network, build_segmentation_network
 from pipeline_lib.networks.memory_format import memory_format
 from pipeline_lib.networks.precision import autocast_type
+from pipeline_lib.networks.recomputing import checkpointing
 from pipeline_lib.volumes.bits import pack
 from pipeline_lib.volumes.geometry import Geometry
 from pipeline_lib.volumes.store import write_volume
@@ -90,7 +91,7 @@ def our_step(options: argparse.Namespace, batch: int, execution: Execution, proc
     embeddings = torch.randn(options.rois, options.embedding)
     networks = Networks(swin_unetr=trunk_sizes(options))
     student = build_segmentation_network(
-        METHOD, networks, embeddings, execution.gradient_checkpointing, execution.fused_head
+        METHOD, networks, embeddings, checkpointing(execution, processes.device), execution.fused_head
     )
     student = student.to(processes.device, memory_format=memory_format(execution, student, processes.device))
     names = tuple(f"roi_{k}" for k in range(options.rois))
@@ -248,7 +249,7 @@ def parsed(description: str | None, *flags: str, **defaults: str) -> argparse.Na
     parser.add_argument("--memory-format", choices=["auto", "contiguous", "channels_last"], default="auto")
     parser.add_argument("--patch", type=int, nargs=3, help="D H W")
     parser.add_argument("--compile", action="store_true", help="compile our student")
-    parser.add_argument("--gradient-checkpointing", choices=get_args(Checkpointing), default="transformer")
+    parser.add_argument("--gradient-checkpointing", choices=["auto", *get_args(Checkpointing)], default="auto")
     parser.add_argument("--fused-head", action=argparse.BooleanOptionalAction, default=True, help="on a GPU")
     for name in (name for name in SIZES["cpu"] if name != "patch"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int)

@@ -51,10 +51,11 @@ class Execution(Section):
     accumulation: Count = Field(
         default=1, description="Parts into which each process cuts its share of the batch, to save memory."
     )
-    gradient_checkpointing: Checkpointing = Field(
-        default="transformer",
+    gradient_checkpointing: Literal["auto", Checkpointing] = Field(
+        default="auto",
         description="What backward computes again instead of keeping it, to save memory: nothing, SwinUNETR's "
-        "transformer (DoDNet and the ROI-aware network have none), or all blocks of a segmentation network's trunk.",
+        "transformer (DoDNet and the ROI-aware network have none), or all blocks of a segmentation network's trunk; "
+        "auto is transformer on a GPU and none on a CPU.",
     )
     compile: bool = Field(default=False, description="Compile the networks with torch.compile.")
     fused_head: bool = Field(

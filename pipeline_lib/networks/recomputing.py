@@ -9,6 +9,19 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ..config.optimisation import Checkpointing, Execution
+
+
+def checkpointing(execution: Execution, device: torch.device) -> Checkpointing:
+    """What the key `gradient_checkpointing` means on `device`.
+
+    On a CPU the transformer takes an eighth more time so and no less memory at sizes that one trains there
+    (docs/performance.md).
+    """
+    if execution.gradient_checkpointing == "auto":
+        return "none" if device.type == "cpu" else "transformer"
+    return execution.gradient_checkpointing
+
 
 def recomputed(layers: Callable[..., Tensor], *arguments: Any) -> Tensor:
     """`layers(*arguments)`; where gradients are wanted only the arguments are kept, not what lies between.

@@ -38,6 +38,7 @@ from ..networks.build import build_segmentation_network
 from ..networks.embeddings import read_embeddings
 from ..networks.memory_format import memory_format
 from ..networks.model_file import save_model
+from ..networks.recomputing import checkpointing
 from ..randomness import key_number
 from .command import stage_command
 from .versions import VERSIONS
@@ -128,8 +129,9 @@ def segmentation_task(
     """The student with its seeded first weights, its teacher and losses."""
     torch.manual_seed(key_number("first weights", settings.seed) % 2**63)
     embeddings = read_embeddings(inputs.embeddings, settings.rois)
+    recomputed = checkpointing(execution, processes.device)
     student = build_segmentation_network(
-        settings.method, settings.networks, embeddings, execution.gradient_checkpointing, execution.fused_head
+        settings.method, settings.networks, embeddings, recomputed, execution.fused_head
     )
     student = student.to(processes.device, memory_format=memory_format(execution, student, processes.device))
     scorer = online_scorer(settings, inputs, processes) if settings.method.needs_existence else None

@@ -9,6 +9,7 @@ from pipeline_lib.config.methods import Method, Networks
 from pipeline_lib.config.optimisation import Execution
 from pipeline_lib.networks.build import build_segmentation_network
 from pipeline_lib.networks.memory_format import memory_format
+from pipeline_lib.networks.recomputing import checkpointing
 
 
 def test_one_logit_per_roi_and_voxel(network_name, build, patch):
@@ -27,10 +28,18 @@ def test_every_parameter_gets_a_gradient(network_name, build, patch):
     assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
 
 
+@pytest.mark.parametrize(
+    ("key", "device", "expected"),
+    [("auto", "cpu", "none"), ("auto", "cuda", "transformer"), ("none", "cuda", "none"), ("all", "cpu", "all")],
+)
+def test_what_is_recomputed_unless_the_key_says_it(key, device, expected):
+    assert checkpointing(Execution(gradient_checkpointing=key), torch.device(device)) == expected
+
+
 def test_gradient_checkpointing_changes_no_gradient(network_name, build, patch):
     gradients = []
-    for checkpointing in ("none", "transformer", "all"):
-        network = build(network_name, gradient_checkpointing=checkpointing)
+    for kind in ("none", "transformer", "all"):
+        network = build(network_name, gradient_checkpointing=kind)
         network(patch[:1]).square().mean().backward()
         gradients.append({name: parameter.grad for name, parameter in network.named_parameters()})
     for other in gradients[1:]:
@@ -77,14 +86,14 @@ def test_a_teacher_computes_what_its_student_would(network_name, build, patch):
 
 def test_gradient_checkpointing_keeps_less(network_name, build, patch):
     kept = []
-    for checkpointing in ("none", "transformer", "all"):
+    for kind in ("none", "transformer", "all"):
         storages = {}
 
         def keep(tensor, storages=storages):
             storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
             return tensor
 
-        network = build(network_name, gradient_checkpointing=checkpointing)
+        network = build(network_name, gradient_checkpointing=kind)
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             logits = network(patch[:1])
         kept.append(sum(storages.values()))
