@@ -46,30 +46,18 @@ class Compiled(NamedTuple):
 def compiled(kernel, capability: int, precision: str, voxels: int, maps: int, groups: int, span: int) -> Compiled:
     kind, _ = BY_PRECISION[precision]
     constants = {"groups": groups, "span": span, "columns": 2 * maps, "VOXELS": voxels}
+    constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
     summed = ("biases", "of_weights", "of_biases")
     pointers = ("features", "weights", "logits", "upstream", "of_features")
-    signature = {
-        name: "constexpr"
-        if name in constants
-        else f"*{kind}"
-        if name in pointers
-        else "*fp32"
-        if name in summed
-        else "i32"
-        for name in kernel.arg_names
-    }
+    types = dict.fromkeys(constants, "constexpr") | dict.fromkeys(pointers, f"*{kind}") | dict.fromkeys(summed, "*fp32")
+    signature = {name: types.get(name, "i32") for name in kernel.arg_names}
     # As of real tensors, and of patches: what divides by 16 is read in larger pieces.
     even = {
         (place,): [["tt.divisibility", 16]]
         for place, name in enumerate(kernel.arg_names)
         if signature[name].startswith("*") or name == "voxels"
     }
-    source = ASTSource(
-        fn=kernel,
-        signature=signature,
-        constexprs={name: constants[name] for name in kernel.arg_names if name in constants},
-        attrs=even,
-    )
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=even)
     made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": WARPS})
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         Path(file.name).write_bytes(made.asm["cubin"])

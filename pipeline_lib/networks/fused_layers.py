@@ -1,8 +1,8 @@
 """The generated layers of the dynamic head as Triton kernels: on a GPU no hidden layer goes through memory.
 
-A voxel's 8 features become `maps` logits of each of N heads by 136 products a head and map. As batched matrix products
-each layer writes N·8 values a voxel and reads them again, and memory, not arithmetic, sets the time. Here a program
-takes some voxels, keeps both hidden layers in registers, and backward makes them again.
+A voxel's 8 features become `maps` logits of each of N heads by 128 products a head and 8 a map. As batched matrix
+products each layer writes N·8 values a voxel and reads them again, and memory, not arithmetic, sets the time. Here a
+program takes some voxels, keeps both hidden layers in registers, and backward makes them again.
 
 Tensor cores multiply tiles of 16, so two heads make a group: their second layers are the two blocks of one 16×16
 matrix.
@@ -114,10 +114,11 @@ class _FusedLayers(torch.autograd.Function):
 
 
 @triton.jit
-def _map_offsets(sample, channels, first_channel, voxels, voxel):
-    """Where a tile V×16 of channels `first_channel`, … of a map B `channels` `voxels` lies."""
-    channel = sample.to(tl.int64) * channels + first_channel + tl.arange(0, 16)
-    return channel[None, :] * voxels + voxel[:, None]
+def _tile(sample, channels, first, columns, voxels, voxel):
+    """Where a tile V×16 of a map B `channels` `voxels` lies, and what of it there is: `columns` maps from `first`."""
+    column = tl.arange(0, 16)
+    places = (sample.to(tl.int64) * channels + first + column)[None, :] * voxels + voxel[:, None]
+    return places, (voxel < voxels)[:, None] & ((column < columns) & (first + column < channels))[None, :]
 
 
 @triton.jit
@@ -157,11 +158,8 @@ def _logits_kernel(
 ):
     sample = tl.program_id(1)
     voxel = tl.program_id(0) * VOXELS + tl.arange(0, VOXELS)
-    column = tl.arange(0, 16)
-    inside = (voxel < voxels)[:, None]
-    values = tl.load(
-        features + _map_offsets(sample, 8, 0, voxels, voxel), mask=inside & (column < 8)[None, :], other=0.0
-    )
+    places, there = _tile(sample, 8, 0, 8, voxels, voxel)
+    values = tl.load(features + places, mask=there, other=0.0)
     for group in range(groups):
         matrix, bias = _layer(weights, biases, sample * groups + group, 0)
         hidden = _activated(values, matrix, bias)
@@ -169,13 +167,8 @@ def _logits_kernel(
         hidden = _activated(hidden, matrix, bias)
         matrix, bias = _layer(weights, biases, sample * groups + group, 2)
         made = tl.dot(hidden, matrix, input_precision="ieee") + bias[None, :]
-        first = group * columns
-        wanted = (column < columns) & (first + column < channels)
-        tl.store(
-            logits + _map_offsets(sample, channels, first, voxels, voxel),
-            made.to(logits.dtype.element_ty),
-            mask=inside & wanted[None, :],
-        )
+        places, there = _tile(sample, channels, group * columns, columns, voxels, voxel)
+        tl.store(logits + places, made.to(logits.dtype.element_ty), mask=there)
 
 
 @triton.jit
@@ -193,10 +186,7 @@ def _features_gradient_kernel(
 ):
     sample = tl.program_id(1)
     voxel = tl.program_id(0) * VOXELS + tl.arange(0, VOXELS)
-    column = tl.arange(0, 16)
-    inside = (voxel < voxels)[:, None]
-    of_sample = _map_offsets(sample, 8, 0, voxels, voxel)
-    kept = inside & (column < 8)[None, :]
+    of_sample, kept = _tile(sample, 8, 0, 8, voxels, voxel)
     values = tl.load(features + of_sample, mask=kept, other=0.0)
     total = tl.zeros((VOXELS, 16), tl.float32)
     for group in range(groups):
@@ -205,13 +195,8 @@ def _features_gradient_kernel(
         last, _ = _layer(weights, biases, sample * groups + group, 2)
         low = _activated(values, first, first_bias)
         high = _activated(low, second, second_bias)
-        channel = group * columns
-        wanted = (column < columns) & (channel + column < channels)
-        gradient = tl.load(
-            upstream + _map_offsets(sample, channels, channel, voxels, voxel),
-            mask=inside & wanted[None, :],
-            other=0.0,
-        )
+        places, there = _tile(sample, channels, group * columns, columns, voxels, voxel)
+        gradient = tl.load(upstream + places, mask=there, other=0.0)
         gradient = _gradient_before(gradient, last, high)
         gradient = _gradient_before(gradient, second, low)
         total += tl.dot(gradient, tl.trans(first), input_precision="ieee")
@@ -236,9 +221,6 @@ def _parameters_gradient_kernel(
     first, first_bias = _layer(weights, biases, sample * groups + group, 0)
     second, second_bias = _layer(weights, biases, sample * groups + group, 1)
     last, _ = _layer(weights, biases, sample * groups + group, 2)
-    column = tl.arange(0, 16)
-    channel = group * columns
-    wanted = (column < columns) & (channel + column < channels)
     of_first = tl.zeros((16, 16), tl.float32)
     of_second = tl.zeros((16, 16), tl.float32)
     of_last = tl.zeros((16, 16), tl.float32)
@@ -248,17 +230,12 @@ def _parameters_gradient_kernel(
     of_last_bias = tl.zeros((VOXELS, 16), tl.float32)
     for tile in range(span):
         voxel = (tl.program_id(0) * span + tile) * VOXELS + tl.arange(0, VOXELS)
-        inside = (voxel < voxels)[:, None]
-        values = tl.load(
-            features + _map_offsets(sample, 8, 0, voxels, voxel), mask=inside & (column < 8)[None, :], other=0.0
-        )
+        places, there = _tile(sample, 8, 0, 8, voxels, voxel)
+        values = tl.load(features + places, mask=there, other=0.0)
         low = _activated(values, first, first_bias)
         high = _activated(low, second, second_bias)
-        gradient = tl.load(
-            upstream + _map_offsets(sample, channels, channel, voxels, voxel),
-            mask=inside & wanted[None, :],
-            other=0.0,
-        )
+        places, there = _tile(sample, channels, group * columns, columns, voxels, voxel)
+        gradient = tl.load(upstream + places, mask=there, other=0.0)
         of_last += tl.dot(tl.trans(high), gradient, input_precision="ieee")
         of_last_bias += gradient.to(tl.float32)
         gradient = _gradient_before(gradient, last, high)
@@ -268,6 +245,7 @@ def _parameters_gradient_kernel(
         of_first += tl.dot(tl.trans(values), gradient, input_precision="ieee")
         of_first_bias += gradient.to(tl.float32)
     place = ((tl.program_id(0) * tl.num_programs(2) + sample) * groups + group) * 3
+    column = tl.arange(0, 16)
     within = column[:, None] * 16 + column[None, :]
     tl.store(of_weights + place * 256 + within, of_first)
     tl.store(of_weights + (place + 1) * 256 + within, of_second)

@@ -14,7 +14,7 @@ class InstanceNorm(nn.Module):
     to a view copies the whole gradient twice for each such operation.
     """
 
-    def __init__(self, norm: nn.InstanceNorm3d) -> None:
+    def __init__(self, norm: nn.InstanceNorm3d | InstanceNorm) -> None:
         super().__init__()
         self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
 

@@ -40,12 +40,8 @@ class _OneByOneChannelsLast(nn.Module):
         return torch.cat([self.network(sample) for sample in samples])
 
 
-class _InstanceNormOfOneSample(nn.Module):
-    """InstanceNorm of B = 1. torch's own copies a tensor whose channels lie last to the plain order and back."""
-
-    def __init__(self, norm: InstanceNorm) -> None:
-        super().__init__()
-        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+class _InstanceNormOfOneSample(InstanceNorm):
+    """InstanceNorm of B = 1, without a copy of channels that lie last to the plain order."""
 
     def forward(self, values: Tensor) -> Tensor:
         # Of one sample, the statistics of a batch are those of the instance.

@@ -21,7 +21,7 @@ class TextConditionedSwinUnetr(nn.Module):
 
     With `gradient_checkpointing` the transformer's activations, or those of the whole trunk, are made again in backward
     instead of kept. The transformer's are a fifth of all on a GPU and half on a CPU, where attention keeps its weights.
-    They cost a few hundredths of the time (docs/performance.md).
+    They cost a few hundredths of a GPU's time and an eighth of a CPU's (docs/performance.md).
     """
 
     def __init__(

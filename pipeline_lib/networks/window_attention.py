@@ -105,8 +105,8 @@ class _Attention(nn.Module):
         """
         if axis == 4:
             return self._mixed(projected.flatten(0, 3), bias + masks).unflatten(0, projected.shape[:4])
-        last = 1 if len(masks) == 2 else 0
-        boxes = projected.split([projected.shape[axis] - last, last][: len(masks)], dim=axis)
+        # The last window apart, unless it is the only one.
+        boxes = projected.split(max(1, projected.shape[axis] - 1), dim=axis)
         mixed = [self._mixed_shifted(box, of_kind, bias, axis + 1) for box, of_kind in zip(boxes, masks, strict=True)]
         return torch.cat(mixed, dim=axis)
 
