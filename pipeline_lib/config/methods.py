@@ -27,6 +27,15 @@ class Method(Section):
         description="Eq. 1 on labelled ROIs, whose form the paper leaves open: binary cross-entropy plus soft Dice "
         "(DoDNet, Universal Model), or one of them.",
     )
+    dice: Literal["published", "smoothed", "smoothed_100", "batch", "present"] = Field(
+        default="published",
+        description="Form of the Dice term: smoothing 1 in the denominator alone (published: DoDNet, Universal Model), "
+        "smoothing of 1 or 100 voxels in numerator and denominator, sums over the batch (nnU-Net), or published, "
+        "averaged over the ROIs that the patch holds.",
+    )
+    absent_weight: Annotated[float, Field(gt=0)] = Field(
+        default=1.0, description="Weight of the cross-entropy of a labelled ROI that the patch does not hold."
+    )
     latent: Literal["none", "cross_entropy"] = Field(
         default="none",
         description="Eq. 2 on latent ROIs: cross-entropy against the teacher's sharpened output.",

@@ -16,9 +16,6 @@ from ..config.methods import Method
 from ..networks.probabilities import at_least_float32, probabilities, sharpened_probabilities
 from .latent_classes import Decisions
 
-_SMOOTHING = 1.0
-
-
 def supervised_loss(logits: Tensor, targets: Tensor, labelled: Tensor, method: Method) -> Tensor:
     """Eq. 1: binary cross-entropy plus soft Dice loss of each labelled ROI, both over the whole patch volume.
 
@@ -28,10 +25,18 @@ def supervised_loss(logits: Tensor, targets: Tensor, labelled: Tensor, method: M
     """
     student = at_least_float32(_maps(logits, labelled))
     truth = _maps(targets, labelled).to(student.dtype)
+    present = truth.any(1)
     cross_entropy = F.binary_cross_entropy_with_logits(student, truth, reduction="none").mean(1)
-    dice = _dice_loss(probabilities(student), truth)
-    terms = {"cross_entropy_and_dice": cross_entropy + dice, "cross_entropy": cross_entropy, "dice": dice}
-    return _mean_over_rois(terms[method.supervised], labelled)
+    cross_entropy = cross_entropy * torch.where(present, 1.0, method.absent_weight)
+    dice = _dice_loss(probabilities(student), truth, labelled, method.dice)
+    if method.supervised == "dice":
+        cross_entropy = torch.zeros_like(cross_entropy)
+    if method.supervised == "cross_entropy":
+        dice = torch.zeros_like(dice)
+    if method.dice == "present":
+        seen = torch.zeros_like(labelled).masked_scatter(labelled, present)
+        return _mean_over_rois(cross_entropy, labelled) + _mean_over_rois(dice[present], seen)
+    return _mean_over_rois(cross_entropy + dice, labelled)
 
 
 def latent_loss(student_logits: Tensor, teacher_logits: Tensor, decisions: Decisions, method: Method) -> Tensor:
@@ -74,14 +79,27 @@ def total_loss(
     )
 
 
-def _dice_loss(predicted: Tensor, truth: Tensor) -> Tensor:
+def _dice_loss(predicted: Tensor, truth: Tensor, labelled: Tensor, form: str) -> Tensor:
     """1 − soft Dice of each row: N V, N V → N.
 
-    Smoothed, so that an absent ROI's loss falls as its false positives do and has a gradient.
+    With the smoothing in the denominator alone an absent ROI's loss is constant and has no gradient.
     """
     overlap = (predicted * truth).sum(1)
     size = predicted.sum(1) + truth.sum(1)
-    return 1 - (2 * overlap + _SMOOTHING) / (size + _SMOOTHING)
+    if form == "batch":
+        rois = labelled.nonzero()[:, 1]
+        overlap, size = (
+            torch.zeros(labelled.shape[1], dtype=each.dtype, device=each.device).index_add(0, rois, each)[rois]
+            for each in (overlap, size)
+        )
+    in_numerator, in_denominator = {
+        "published": (0.0, 1.0),
+        "present": (0.0, 1.0),
+        "smoothed": (1.0, 1.0),
+        "smoothed_100": (100.0, 100.0),
+        "batch": (1e-5, 1e-5),
+    }[form]
+    return 1 - (2 * overlap + in_numerator) / (size + in_denominator)
 
 
 def _maps(maps: Tensor, selected: Tensor) -> Tensor:
