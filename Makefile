@@ -26,7 +26,7 @@ report: .venv/installed
 	$(BIN)/snakemake --report report.html
 
 docs: .venv/installed
-	$(BIN)/python -m pipeline_lib.config.documentation
+	$(BIN)/python -m pipeline_lib.tools.documentation
 
 clean:
 	rm -rf .venv .snakemake results resources work logs report.html

@@ -10,8 +10,8 @@ from pathlib import Path
 
 
 from pipeline_lib.config import settings
-from pipeline_lib.config.config import load_config
-from pipeline_lib.config.disk import check_disk
+from pipeline_lib.config.schema import load_config
+from pipeline_lib.tools.disk import check_disk
 from pipeline_lib.errors import UserError
 from pipeline_lib.machine import visible_gpus
 from pipeline_lib.stages.versions import VERSIONS

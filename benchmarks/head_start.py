@@ -24,7 +24,7 @@ import wordllama
 from torch import Tensor, nn
 
 from pipeline_lib.config.methods import Method
-from pipeline_lib.learning.losses import supervised_loss
+from pipeline_lib.methods.losses import supervised_loss
 from pipeline_lib.networks import dynamic_head
 from pipeline_lib.networks.dodnet import task_and_place
 from pipeline_lib.networks.dynamic_head import TextConditionedHead, head_features, start_as_plain_network

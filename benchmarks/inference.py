@@ -42,24 +42,24 @@ from records import record_of
 from torch import Tensor, nn
 
 from pipeline_lib.config.methods import Method, Networks, SwinUnetr
-from pipeline_lib.networks.build import build_segmentation_network
-from pipeline_lib.networks.dynamic_head import standardised
-from pipeline_lib.networks.head_parameters import WIDTH
-from pipeline_lib.networks.precision import autocast_type
-from pipeline_lib.networks.prediction import for_prediction
-from pipeline_lib.networks.probabilities import probabilities
-from pipeline_lib.networks.sliding_window import (
+from pipeline_lib.geometry import Geometry
+from pipeline_lib.inference.fast_form import for_prediction
+from pipeline_lib.inference.sliding_window import (
     GAUSSIAN_WIDTH,
     SlidingWindow,
     kept_compressed,
     predict_slabs,
     window_starts,
 )
+from pipeline_lib.label_bits import pack, read_roi_bits
+from pipeline_lib.networks.build import build_segmentation_network
+from pipeline_lib.networks.dynamic_head import standardised
+from pipeline_lib.networks.head_parameters import WIDTH
+from pipeline_lib.networks.precision import autocast_type
+from pipeline_lib.networks.probabilities import probabilities
 from pipeline_lib.networks.swin_unetr import TextConditionedSwinUnetr
 from pipeline_lib.progress import Progress
-from pipeline_lib.stages.inference import predict_case
-from pipeline_lib.volumes.bits import pack, read_roi_bits
-from pipeline_lib.volumes.geometry import Geometry
+from pipeline_lib.stages.predict.run import predict_case
 from pipeline_lib.volumes.intensity import scaled
 from pipeline_lib.volumes.store import open_volume, write_volume
 

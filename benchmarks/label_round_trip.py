@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline_lib.volumes.geometry import Geometry
+from pipeline_lib.geometry import Geometry
 from pipeline_lib.volumes.interpolation import Kernel, cubic, interpolated, interpolation_matrices, linear
 
 Shape = Callable[[np.ndarray], np.ndarray]

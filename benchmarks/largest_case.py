@@ -66,7 +66,7 @@ def main() -> None:
             os._exit(0)
         os.wait()
         started = time.perf_counter()
-        command = [sys.executable, "-m", "pipeline_lib.stages.volumes", "--settings", json.dumps(settings)]
+        command = [sys.executable, "-m", "pipeline_lib.stages.resample.run", "--settings", json.dumps(settings)]
         command += ["--manifest", raw / "manifest.json", "--image", made / "image.b2nd"]
         command += ["--labels", made / "labels.b2nd", "--record", made / "case.json"]
         pid = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}).pid

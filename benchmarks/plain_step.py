@@ -15,7 +15,7 @@ from monai.networks.nets import SwinUNETR
 from torch import Tensor, nn
 
 from pipeline_lib.config.methods import Method, SwinUnetr
-from pipeline_lib.learning.batches import Batch
+from pipeline_lib.data.batches import Batch
 
 
 class PlainNetwork(nn.Module):

@@ -38,9 +38,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from pipeline_lib.config.optimisation import Checkpointing
-from pipeline_lib.learning.batches import Batch
-from pipeline_lib.learning.processes import Processes
+from pipeline_lib.data.batches import Batch
 from pipeline_lib.networks import generated_layers, window_attention
+from pipeline_lib.training.distributed import Processes
 
 CPU = torch.device("cpu")
 # Of an H100 SXM, by its data sheet: dense bfloat16 products, and memory.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline_lib.volumes.geometry import Geometry
+from pipeline_lib.geometry import Geometry
 from pipeline_lib.volumes.record import CaseRecord
 
 

@@ -19,14 +19,14 @@ import numpy as np
 import SimpleITK as sitk
 from records import record_of
 
-from pipeline_lib.config.config import load_config
 from pipeline_lib.config.datasets import Dataset, PhantomSource
 from pipeline_lib.config.phantom import Phantom
+from pipeline_lib.config.schema import load_config
 from pipeline_lib.config.structures import structure_names
 from pipeline_lib.datasets.images import read_image
 from pipeline_lib.datasets.phantom.case import ORGAN_ROIS, make_case
 from pipeline_lib.datasets.readers import case_files, read_label_map, voxels_with
-from pipeline_lib.volumes.geometry import Geometry
+from pipeline_lib.geometry import Geometry
 from pipeline_lib.volumes.resampling import mask_volume, masks_on_original_grid
 
 PAPER_SPACING = (0.8, 0.8, 1.5)

@@ -30,7 +30,7 @@ from pipeline_lib.config.datasets import PhantomSource
 from pipeline_lib.config.phantom import Phantom
 from pipeline_lib.datasets.images import read_image
 from pipeline_lib.datasets.phantom.case import PhantomCase, make_case
-from pipeline_lib.volumes.geometry import Geometry, to_canonical
+from pipeline_lib.geometry import Geometry, to_canonical
 from pipeline_lib.volumes.interpolation import cubic, interpolated, interpolation_matrices
 from pipeline_lib.volumes.resampling import mask_volume
 from pipeline_lib.volumes.store import IMAGE, LABELS, open_volume, write_volume

@@ -37,20 +37,20 @@ from pipeline_lib.config.augmentation import Augmentation
 from pipeline_lib.config.methods import Method, Networks, SwinUnetr, Teacher
 from pipeline_lib.config.optimisation import Checkpointing, Execution, Optimisation
 from pipeline_lib.config.roi_aware import RoiAware
-from pipeline_lib.learning.batches import Views
-from pipeline_lib.learning.crops import CropPlan, TrainingCase
-from pipeline_lib.learning.existence_scores import RoiScorer
-from pipeline_lib.learning.partial_labels import PartialLabels
-from pipeline_lib.learning.processes import Processes, joined_processes
-from pipeline_lib.learning.reading import CropReader, Region, regions
-from pipeline_lib.learning.step import Stepper
-from pipeline_lib.learning.wanted_precision import decision_thresholds
+from pipeline_lib.data.batches import Views
+from pipeline_lib.data.crops import CropPlan, TrainingCase
+from pipeline_lib.data.reading import CropReader, Region, regions
+from pipeline_lib.existence.scores import RoiScorer
+from pipeline_lib.existence.thresholds import decision_thresholds
+from pipeline_lib.geometry import Geometry
+from pipeline_lib.label_bits import pack
+from pipeline_lib.methods.partial_labels import PartialLabels
 from pipeline_lib.networks.build import build_roi_aware_network, build_segmentation_network
 from pipeline_lib.networks.memory_format import memory_format
 from pipeline_lib.networks.precision import autocast_type
 from pipeline_lib.networks.recomputing import checkpointing
-from pipeline_lib.volumes.bits import pack
-from pipeline_lib.volumes.geometry import Geometry
+from pipeline_lib.training.distributed import Processes, joined_processes
+from pipeline_lib.training.step import Stepper
 from pipeline_lib.volumes.store import write_volume
 
 WINDOW = (-325.0, 325.0)

@@ -33,7 +33,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline_lib.volumes.geometry import Geometry
+from pipeline_lib.geometry import Geometry
 
 SIZE = (256, 256, 157)
 SPACING = (0.8, 0.8, 1.5)
@@ -191,7 +191,7 @@ def _round_trip(original: Geometry, labels: np.ndarray, grid: Geometry, label_ma
     """Dice of each label after the way back to the original grid."""
     from records import record_of
 
-    from pipeline_lib.volumes.bits import plane_mask
+    from pipeline_lib.label_bits import plane_mask
     from pipeline_lib.volumes.resampling import masks_on_original_grid
 
     record = record_of(grid, original, LABELS, LABELS, WINDOW)

@@ -15,5 +15,11 @@ if not torch.cuda.is_available():
     # Read when Triton is imported: its kernels are then computed in NumPy, one program after the other.
     os.environ["TRITON_INTERPRET"] = "1"
 
+pytest_plugins = [
+    "tests.support.grid_fixtures",
+    "tests.support.network_fixtures",
+    "tests.support.training_fixtures",
+]
+
 settings.register_profile("lacuna", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("lacuna")

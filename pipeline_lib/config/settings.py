@@ -19,12 +19,12 @@ from typing import Any
 from ..errors import UserError
 from ..files import whole_file
 from ..randomness import random_generator
-from .config import Config, load_config
 from .datasets import Dataset, DownloadSource
 from .existence import Existence
 from .methods import Method, Networks, Teacher
 from .optimisation import Execution
 from .rois import existence_structures
+from .schema import Config, load_config
 from .section import Section
 from .stage_settings import (
     AcquireEncoderSettings,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ..config.datasets import Dataset
 from ..config.methods import Method
-from ..scoring.intervals import Summary, summarise
+from .intervals import Summary, summarise
 from .results import Results, method_label, roi_label
 from .style import method_colours, method_markers
 

@@ -16,11 +16,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..scoring.dice import CONVENTION_TEXTS
-from ..scoring.intervals import CONFIDENCE, DRAWS
 from .cells import cell, difference_interval, interval, p_cell, percent
 from .existence_check import ExistenceCheck, existence_check_rows
 from .findings import SIGNIFICANT, findings
 from .gallery import DATA, EXISTENCE, SCORES, SLICES, TRAINING, Shown
+from .intervals import CONFIDENCE, DRAWS
 from .results import Results, method_label, roi_label
 from .style import method_colours
 from .tables import MEASURED, best_cells

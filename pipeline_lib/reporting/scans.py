@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 import SimpleITK as sitk
 
-from ..volumes.bits import bits_dtype, read_roi_bits, roi_mask
-from ..volumes.geometry import Geometry
+from ..geometry import Geometry
+from ..label_bits import bits_dtype, read_roi_bits, roi_mask
 from ..volumes.store import Volume, open_volume
 
 Orientation = Literal["axial", "coronal", "sagittal"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..volumes.geometry import Geometry
+from ..geometry import Geometry
 from ..volumes.resampling import image_volume
 from .results import Results
 from .scans import TRUTH, Scan

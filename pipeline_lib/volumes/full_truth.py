@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from .bits import read_roi_bits, roi_mask, roi_names
+from ..label_bits import read_roi_bits, roi_mask, roi_names
 from .record import CaseRecord
 from .resampling import mask_volume
 from .store import IMAGE, LABELS, RECORD, Volume, write_labels

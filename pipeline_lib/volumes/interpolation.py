@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .geometry import Geometry
+from ..geometry import Geometry
 
 Kernel = Callable[[np.ndarray], np.ndarray]
 Matrices = tuple[np.ndarray, np.ndarray, np.ndarray]

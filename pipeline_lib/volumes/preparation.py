@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
+from ..geometry import Geometry
 from ..randomness import random_generator
-from .geometry import Geometry
 from .record import Voxel
 
 BODY_ABOVE_HU = -500

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import UserError
 from ..files import read_json, whole_file
-from .geometry import Geometry
+from ..geometry import Geometry
 
 Voxel = tuple[int, int, int]
 """Indices (z, y, x) into a volume."""

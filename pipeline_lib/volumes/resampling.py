@@ -10,8 +10,8 @@ from collections.abc import Iterable
 import numpy as np
 import SimpleITK as sitk
 
-from .bits import bits_dtype
-from .geometry import Geometry, to_canonical
+from ..geometry import Geometry, to_canonical
+from ..label_bits import bits_dtype
 from .interpolation import Matrices, cubic, interpolated, interpolation_matrices, linear
 from .record import CaseRecord
 

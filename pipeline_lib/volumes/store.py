@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..files import whole_file
-from .bits import plane_count
+from ..label_bits import plane_count
 from .label_codes import coded
 from .record import CaseRecord, read_record, write_record
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from pipeline_lib.config import settings
-from pipeline_lib.config.config import Config, load_config
 from pipeline_lib.config.datasets import Dataset
+from pipeline_lib.config.schema import Config, load_config
 
 BASE = Path(__file__).parents[2]
 CONFIG = ("--configfile", "config/config.yaml")

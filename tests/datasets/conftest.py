@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from pipeline_lib.datasets.download import Patience
-
-from .faulty_server import FaultyServer
+from tests.support.faulty_server import FaultyServer
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline_lib.config.config import load_dataset
 from pipeline_lib.config.phantom import Phantom
+from pipeline_lib.config.schema import load_dataset
 from pipeline_lib.config.stage_settings import AcquireSettings
 
 PROJECT = Path(__file__).parents[2]

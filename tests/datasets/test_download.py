@@ -17,8 +17,7 @@ from pipeline_lib.datasets import transfers
 from pipeline_lib.datasets.download import Patience, Wanted
 from pipeline_lib.datasets.transfers import fetch
 from pipeline_lib.errors import UserError
-
-from .faulty_server import Fault, FaultyServer
+from tests.support.faulty_server import Fault, FaultyServer
 
 NAME = "case.nii.gz"
 

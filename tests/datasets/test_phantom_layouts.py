@@ -13,7 +13,7 @@ from pipeline_lib.datasets.phantom.generate import generate_case, generate_datas
 from pipeline_lib.datasets.readers import read_case
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json
-from pipeline_lib.volumes.bits import read_roi_bits, roi_mask
+from pipeline_lib.label_bits import read_roi_bits, roi_mask
 
 from .phantoms import PARTIAL, ROIS, phantom_settings
 

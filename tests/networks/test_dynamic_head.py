@@ -8,8 +8,7 @@ import torch
 
 from pipeline_lib.networks.dynamic_head import TextConditionedHead
 from pipeline_lib.networks.head_parameters import parameter_count
-
-from .naive_layers import naive_layers
+from tests.support.naive_layers import naive_layers
 
 
 def test_parameter_counts_are_the_published_ones():

@@ -18,8 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline_lib.networks.generated_layers import fused_layers_on, plain_layers
-
-from .naive_layers import naive_layers, random_case
+from tests.support.naive_layers import naive_layers, random_case
 
 pytest.importorskip("triton", reason="this machine's torch has no Triton")
 from pipeline_lib.networks.fused_layers import fused_layers

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline_lib.networks import generated_layers as module
 from pipeline_lib.networks.generated_layers import fused_layers_on, generated_layers
-
-from .naive_layers import naive_layers, random_case
+from tests.support.naive_layers import naive_layers, random_case
 
 
 @settings(max_examples=15, deadline=None)

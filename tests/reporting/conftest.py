@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from stand_in import Workspace, build
+
+from tests.reporting.stand_in import Workspace, build
 
 
 @pytest.fixture(scope="session")

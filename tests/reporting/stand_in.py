@@ -16,11 +16,13 @@ from pipeline_lib.config.evaluation import Scores
 from pipeline_lib.config.methods import Method
 from pipeline_lib.config.stage_settings import CaseListSettings, ReportSettings, ScoreSettings, VolumeSettings
 from pipeline_lib.config.volumes import Volumes
-from pipeline_lib.scoring.existence import Decided, Presence, agreement, rightness
-from pipeline_lib.stages import case_list, scores, volumes
-from pipeline_lib.stages.report import Inputs
-from pipeline_lib.volumes.bits import write_roi_bits
-from pipeline_lib.volumes.geometry import Geometry
+from pipeline_lib.existence.agreement import Decided, Presence, agreement, rightness
+from pipeline_lib.geometry import Geometry
+from pipeline_lib.label_bits import write_roi_bits
+from pipeline_lib.stages.list_cases import run as case_list
+from pipeline_lib.stages.resample import run as volumes
+from pipeline_lib.stages.score import run as scores
+from pipeline_lib.stages.write_report.run import Inputs
 
 ROIS = ("liver", "liver_tumor", "kidney", "spleen")
 METHODS = ("baseline", "latent_class")

@@ -11,12 +11,12 @@ from matplotlib.colors import to_hex
 
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.methods import Method
+from pipeline_lib.existence.agreement import DECISIONS
 from pipeline_lib.reporting.existence_check import ExistenceCheck, existence_check_figure
 from pipeline_lib.reporting.label_curve import label_curve_figure, label_curves
 from pipeline_lib.reporting.results import Results
 from pipeline_lib.reporting.style import method_colours, method_markers
 from pipeline_lib.reporting.training_figures import common_thresholds, existence_figure
-from pipeline_lib.scoring.existence import DECISIONS
 
 SPLEENS = Dataset.model_validate(
     {

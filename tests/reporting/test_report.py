@@ -10,17 +10,17 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
-from browser import chromium, page
-from stand_in import ROIS
 
+from pipeline_lib.geometry import Geometry
+from pipeline_lib.label_bits import read_roi_bits
 from pipeline_lib.reporting import viewer
 from pipeline_lib.reporting.overview import busiest_slice
 from pipeline_lib.reporting.panels import choose_cases
 from pipeline_lib.reporting.results import read_results
 from pipeline_lib.reporting.scans import Layer
-from pipeline_lib.stages import report
-from pipeline_lib.volumes.bits import read_roi_bits
-from pipeline_lib.volumes.geometry import Geometry
+from pipeline_lib.stages.write_report import run as report
+from tests.reporting.browser import chromium, page
+from tests.reporting.stand_in import ROIS
 
 SHARES = ("coverage", "precision", "organ_precision")
 

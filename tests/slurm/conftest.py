@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from loopback import Slurm, slurm_on_loopback, why_not
+
+from tests.slurm.loopback import Slurm, slurm_on_loopback, why_not
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,8 @@ from pathlib import Path
 from threading import Thread
 
 import yaml
-from loopback import wait_until
+
+from tests.slurm.loopback import wait_until
 
 PROJECT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 900
@@ -106,7 +107,7 @@ class Run:
                 here = (process / "cwd").readlink() == self.folder
             except OSError:
                 continue
-            if here and arguments[1:3] == [b"-m", b"pipeline_lib.stages.segmentation"]:
+            if here and arguments[1:3] == [b"-m", b"pipeline_lib.stages.train.run"]:
                 found.append(int(process.name))
         assert found, "no process of the training found"
         return found

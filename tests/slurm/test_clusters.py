@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from loopback import Slurm
-from pipeline import Run, write_profile
 from safetensors.numpy import load_file
+
+from tests.slurm.loopback import Slurm
+from tests.slurm.pipeline import Run, write_profile
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(2000)]
 

@@ -1,8 +1,8 @@
 import pytest
 
-from pipeline_lib.stages import existence, roi_aware
-
-from .training_world import CASES, EXECUTION, build_world, existence_settings, roi_aware_settings
+from pipeline_lib.stages.score_existence import run as existence
+from pipeline_lib.stages.train_roi_aware import run as roi_aware
+from tests.support.training_world import CASES, EXECUTION, build_world, existence_settings, roi_aware_settings
 
 
 @pytest.fixture(scope="session")

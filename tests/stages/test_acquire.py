@@ -23,8 +23,9 @@ from pipeline_lib.config.stage_settings import AcquireEncoderSettings, AcquireEx
 from pipeline_lib.config.text import TextEncoder
 from pipeline_lib.datasets.download import Wanted
 from pipeline_lib.errors import UserError
-from pipeline_lib.stages import acquire, acquire_encoder
-from tests.datasets.faulty_server import Fault, FaultyServer
+from pipeline_lib.stages.acquire import run as acquire
+from pipeline_lib.stages.acquire_encoder import run as acquire_encoder
+from tests.support.faulty_server import Fault, FaultyServer
 
 CASES = ("spleen_1", "spleen_2")
 FILES = {
@@ -160,7 +161,7 @@ def test_files_of_each_case_are_fetched_but_not_those_of_skipped_cases(server, t
 def test_a_killed_download_is_resumed_by_the_next_run(server, tmp_path):
     chosen = settings(archive_source(server))
     server.faults["spleen.tar"] = deque([Fault("stalled", after=200_000)])
-    command = [sys.executable, "-m", "pipeline_lib.stages.acquire", "--settings", chosen.model_dump_json()]
+    command = [sys.executable, "-m", "pipeline_lib.stages.acquire.run", "--settings", chosen.model_dump_json()]
     command += ["--execution", "{}", "--manifest", str(tmp_path / "manifest.json")]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     part = tmp_path / ".acquire" / "spleen.tar.part"

@@ -19,7 +19,10 @@ from pipeline_lib.config.stage_settings import (
 )
 from pipeline_lib.config.volumes import Volumes
 from pipeline_lib.errors import UserError
-from pipeline_lib.stages import acquire, delete_raw, validate, volumes
+from pipeline_lib.stages.acquire import run as acquire
+from pipeline_lib.stages.delete_raw import run as delete_raw
+from pipeline_lib.stages.resample import run as volumes
+from pipeline_lib.stages.validate import run as validate
 
 CASES = ("liver_0", "liver_1")
 SCORED = ("liver_0",)

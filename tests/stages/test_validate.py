@@ -41,7 +41,7 @@ def validate(world, folder, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     settings = folder / "settings.json"
     settings.write_text(world.model_dump_json())
-    command = [sys.executable, "-m", "pipeline_lib.stages.validate", "--settings", settings, "--manifests"]
+    command = [sys.executable, "-m", "pipeline_lib.stages.validate.run", "--settings", settings, "--manifests"]
     command += [folder / dataset.name / "manifest.json" for dataset in world.datasets]
     return subprocess.run([*command, "--cases", folder / "cases.csv"], capture_output=True, text=True)
 

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_lib.volumes.bits import pack
+from pipeline_lib.label_bits import pack
 from pipeline_lib.volumes.label_codes import coded
-from tests.volume_labels import planes_of
+from tests.support.volume_labels import planes_of
 
 
 @given(st.integers(1, 30), st.integers(1, 40), st.floats(0, 0.5), st.integers(0, 99))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline_lib.volumes.geometry import Geometry
+from pipeline_lib.geometry import Geometry
 from pipeline_lib.volumes.preparation import body_box, foreground
 
 

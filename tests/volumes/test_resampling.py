@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from pipeline_lib.volumes.bits import roi_mask
-from pipeline_lib.volumes.geometry import Geometry
+from pipeline_lib.geometry import Geometry
+from pipeline_lib.label_bits import roi_mask
 from pipeline_lib.volumes.record import CaseRecord
 from pipeline_lib.volumes.resampling import image_volume, mask_volume, masks_on_original_grid
 

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.volumes.bits import pack
-from pipeline_lib.volumes.geometry import Geometry
+from pipeline_lib.geometry import Geometry
+from pipeline_lib.label_bits import pack
 from pipeline_lib.volumes.record import CaseRecord
 from pipeline_lib.volumes.store import open_volume, write_image, write_volume
-from tests.volume_labels import read_planes
+from tests.support.volume_labels import read_planes
 
 SHAPE = (21, 34, 45)
 TARGETS = tuple(f"roi_{k}" for k in range(11))

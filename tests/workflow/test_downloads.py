@@ -18,8 +18,8 @@ import pytest
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.phantom import Phantom
 from pipeline_lib.config.stage_settings import AcquireExecution, AcquireSettings
-from pipeline_lib.stages import acquire
-from tests.datasets.faulty_server import Fault, FaultyServer
+from pipeline_lib.stages.acquire import run as acquire
+from tests.support.faulty_server import Fault, FaultyServer
 
 from .conftest import Project
 from .network import CutNetwork

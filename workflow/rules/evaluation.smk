@@ -23,7 +23,7 @@ rule predict:
         settings=settings_of("inference", "run", "dataset"),
         version=VERSIONS["inference"],
     shell:
-        "exec python -m pipeline_lib.stages.inference"
+        "exec python -m pipeline_lib.stages.predict.run"
         " --settings {params.settings:q}"
         " --cases {input.cases:q}"
         " --model {input.model:q}"
@@ -38,7 +38,7 @@ rule score:
             "results/predictions/{run}/{dataset}", run=wildcards.run, dataset=TESTED
         ),
         truth=truth_of(TESTED),
-        code=code_of("stages/scores.py", "scoring/*.py"),
+        code=code_of("stages/score/*.py", "scoring/*.py"),
     output:
         scores="results/scores/{run}.csv",
     log:
@@ -52,7 +52,7 @@ rule score:
     params:
         settings=settings_of("scores", "run"),
     shell:
-        "exec python -m pipeline_lib.stages.scores"
+        "exec python -m pipeline_lib.stages.score.run"
         " --settings {params.settings:q}"
         " --predictions {input.predictions:q}"
         " --truth {input.truth:q}"
@@ -76,7 +76,7 @@ rule write_report:
         ),
         truth=truth_of(TESTED),
         code=code_of(
-            "stages/report.py",
+            "stages/write_report/*.py",
             "reporting/*.py",
             "reporting/*.csv",
             "reporting/templates/*",
@@ -101,7 +101,7 @@ rule write_report:
         settings=settings_of("report"),
         benchmarks="results/benchmarks",
     shell:
-        "exec python -m pipeline_lib.stages.report"
+        "exec python -m pipeline_lib.stages.write_report.run"
         " --settings {params.settings:q}"
         " --scores {input.scores:q}"
         " --histories {input.histories:q}"

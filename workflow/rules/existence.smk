@@ -24,7 +24,7 @@ rule score_existence:
         settings=settings_of("existence", "dataset"),
         version=VERSIONS["existence"],
     shell:
-        "exec python -m pipeline_lib.stages.existence"
+        "exec python -m pipeline_lib.stages.score_existence.run"
         " --settings {params.settings:q}"
         " --cases {input.cases:q}"
         " --model {input.model:q}"
@@ -47,7 +47,7 @@ rule check_existence:
             "resources/truth/{dataset}",
             dataset=[dataset for dataset in PARTIAL if dataset in PHANTOM],
         ),
-        code=code_of("stages/existence_check.py", "scoring/existence.py"),
+        code=code_of("stages/check_existence/*.py", "existence/agreement.py"),
     output:
         agreement="results/existence_check/agreement.csv",
         decisions="results/existence_check/decisions.csv",
@@ -64,7 +64,7 @@ rule check_existence:
     params:
         settings=settings_of("existence_check"),
     shell:
-        "exec python -m pipeline_lib.stages.existence_check"
+        "exec python -m pipeline_lib.stages.check_existence.run"
         " --settings {params.settings:q}"
         " --cases {input.cases:q}"
         " --existence {input.existence:q}"

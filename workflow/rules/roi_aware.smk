@@ -25,7 +25,7 @@ rule train_roi_aware:
         execution=execution_of("roi_aware"),
         version=VERSIONS["roi_aware"],
     shell:
-        "exec python -m pipeline_lib.stages.roi_aware"
+        "exec python -m pipeline_lib.stages.train_roi_aware.run"
         " --settings {params.settings:q}"
         " --execution {params.execution:q}"
         " --cases {input.cases:q}"

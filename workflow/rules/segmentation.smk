@@ -36,8 +36,8 @@ rule train:
         # The resource itself is absent on one node: its mere presence makes SLURM's plugin expect several.
         srun=lambda wildcards, resources: resources.get("mpi", ""),
     shell:
-        "exec {params.srun} python -m pipeline_lib.stages.launch --gpus {resources.gpu}"
-        " pipeline_lib.stages.segmentation"
+        "exec {params.srun} python -m pipeline_lib.tools.launch --gpus {resources.gpu}"
+        " pipeline_lib.stages.train.run"
         " --settings {params.settings:q}"
         " --execution {params.execution:q}"
         " --cases {input.cases:q}"

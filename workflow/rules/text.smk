@@ -20,7 +20,7 @@ rule acquire_encoder:
     params:
         settings=settings_of("acquire_encoder", "encoder"),
     shell:
-        "exec python -m pipeline_lib.stages.acquire_encoder"
+        "exec python -m pipeline_lib.stages.acquire_encoder.run"
         " --settings {params.settings:q}"
         " --weights {output.weights:q}"
         " --log {log:q}"
@@ -50,7 +50,7 @@ rule embed:
         settings=settings_of("text", "encoder"),
         version=VERSIONS["text"],
     shell:
-        "exec python -m pipeline_lib.stages.text"
+        "exec python -m pipeline_lib.stages.embed.run"
         " --settings {params.settings:q}"
         " --weights {input.weights:q}"
         " --embeddings {output.embeddings:q}"

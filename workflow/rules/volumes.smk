@@ -25,7 +25,7 @@ rule acquire_published:
         settings=settings_of("acquire", "dataset"),
         execution=execution_of("acquire", "dataset"),
     shell:
-        "exec python -m pipeline_lib.stages.acquire"
+        "exec python -m pipeline_lib.stages.acquire.run"
         " --settings {params.settings:q}"
         " --execution {params.execution:q}"
         " --manifest {output.manifest:q}"
@@ -52,7 +52,7 @@ rule generate_phantom:
         execution=execution_of("acquire", "dataset"),
         version=VERSIONS["acquire"],
     shell:
-        "exec python -m pipeline_lib.stages.acquire"
+        "exec python -m pipeline_lib.stages.acquire.run"
         " --settings {params.settings:q}"
         " --execution {params.execution:q}"
         " --manifest {output.manifest:q}"
@@ -81,7 +81,7 @@ rule validate:
     params:
         settings=settings_of("validate"),
     shell:
-        "exec python -m pipeline_lib.stages.validate"
+        "exec python -m pipeline_lib.stages.validate.run"
         " --settings {params.settings:q}"
         " --manifests {input.manifests:q}"
         " --cases {output.cases:q}"
@@ -108,7 +108,7 @@ rule resample:
         settings=settings_of("volume", "dataset", "case"),
         version=VERSIONS["volumes"],
     shell:
-        "exec python -m pipeline_lib.stages.volumes"
+        "exec python -m pipeline_lib.stages.resample.run"
         " --settings {params.settings:q}"
         " --manifest {input.manifest:q}"
         " --image {output.image:q}"
@@ -141,7 +141,7 @@ rule list_cases:
         version=VERSIONS["case_list"],
         folder="results/volumes/{dataset}",
     shell:
-        "exec python -m pipeline_lib.stages.case_list"
+        "exec python -m pipeline_lib.stages.list_cases.run"
         " --settings {params.settings:q}"
         " --volume-folder {params.folder:q}"
         " --cases {output.cases:q}"
@@ -167,7 +167,7 @@ rule delete_raw:
     params:
         settings=settings_of("delete_raw", "dataset"),
     shell:
-        "exec python -m pipeline_lib.stages.delete_raw"
+        "exec python -m pipeline_lib.stages.delete_raw.run"
         " --settings {params.settings:q}"
         " --manifest {input.manifest:q}"
         " --cases {input.cases:q}"

@@ -1,0 +1,95 @@
+"""Bring a data set into its raw folder: make a phantom, download what is published, or link what the user has.
+
+    python -m pipeline_lib.stages.acquire.run --settings SETTINGS --execution EXECUTION \\
+        --manifest resources/raw/DATASET/manifest.json [--truth resources/truth/DATASET]
+
+The manifest is written last: a data set that has one is there, as far as it is published or the user has it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...config.datasets import Dataset, DownloadSource, LocalSource, PhantomSource
+from ...config.stage_settings import AcquireExecution, AcquireSettings
+from ...datasets import deletion
+from ...datasets.manifest import write_manifest
+from ...datasets.published import STATE, download_dataset, take_local
+from ...datasets.readers import CaseFiles, case_files
+from ...errors import UserError
+from ...progress import say
+from ..command import stage_command
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """None: everything comes from the settings."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """`manifest` lies at the top of the raw folder; `truth` is the folder of a phantom's complete labels."""
+
+    manifest: Path
+    truth: Path | None
+
+
+def run(settings: AcquireSettings, execution: AcquireExecution, inputs: Inputs, outputs: Outputs) -> None:
+    dataset, raw = settings.dataset.model_copy(update={"skip": execution.skip}), outputs.manifest.parent
+    source, linked = dataset.source, False
+    raw.mkdir(parents=True, exist_ok=True)
+    (raw / deletion.NAME).unlink(missing_ok=True)
+    if isinstance(source, PhantomSource):
+        _make_phantom(settings, outputs)
+    elif isinstance(source, DownloadSource):
+        download_dataset(dataset, source, raw, execution.keep_archives)
+    else:
+        linked = take_local(dataset, source, raw)
+    _check_cases(dataset, raw)
+    write_manifest(outputs.manifest, dataset.name, source.model_dump(mode="json"), linked)
+
+
+def _make_phantom(settings: AcquireSettings, outputs: Outputs) -> None:
+    """Generate a phantom from the start: a half-made one is cheaper to make anew than to check."""
+    from ...datasets.phantom.generate import generate_dataset  # only phantoms need the generator's libraries
+
+    raw, truth = outputs.manifest.parent, outputs.truth
+    if truth is None:
+        raise UserError("--truth", "is missing", f"name the folder of the truth of phantom {settings.dataset.name}")
+    if (raw / STATE).exists():
+        raise UserError(str(raw), "holds downloaded files", "name the phantom otherwise, or remove that folder")
+    for folder in (raw, truth):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    generate_dataset(settings, raw, truth)
+
+
+def _check_cases(dataset: Dataset, raw: Path) -> None:
+    """Look whether every case is where the layout puts it, so that a wrong `root` shows before the first volume.
+
+    Single files that a user's own data set lacks are for `validate` to list, with all that is wrong with the others.
+    """
+    root = raw / dataset.root
+    wanted = [path for case in dataset.used_cases for path in _files(case_files(dataset.layout, root, case, ()))]
+    missing = [path for path in wanted if not path.is_file()]
+    if not missing:
+        return
+    if isinstance(dataset.source, LocalSource) and len(missing) < len(wanted):
+        say(f"{dataset.name}: {len(missing)} of {len(wanted)} files are missing; `snakemake validate` lists them")
+        return
+    found = ", ".join(sorted(entry.name for entry in raw.iterdir() if not entry.name.startswith("."))[:8])
+    raise UserError(
+        str(missing[0]),
+        f"is missing, and {len(missing) - 1} files more of {len(dataset.used_cases)} cases ({raw} holds {found})",
+        f"correct `root` or `cases` of data set {dataset.name}, or name cases that are not there in `skip`",
+    )
+
+
+def _files(files: CaseFiles) -> list[Path]:
+    return [files.image] if files.label_map is None else [files.image, files.label_map]
+
+
+if __name__ == "__main__":
+    stage_command(run, AcquireSettings, Inputs, Outputs, execution=AcquireExecution)

@@ -1,0 +1,55 @@
+"""Delete the raw cases of a data set whose volumes are all made; the labels that scores need stay.
+
+    python -m pipeline_lib.stages.delete_raw.run --settings SETTINGS --manifest resources/raw/DATASET/manifest.json \\
+        --cases results/volumes/DATASET/cases.csv --deleted resources/raw/DATASET/deleted.json
+
+A job of its own, after those that made the volumes: Snakemake deletes the outputs of a job that fails, so a job that
+deleted its own input could lose both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...config.stage_settings import DeleteRawSettings
+from ...datasets.deletion import delete_images
+from ...datasets.readers import case_files
+from ...files import write_json
+from ...progress import say
+from ...volumes.store import open_volume
+from ..command import stage_command
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The raw data set's manifest, and the list of its volumes, which lie beside that list."""
+
+    manifest: Path
+    cases: Path
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What was deleted, in figures."""
+
+    deleted: Path
+
+
+def run(settings: DeleteRawSettings, inputs: Inputs, outputs: Outputs) -> None:
+    """Raises UserError if a volume lacks a file; nothing is deleted then."""
+    dataset = settings.dataset
+    for case in dataset.used_cases:
+        open_volume(inputs.cases.parent / case)
+    root = inputs.manifest.parent / dataset.root
+    labels = [case_files(dataset.layout, root, case, ()).label_map for case in settings.scored_cases]
+    deleted = delete_images(inputs.manifest, [path for path in labels if path is not None])
+    if deleted["linked"]:
+        say(f"{dataset.name}: the folder is the user's own and stays as it is")
+    else:
+        say(f"{dataset.name}: {deleted['files']} raw files deleted, {deleted['bytes'] / 1e9:.1f} GB freed")
+    write_json(outputs.deleted, deleted)
+
+
+if __name__ == "__main__":
+    stage_command(run, DeleteRawSettings, Inputs, Outputs)

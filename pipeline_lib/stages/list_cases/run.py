@@ -1,0 +1,67 @@
+"""List the cases of a data set, each with its part of the split, its grids and the voxels of each target.
+
+    python -m pipeline_lib.stages.list_cases.run --settings SETTINGS --volume-folder results/volumes/DATASET \\
+        --cases results/volumes/DATASET/cases.csv
+
+A target that the data set does not label has an empty cell: unknown, not zero.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...config.stage_settings import CaseListSettings
+from ...errors import UserError
+from ...files import whole_file
+from ...volumes.record import CaseRecord, read_record
+from ...volumes.store import RECORD
+from ..command import stage_command
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The folder that holds a folder for each case."""
+
+    volume_folder: Path
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """One row per used case."""
+
+    cases: Path
+
+
+def run(settings: CaseListSettings, inputs: Inputs, outputs: Outputs) -> None:
+    rows = []
+    for split, cases in (("train", settings.train), ("test", settings.test)):
+        for case in cases:
+            path = inputs.volume_folder / case / RECORD
+            record = read_record(path)
+            if record.targets != settings.targets:
+                raise UserError(str(path), "has other targets than the config", "rerun the stage volumes")
+            rows.append(_row(record, split))
+    rows.sort(key=lambda row: str(row["case"]))
+    with whole_file(outputs.cases) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _row(record: CaseRecord, split: str) -> dict[str, str | int | float]:
+    """Sizes and spacings in (x, y, z) order, of the volume and of the original image."""
+    row: dict[str, str | int | float] = {"dataset": record.dataset, "case": record.case, "split": split}
+    for name, grid in (("", record.grid), ("original_", record.original)):
+        for axis, size, spacing in zip("xyz", grid.size, grid.spacing_mm, strict=True):
+            row[f"{name}size_{axis}"] = size
+            row[f"{name}spacing_{axis}_mm"] = round(spacing, 4)
+    row["labelled"] = " ".join(record.labelled)
+    for target in record.targets:
+        row[f"voxels_{target}"] = record.voxels.get(target, "")
+    return row
+
+
+if __name__ == "__main__":
+    stage_command(run, CaseListSettings, Inputs, Outputs)

@@ -1,0 +1,153 @@
+"""Stage inference: segment the test cases of one data set with one trained network.
+
+Each case becomes results/predictions/RUN/DATASET/CASE.nii.gz, ROI bits on the original image's grid. An inference that
+was stopped goes on with the cases that are left: finished ones wait in work/inference/FINGERPRINT/.
+
+    python -m pipeline_lib.stages.predict.run --settings settings.json \\
+        --cases results/volumes/DATASET/cases.csv --model results/segmentation/RUN/model.safetensors \\
+        --predictions results/predictions/RUN/DATASET
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+import torch
+from torch import nn
+
+from ...config.evaluation import Inference
+from ...config.stage_settings import InferenceSettings
+from ...config.volumes import Patches
+from ...files import whole_folder
+from ...inference.fast_form import for_prediction
+from ...inference.post_processing import largest_part
+from ...inference.sliding_window import SlidingWindow, kept_compressed, predict_slabs, window_starts
+from ...label_bits import NAMES_FILE, write_roi_bits
+from ...networks.model_file import load_segmentation_model
+from ...networks.precision import autocast_type
+from ...progress import Progress, say
+from ...training.checkpoints import fingerprint
+from ...volumes.resampling import masks_on_original_grid
+from ...volumes.store import Volume, open_volume
+from ..command import stage_command
+from ..versions import VERSIONS
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The data set's list of cases, whose volumes lie beside it, and the trained network."""
+
+    cases: Path
+    model: Path
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Folder of predictions, one NIfTI file per case."""
+
+    predictions: Path
+
+
+def run(settings: InferenceSettings, inputs: Inputs, outputs: Outputs) -> None:
+    """Predict all cases of `settings.cases` and move them into place together."""
+    finished = Path("work") / "inference" / fingerprint(settings, (inputs.model, inputs.cases), VERSIONS["inference"])
+    finished.mkdir(parents=True, exist_ok=True)
+    todo = [case for case in settings.cases if not _prediction(finished, case).exists()]
+    stage = f"inference {settings.run}"
+    if len(todo) < len(settings.cases):
+        say(f"{stage}  {len(settings.cases) - len(todo)} of {len(settings.cases)} cases are there from before")
+    if todo:
+        device = _device(settings.inference)
+        network, description = load_segmentation_model(inputs.model, device, settings.inference.weights)
+        window = sliding_window(settings.inference, description, device)
+        network = for_prediction(network, device, window.precision)
+        volumes = {case: open_volume(inputs.cases.parent / case) for case in todo}
+        progress = Progress(stage, sum(_window_count(volume, window) for volume in volumes.values()), "windows")
+        for case, volume in volumes.items():
+            predict_case(
+                network,
+                volume,
+                tuple(description["rois"]),
+                window,
+                settings.inference.post_processing,
+                _prediction(finished, case),
+                progress,
+            )
+    with whole_folder(outputs.predictions) as folder:
+        for file in (*(_prediction(finished, case) for case in settings.cases), finished / NAMES_FILE):
+            shutil.copy2(file, folder)
+    shutil.rmtree(finished)
+
+
+def sliding_window(inference: Inference, description: dict[str, Any], device: torch.device) -> SlidingWindow:
+    """Windows as the config lays them, of the patch size and intensity window that the model was trained with."""
+    return SlidingWindow(
+        shape=Patches.model_validate(description["patches"]).shape,
+        overlap=inference.overlap,
+        windows_at_once=inference.windows_at_once,
+        mirror=inference.mirror,
+        window_hu=tuple(description["window_hu"]),
+        device=device,
+        precision=autocast_type(inference.precision, device, training=False),
+    )
+
+
+def predict_case(
+    network: nn.Module,
+    volume: Volume,
+    rois: tuple[str, ...],
+    window: SlidingWindow,
+    post_processing: Mapping[str, str],
+    path: Path,
+    progress: Progress,
+) -> None:
+    """Predict one volume, post-process the ROIs for which that is asked, and write ROI bits on the original grid.
+
+    Probabilities wait as compressed bytes, and go back to the original grid one ROI at a time, so that K float
+    channels of the whole volume never exist.
+    """
+    note = f"{volume.record.dataset}/{volume.record.case}"
+    slabs = predict_slabs(
+        network,
+        volume.read_image,
+        volume.shape,
+        len(rois),
+        window,
+        on_windows=lambda count: progress.advance(count, note),
+    )
+    probabilities = kept_compressed(slabs, volume.shape, len(rois), window.shape[0])
+    processed = tuple(roi in post_processing for roi in rois)
+    bits = masks_on_original_grid(_one_by_one(probabilities, processed), volume.record)
+    write_roi_bits(path, bits, volume.record.original, rois)
+
+
+def _one_by_one(probabilities: blosc2.NDArray, largest_part_alone: Sequence[bool]) -> Iterator[np.ndarray]:
+    for roi, alone in enumerate(largest_part_alone):
+        yield largest_part(probabilities[roi]) if alone else probabilities[roi]
+
+
+def _prediction(folder: Path, case: str) -> Path:
+    return folder / f"{case}.nii.gz"
+
+
+def _window_count(volume: Volume, window: SlidingWindow) -> int:
+    count = 1
+    for length, side in zip(volume.shape, window.shape, strict=True):
+        count *= len(window_starts(length, side, window.overlap))
+    return count
+
+
+def _device(inference: Inference) -> torch.device:
+    if inference.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(inference.device)
+
+
+if __name__ == "__main__":
+    stage_command(run, InferenceSettings, Inputs, Outputs)

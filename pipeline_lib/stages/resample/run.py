@@ -1,0 +1,116 @@
+"""Bring one raw case into canonical orientation, spacing and window, with its labels.
+
+    python -m pipeline_lib.stages.resample.run --settings SETTINGS --manifest resources/raw/DATASET/manifest.json \\
+        --image results/volumes/DATASET/CASE/image.b2nd --labels results/volumes/DATASET/CASE/labels.b2nd \\
+        --record results/volumes/DATASET/CASE/case.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...config.stage_settings import VolumeSettings
+from ...datasets.readers import RawCase, read_case
+from ...geometry import Geometry
+from ...volumes.preparation import body_box, foreground
+from ...volumes.record import CaseRecord, Voxel, write_record
+from ...volumes.resampling import image_volume, mask_volume
+from ...volumes.store import write_image, write_labels
+from ..command import stage_command
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The raw data set's manifest; the raw folder is the one it lies in."""
+
+    manifest: Path
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The three files of a volume."""
+
+    image: Path
+    labels: Path
+    record: Path
+
+
+def run(settings: VolumeSettings, inputs: Inputs, outputs: Outputs) -> None:
+    raw = read_case(
+        settings.layout,
+        inputs.manifest.parent / settings.root,
+        settings.case,
+        settings.labels,
+        settings.targets,
+        settings.ignored_labels,
+    )
+    original = Geometry.of(raw.image)
+    grid = original.canonical().at_spacing(settings.volumes.spacing_mm)
+    window = settings.volumes.window_hu
+    write_image(outputs.image, image_volume(raw.image, grid, window), window)
+    targets = _Targets(settings, raw, original, grid)
+    write_labels(outputs.labels, targets.planes(), grid.shape, len(settings.targets))
+    write_record(
+        outputs.record,
+        CaseRecord(
+            dataset=settings.dataset,
+            case=settings.case,
+            targets=settings.targets,
+            labelled=raw.labelled,
+            shape=grid.shape,
+            spacing_mm=grid.spacing_mm,
+            origin_mm=grid.origin_mm,
+            original=original,
+            window_hu=window,
+            voxels=targets.voxels,
+            foreground=targets.foreground,
+            body=body_box(raw.image, grid),
+        ),
+    )
+
+
+class _Targets:
+    """Label planes of a case, one after another, and what is counted in them on the way."""
+
+    def __init__(self, settings: VolumeSettings, raw: RawCase, original: Geometry, grid: Geometry) -> None:
+        self._settings, self._raw, self._original, self._grid = settings, raw, original, grid
+        self.voxels: dict[str, int] = {}
+        self.foreground: dict[str, tuple[Voxel, ...]] = {}
+
+    def planes(self) -> Iterator[np.ndarray]:
+        """uint8 D H W on the volume's grid, each with the bits of eight targets."""
+        targets = self._settings.targets
+        for first in range(0, len(targets), 8):
+            plane = np.zeros(self._grid.shape, np.uint8)
+            for bit, target in enumerate(targets[first : first + 8]):
+                if target in self._raw.labelled:
+                    self._draw(plane, bit, target)
+            yield plane
+
+    def _draw(self, plane: np.ndarray, bit: int, target: str) -> None:
+        """Set the target's bit in the plane. Its parts are drawn too: interpolation could let one stick out."""
+        boxes = []
+        for part in (target, *self._raw.parts(target)):
+            box, mask = mask_volume(self._raw.mask(part), self._original, self._grid)
+            plane[box] |= mask.astype(np.uint8) << bit
+            if mask.size:
+                boxes.append(box)
+        if not boxes:
+            self.voxels[target] = 0
+            return
+        hull = tuple(
+            slice(min(s.start for s in sides), max(s.stop for s in sides)) for sides in zip(*boxes, strict=True)
+        )
+        corner = tuple(side.start for side in hull)
+        key = (self._settings.dataset, self._settings.case, target)
+        self.voxels[target], voxels = foreground(plane[hull] >> bit & 1 == 1, corner, *key)
+        if voxels:
+            self.foreground[target] = voxels
+
+
+if __name__ == "__main__":
+    stage_command(run, VolumeSettings, Inputs, Outputs)

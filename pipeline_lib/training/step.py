@@ -1,0 +1,186 @@
+"""One training step: forward and backward of a global batch, then the optimiser, or nothing if a number blew up.
+
+Each process works on its share of the batch, in parts if memory is short. Losses are summed over samples and divided
+by the global batch, so that processes and parts change nothing but the rounding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..config.optimisation import Execution, Optimisation
+from ..data.batches import Views
+from ..data.reading import Region
+from ..errors import UserError
+from ..networks.precision import autocast_type
+from ..progress import say
+from .distributed import Processes
+from .schedule import learning_rate
+from .task import Losses, Task
+
+_LOWEST_SCALE = 1.0
+"""Loss scale of float16 below which an overflow is the training's fault and no longer the scale's."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a step tells: means over the global batch, named `group/name`; whether the weights moved; the rest."""
+
+    values: dict[str, float]
+    applied: bool
+    stop: bool
+
+
+class Stepper:
+    """Takes steps; holds what they change: the student, its optimiser, the loss scaler, the count of skipped steps.
+
+    `steps` is the length of the whole training, `title` what messages call it.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        views: Views,
+        optimisation: Optimisation,
+        execution: Execution,
+        processes: Processes,
+        steps: int,
+        title: str,
+    ) -> None:
+        self.task, self.views, self.optimisation = task, views, optimisation
+        self.execution, self.processes, self.steps, self.title = execution, processes, steps, title
+        self.skipped = 0
+        self.autocast_type = autocast_type(execution.precision, processes.device)
+        self.parameters = [parameter for parameter in task.student.parameters() if parameter.requires_grad]
+        self.optimiser = torch.optim.AdamW(
+            self.parameters, lr=optimisation.learning_rate, weight_decay=optimisation.weight_decay, fused=True
+        )
+        half = self.autocast_type == torch.float16 and processes.device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(processes.device.type, enabled=half)
+        self.shared = processes.share(task.student)
+        self.network = torch.compile(self.shared) if execution.compile else self.shared
+
+    def take(self, step: int, regions: list[Region], stop_asked: bool) -> StepReport:
+        """Step number `step` with this process's `regions`; every process gets the same report."""
+        self._set_learning_rate(step)
+        parts = _in_parts(regions, self.execution.accumulation)
+        losses = [
+            self._forward_and_backward(part, step / self.steps, last=number == len(parts))
+            for number, part in enumerate(parts, start=1)
+        ]
+        self.scaler.unscale_(self.optimiser)
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self.parameters])
+        report = self._agreed(losses, norm, stop_asked)
+        if report.applied:
+            self._update(norm)
+        else:
+            self._skip(step, regions, losses)
+        self.optimiser.zero_grad(set_to_none=True)
+        return report
+
+    def _set_learning_rate(self, step: int) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.optimisation.epochs * step / self.steps, self.optimisation)
+
+    def _forward_and_backward(self, part: list[Region], progress: float, last: bool) -> Losses:
+        """Losses of the part's samples, without graph; their share of the batch's gradient joins the student's."""
+        batch = self.views.batch(part)
+        # Processes exchange gradients in the backward of the last part only.
+        alone = self.processes.count == 1 or last
+        with contextlib.nullcontext() if alone else self.shared.no_sync():  # type: ignore[operator]
+            with torch.autocast(
+                self.processes.device.type, self.autocast_type, enabled=self.autocast_type != torch.float32
+            ):
+                losses = self.task.losses(self.network, batch, progress)
+            # DistributedDataParallel averages over the processes, and a mean over the global batch is wanted.
+            share = self.processes.count / self.optimisation.batch
+            self.scaler.scale(losses.total.sum() * share).backward()
+        return losses.detached()
+
+    def _agreed(self, losses: list[Losses], norm: Tensor, stop_asked: bool) -> StepReport:
+        """Sum what all processes have seen, so that they go on, skip and stop together."""
+        names = [f"loss/{name}" for name in ("total", *losses[0].terms)]
+        names += [f"{group}/{name}" for group in losses[0].counts for name in self.task.names]
+        columns = torch.stack([_column_sums(part) for part in losses]).sum(0)
+        finite = norm.isfinite() & columns[: 1 + len(losses[0].terms)].isfinite().all()
+        flags = torch.stack([~finite, torch.tensor(stop_asked, device=norm.device)]).double()
+        *sums, broken, stops = self.processes.summed(torch.cat([columns, flags])).tolist()
+        values = {name: total / self.optimisation.batch for name, total in zip(names, sums, strict=True)}
+        return StepReport(values, applied=broken == 0, stop=stops > 0)
+
+    def _update(self, norm: Tensor) -> None:
+        if self.optimisation.gradient_clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.optimisation.gradient_clip, norm)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.task.after_update()
+
+    def _skip(self, step: int, regions: list[Region], losses: list[Losses]) -> None:
+        """Leave the weights as they are; UserError if that has happened too often."""
+        totals = torch.cat([part.total for part in losses]).tolist()
+        mine = [region.name for region, total in zip(regions, totals, strict=True) if not math.isfinite(total)]
+        culprits = [name for names in self.processes.gathered(mine) for name in names]
+        scale_too_high = self.scaler.is_enabled() and self.scaler.get_scale() > _LOWEST_SCALE
+        self.scaler.update()
+        if scale_too_high and not culprits:
+            return
+        self.skipped += 1
+        everyone = [name for names in self.processes.gathered([region.name for region in regions]) for name in names]
+        what = f"loss in {'; '.join(culprits)}" if culprits else f"gradient from {'; '.join(everyone)}"
+        if self.skipped > self.execution.nonfinite_limit:
+            if not self.processes.first:
+                raise SystemExit(UserError.exit_code)  # one process says it for all
+            raise UserError(
+                f"{self.title}, step {step}",
+                f"non-finite {what}, after {self.skipped - 1} steps that were skipped for the like",
+                "look at these crops, lower `learning_rate` or set `gradient_clip`",
+            )
+        if self.processes.first:
+            say(f"warning: {self.title}, step {step}: skipped, non-finite {what}")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "skipped": self.skipped,
+            "student": self.task.student.state_dict(),
+            "task": self.task.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.skipped = state["skipped"]
+        self.task.student.load_state_dict(state["student"])
+        self.task.load_state_dict(state["task"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self._lay_out_moments()
+        self.scaler.load_state_dict(state["scaler"])
+
+    def _lay_out_moments(self) -> None:
+        """Give the optimiser's moments the memory order of their parameters, which the fused AdamW takes for granted.
+
+        They have another one where the training goes on with another `memory_format`.
+        """
+        for parameter, moments in self.optimiser.state.items():
+            for name, value in moments.items():
+                if value.shape == parameter.shape:
+                    moments[name] = torch.empty_like(parameter).copy_(value)
+
+
+def _in_parts(regions: list[Region], parts: int) -> list[list[Region]]:
+    """`regions` in at most `parts` runs of even length, none empty."""
+    parts = min(parts, len(regions))
+    ends = [len(regions) * number // parts for number in range(parts + 1)]
+    return [regions[first:end] for first, end in pairwise(ends)]
+
+
+def _column_sums(losses: Losses) -> Tensor:
+    """Sums over samples of the total, the terms and the counts, float64, one after the other."""
+    sums = [loss.double().sum().reshape(1) for loss in (losses.total, *losses.terms.values())]
+    return torch.cat([*sums, *(count.double().sum(0) for count in losses.counts.values())])

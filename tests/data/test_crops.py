@@ -1,0 +1,78 @@
+"""Which crop is the i-th sample."""
+
+import math
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline_lib.data.crops import CropPlan
+
+plans = st.builds(
+    CropPlan,
+    cases=st.integers(1, 30),
+    pool_size=st.integers(1, 20),
+    epochs=st.integers(1, 6),
+    batch=st.integers(1, 16),
+    seed=st.integers(0, 100),
+)
+
+
+@given(plans)
+def test_each_epoch_takes_each_case_once(plan):
+    for epoch in range(plan.epochs):
+        samples = range(epoch * plan.cases, (epoch + 1) * plan.cases)
+        assert sorted(plan.crop(sample).case for sample in samples) == list(range(plan.cases))
+
+
+@given(plans)
+def test_the_steps_are_just_enough_for_the_epochs(plan):
+    assert plan.steps == math.ceil(plan.epochs * plan.cases / plan.batch)
+    taken = [sample for step in range(plan.steps) for sample in plan.samples(step, 0, 1)]
+    assert taken == list(range(plan.steps * plan.batch))
+
+
+@given(plans, st.integers(1, 8), st.data())
+def test_processes_share_a_step_evenly_and_in_order(plan, processes, data):
+    step = data.draw(st.integers(0, plan.steps - 1))
+    shares = [plan.samples(step, process, processes) for process in range(processes)]
+    assert [sample for share in shares for sample in share] == list(plan.samples(step, 0, 1))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@given(plans, st.data())
+def test_a_resumed_process_sees_what_it_would_have_seen(plan, data):
+    step = data.draw(st.integers(0, plan.steps))
+    whole = list(plan.samples_from(0, 0, 2))
+    before = sum(len(plan.samples(earlier, 0, 2)) for earlier in range(step))
+    assert list(plan.samples_from(step, 0, 2)) == whole[before:]
+
+
+@given(plans, st.integers(0, 10**7))
+def test_a_crop_depends_on_its_number_and_the_plan_alone(plan, sample):
+    crop = plan.crop(sample)
+    for other in (0, sample + 1, 12345):
+        plan.crop(other)
+    assert plan.crop(sample) == crop
+    assert 0 <= crop.position < plan.pool_size
+
+
+def test_orders_and_places_differ_between_epochs_and_seeds():
+    plan = CropPlan(cases=50, pool_size=64, epochs=3, batch=4, seed=0)
+    epochs = [[plan.crop(50 * epoch + turn) for turn in range(50)] for epoch in range(3)]
+    other_seed = [CropPlan(50, 64, 3, 4, seed=1).crop(turn) for turn in range(50)]
+    orders = [tuple(crop.case for crop in crops) for crops in (*epochs, other_seed)]
+    assert len(set(orders)) == 4
+
+
+def test_places_are_drawn_evenly_from_the_pool():
+    plan = CropPlan(cases=10, pool_size=8, epochs=400, batch=4, seed=0)
+    counts = Counter(plan.crop(sample).position for sample in range(4000))
+    assert sorted(counts) == list(range(8))
+    assert min(counts.values()) > 400
+    assert max(counts.values()) < 600
+
+
+def test_the_longest_schedule_of_the_paper_needs_its_steps():
+    assert CropPlan(cases=920, pool_size=64, epochs=2000, batch=12, seed=0).steps == pytest.approx(153_334, abs=1)

@@ -1,0 +1,143 @@
+"""Slab-by-slab prediction equals the prediction of the whole volume at once."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from pipeline_lib.inference.sliding_window import SlidingWindow, gaussian_profile, predict_slabs, window_starts
+
+ROIS = 3
+WINDOW_HU = (-300.0, 500.0)
+
+
+class Convolution(nn.Module):
+    """A small network whose output depends on position in the window and on what is beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.conv = nn.Conv3d(1, ROIS, 3, padding=1)
+        self.windows_seen = 0
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.windows_seen += len(image)
+        ramp = torch.linspace(-1, 1, image.shape[-1])
+        return 3 * self.conv(image) + ramp
+
+
+def laid(shape=(8, 8, 8), overlap=0.5, at_once=2, mirror=False) -> SlidingWindow:
+    return SlidingWindow(shape, overlap, at_once, mirror, WINDOW_HU, torch.device("cpu"), torch.float32)
+
+
+def reader(image: np.ndarray):
+    def read(start, shape):
+        padded = np.pad(image, [(side, side) for side in shape], constant_values=int(WINDOW_HU[0]))
+        return padded[tuple(slice(s + side, s + 2 * side) for s, side in zip(start, shape, strict=True))]
+
+    return read
+
+
+def predicted(network, image, window) -> np.ndarray:
+    """All slabs joined, K D H W; checks that they follow each other without a gap."""
+    parts, expected = [], 0
+    for slab in predict_slabs(network, reader(image), image.shape, ROIS, window):
+        assert slab.start == expected
+        expected += slab.probabilities.shape[1]
+        parts.append(slab.probabilities)
+    return np.concatenate(parts, axis=1)
+
+
+def of_whole_volume(network, image, window) -> np.ndarray:
+    """The same in the obvious way, in float64: every window added to maps of the size of the volume."""
+    sums = np.zeros((ROIS, *image.shape))
+    weight_sums = np.zeros(image.shape)
+    weights = np.einsum("i,j,k->ijk", *(gaussian_profile(side).astype(float) for side in window.shape))
+    places = [
+        window_starts(length, side, window.overlap) for length, side in zip(image.shape, window.shape, strict=True)
+    ]
+    axes_to_mirror = [a for n in range(4) for a in itertools.combinations((1, 2, 3), n)] if window.mirror else [()]
+    low, high = WINDOW_HU
+    for start in itertools.product(*places):
+        cut = (np.clip(reader(image)(start, window.shape), low, high) - low) / (high - low) * 2 - 1
+        probability = 0
+        for axes in axes_to_mirror:
+            flipped = np.flip(cut[None], axes).copy()
+            with torch.no_grad():
+                output = torch.sigmoid(network(torch.from_numpy(flipped)[None].float()))[0].numpy()
+            probability = probability + np.flip(output, axes) / len(axes_to_mirror)
+        for z, y, x in itertools.product(*(range(side) for side in window.shape)):
+            voxel = (start[0] + z, start[1] + y, start[2] + x)
+            if all(0 <= v < length for v, length in zip(voxel, image.shape, strict=True)):
+                sums[:, *voxel] += weights[z, y, x] * probability[:, z, y, x]
+                weight_sums[voxel] += weights[z, y, x]
+    return sums / weight_sums
+
+
+def some_image(shape, seed=0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-600, 800, shape).astype(np.int16)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("shape", [(13, 9, 11), (8, 8, 8), (5, 12, 3), (17, 8, 8)])
+def test_slabs_equal_the_whole_volume_at_once(shape, mirror):
+    window = laid(mirror=mirror)
+    image = some_image(shape)
+    found = predicted(Convolution(), image, window)
+    whole = of_whole_volume(Convolution(), image, window)
+    assert found.shape == whole.shape
+    assert np.abs(found - 255 * whole).max() <= 0.5 + 1e-3
+
+
+def test_masks_are_the_same_at_one_half():
+    image = some_image((13, 9, 11))
+    whole = of_whole_volume(Convolution(), image, laid())
+    sure = np.abs(whole - 0.5) > 1e-5
+    assert np.array_equal((predicted(Convolution(), image, laid()) >= 128)[sure], (whole >= 0.5)[sure])
+
+
+def test_windows_at_once_change_nothing():
+    image = some_image((13, 9, 11))
+    one, many = (predicted(Convolution(), image, laid(at_once=count)) for count in (1, 5))
+    assert np.abs(one.astype(int) - many).max() <= 1
+
+
+def test_windows_of_air_share_one_pass_and_change_nothing():
+    image = some_image((16, 8, 40))
+    image[..., 12:] = -1000
+    network = Convolution()
+    found = predicted(network, image, laid())
+    passes = network.windows_seen
+    assert np.abs(found - 255 * of_whole_volume(Convolution(), image, laid())).max() <= 0.5 + 1e-3
+    windows = 3 * 1 * 9
+    with_tissue = 3 * 3
+    assert passes == with_tissue + 1 < windows
+
+
+def test_progress_counts_every_window():
+    counted = []
+    window = laid()
+    list(predict_slabs(Convolution(), reader(some_image((13, 9, 11))), (13, 9, 11), ROIS, window, counted.append))
+    assert sum(counted) == 3 * 2 * 2
+
+
+@settings(deadline=None)
+@given(st.integers(1, 200), st.integers(1, 64), st.floats(0, 0.9))
+def test_windows_cover_every_voxel_with_the_overlap(length, side, overlap):
+    starts = window_starts(length, side, overlap)
+    covered = np.zeros(length, dtype=bool)
+    for start in starts:
+        covered[max(start, 0) : start + side] = True
+    assert covered.all()
+    if length > side:
+        assert starts[0] == 0
+        assert starts[-1] == length - side
+        assert max(np.diff(starts)) <= np.ceil(side * (1 - overlap))
+    else:
+        assert starts == [-((side - length) // 2)]

@@ -1,0 +1,201 @@
+"""The task of the segmentation networks: which view goes where, and the whole of Eq. 4 against a naive composition."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipeline_lib.config.methods import Method, Teacher
+from pipeline_lib.data.batches import Batch
+from pipeline_lib.existence.decisions import Thresholds
+from pipeline_lib.methods.partial_labels import PartialLabels
+
+SHAPE = (3, 4, 2)
+ROIS = ("liver", "kidney", "spleen", "colon")
+METHODS = {
+    "baseline": Method(encoder="words"),
+    "mean_teacher": Method(encoder="words", consistency="all"),
+    "without_mse": Method(encoder="words", latent="cross_entropy"),
+    "latent_class": Method(
+        encoder="words", latent="cross_entropy", consistency="ambiguous", latent_weight=0.7, consistency_weight=3.0
+    ),
+    "exclusive_mean_teacher": Method(encoder="words", consistency="all", exclusive_organs=True),
+    "exclusive": Method(encoder="words", latent="cross_entropy", consistency="ambiguous", exclusive_organs=True),
+}
+STRUCTURE = {"liver": "liver", "kidney": "kidney", "spleen": "spleen", "colon": "liver"}  # as if in the liver
+PAPER = Thresholds.of([0.8] * 4, [0.1] * 4)
+
+
+class Scaled(nn.Module):
+    """Logits of ROI k are the image times weight k: simple enough to be written out."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.weights = nn.Parameter(torch.tensor(weights, dtype=torch.float64))
+
+    def forward(self, image):
+        return image * self.weights[:, None, None, None]
+
+
+class Scorer(nn.Module):
+    """Existence scores that tell which image was scored."""
+
+    def forward(self, image):
+        return image.mean((1, 2, 3, 4)).sigmoid()[:, None].expand(-1, len(ROIS))
+
+
+def make_batch(seed=0, order=slice(None)) -> Batch:
+    """Two samples with ROIs of every kind; `order` permutes the ROIs."""
+    random = np.random.default_rng(seed)
+    masks = random.random((2, len(ROIS), *SHAPE)) < 0.4
+    labelled = np.array([[True, False, False, False], [False, True, False, True]])
+    scores = np.array([[0.0, 0.95, 0.02, 0.5], [0.81, 0.9, 0.79, 0.05]], np.float32)
+    planes = np.packbits(masks[:, order], axis=1, bitorder="little")
+    weak, strong = random.normal(size=(2, 2, 1, *SHAPE))
+    return Batch(
+        ("one", "two"),
+        torch.tensor(weak),
+        torch.tensor(strong),
+        torch.tensor(planes),
+        torch.tensor(labelled[:, order].copy()),
+        torch.tensor(scores[:, order].copy()),
+    )
+
+
+def make_task(method, weights=(1.0, -2.0, 0.5, 3.0), teacher=(0.3, 2.0, -1.0, 1.5), scorer=None, rois=ROIS):
+    structures = tuple((STRUCTURE[roi],) for roi in rois)
+    task = PartialLabels(Scaled(weights), method, PAPER, Teacher(), rois, structures, scorer)
+    if task.teacher is not None:
+        task.teacher.network.weights.copy_(torch.tensor(teacher))
+    return task
+
+
+def sigmoid(value):
+    return 1 / (1 + math.exp(-value))
+
+
+def naive_total(batch: Batch, method: Method, weights, teacher) -> list[float]:
+    """Eq. 1 to 4 in the paper's words, a sample, a ROI and a voxel at a time."""
+    totals = []
+    for sample in range(2):
+        terms = {"supervised": [], "latent": [], "consistency": []}
+        for k in range(len(ROIS)):
+            students = [sigmoid(weights[k] * value) for value in batch.strong[sample].flatten().tolist()]
+            teachers = naive_teacher(batch, sample, k, teacher, method)
+            truth = batch.labels[sample, k].flatten().tolist()
+            score, labelled = float(batch.scores[sample, k]), bool(batch.labelled[sample, k])
+            squares = [(p - q) ** 2 for p, q in zip(students, teachers, strict=True)]
+            if labelled:
+                entropy = [-math.log(p if t else 1 - p) for p, t in zip(students, truth, strict=True)]
+                overlap = sum(p for p, t in zip(students, truth, strict=True) if t)
+                dice = (2 * overlap + 1) / (sum(students) + sum(truth) + 1)
+                terms["supervised"].append(np.mean(entropy) + 1 - dice)
+            elif (score > 0.8 or score < 0.1) and method.latent != "none":
+                sharp = [q**10 / (q**10 + (1 - q) ** 10) for q in teachers]
+                entropy = [-y * math.log(p) - (1 - y) * math.log(1 - p) for p, y in zip(students, sharp, strict=True)]
+                terms["latent"].append(np.mean(entropy))
+            elif not score > 0.8 and not score < 0.1 and method.consistency == "ambiguous":
+                terms["consistency"].append(np.mean(squares))
+            if method.consistency == "all":
+                terms["consistency"].append(np.mean(squares))
+        supervised, latent, consistency = (np.mean(values) if values else 0.0 for values in terms.values())
+        totals.append(supervised + method.latent_weight * latent + method.consistency_weight * consistency)
+    return totals
+
+
+def naive_teacher(batch: Batch, sample, k, teacher, method: Method) -> list[float]:
+    """The teacher's probabilities of ROI k; with `exclusive_organs` never above what another organ leaves."""
+    found = []
+    for voxel, value in enumerate(batch.weak[sample].flatten().tolist()):
+        own = highest = sigmoid(teacher[k] * value)
+        for j, other in enumerate(ROIS):
+            if method.exclusive_organs and STRUCTURE[other] != STRUCTURE[ROIS[k]]:
+                labelled, label = batch.labelled[sample, j], batch.labels[sample, j].flatten()[voxel]
+                rival = float(label) if labelled else sigmoid(teacher[j] * value)
+                surer = rival > (0.0 if batch.labelled[sample, k] else own)
+                highest = min(highest, 1 - rival) if surer else highest
+        own_label = bool(batch.labels[sample, k].flatten()[voxel]) and bool(batch.labelled[sample, k])
+        found.append(own if own_label else highest)
+    return found
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_whole_loss_is_the_papers(name):
+    weights, teacher = (1.0, -2.0, 0.5, 3.0), (0.3, 2.0, -1.0, 1.5)
+    task, batch = make_task(METHODS[name], weights, teacher), make_batch()
+    found = task.losses(task.student, batch, progress=0.0).total
+    np.testing.assert_allclose(found.detach(), naive_total(batch, METHODS[name], weights, teacher), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["without_mse", "latent_class"])
+def test_a_labelled_roi_never_learns_from_the_teacher(name):
+    """Whatever the teacher says of it, and whatever its score: neither the loss nor a gradient changes."""
+    batch, seen = make_batch(), []
+    for teacher in ((0.3, 2.0, -1.0, 1.5), (-40.0, 2.0, -1.0, 1.5)):
+        task = make_task(METHODS[name], teacher=teacher)
+        losses = task.losses(task.student, batch, 0.0)
+        losses.total[0].backward()
+        seen.append((losses.total[0].item(), task.student.weights.grad.tolist()))
+    assert seen[0] == seen[1]
+    # The second sample does not label this ROI, so there it does learn from the teacher.
+    totals = [make_task(METHODS[name], teacher=teacher) for teacher in ((0.3, 2.0, -1.0, 1.5), (-40.0, 2.0, -1.0, 1.5))]
+    first, second = (task.losses(task.student, batch, 0.0).total[1].item() for task in totals)
+    assert first != second
+
+
+def test_an_unlabelled_roi_is_no_background():
+    """Its targets' bits, set or not, change nothing; nor does it enter Eq. 1's mean."""
+    task, batch = make_task(METHODS["baseline"]), make_batch()
+    before = task.losses(task.student, batch, 0.0).total
+    unlabelled = ~batch.labelled
+    flipped = batch.planes.clone()
+    for sample, roi in unlabelled.nonzero().tolist():
+        flipped[sample, 0] ^= 1 << roi
+    after = task.losses(task.student, Batch(*(vars(batch) | {"planes": flipped}).values()), 0.0).total
+    assert torch.equal(before, after)
+    before.sum().backward()
+    alone = make_batch()
+    alone.labelled[:] = False
+    silent = make_task(METHODS["baseline"])
+    silent.losses(silent.student, alone, 0.0).total.sum().backward()
+    assert torch.count_nonzero(silent.student.weights.grad) == 0
+    assert task.student.weights.grad[2] == 0  # the spleen is labelled nowhere
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_order_of_the_rois_does_not_matter(name):
+    order = [2, 0, 3, 1]
+    weights, teacher = np.array([1.0, -2.0, 0.5, 3.0]), np.array([0.3, 2.0, -1.0, 1.5])
+    plain = make_task(METHODS[name], weights, teacher)
+    permuted = make_task(METHODS[name], weights[order], teacher[order], rois=tuple(ROIS[k] for k in order))
+    found = [
+        task.losses(task.student, batch, 0.0)
+        for task, batch in ((plain, make_batch()), (permuted, make_batch(order=order)))
+    ]
+    torch.testing.assert_close(found[1].total, found[0].total)
+    for kind, counts in found[0].counts.items():
+        assert torch.equal(found[1].counts[kind], counts[:, order])
+
+
+def test_scores_come_from_the_weak_view_where_they_are_online():
+    batch = make_batch()
+    batch.weak[0], batch.weak[1] = 5.0, -5.0
+    batch.strong[:] = 0.0
+    task = make_task(METHODS["latent_class"], scorer=Scorer())
+    counts = task.losses(task.student, batch, 0.0).counts
+    assert counts["positive"][0].tolist() == [False, True, True, True]
+    assert counts["negative"][1].tolist() == [True, False, True, False]
+    assert not counts["ambiguous"].any()
+
+
+def test_before_the_warm_up_ends_the_teacher_is_not_heard():
+    method = METHODS["latent_class"].model_copy(update={"warmup_fraction": 0.5})
+    task, batch = make_task(method), make_batch()
+    labels_alone = make_task(METHODS["baseline"])
+    early, baseline = (each.losses(each.student, batch, 0.49).total for each in (task, labels_alone))
+    assert torch.equal(early, baseline)
+    assert (task.losses(task.student, batch, 0.5).total > baseline).all()

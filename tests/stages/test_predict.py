@@ -1,0 +1,195 @@
+"""Predictions on the original grids, by student or teacher, and what becomes of an interrupted inference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline_lib.config.evaluation import Inference
+from pipeline_lib.config.methods import DodNet, Method, Networks, SwinUnetr
+from pipeline_lib.config.stage_settings import InferenceSettings
+from pipeline_lib.config.volumes import Patches
+from pipeline_lib.errors import UserError
+from pipeline_lib.geometry import Geometry
+from pipeline_lib.label_bits import pack, read_roi_bits, roi_mask, roi_names
+from pipeline_lib.networks.build import build_segmentation_network
+from pipeline_lib.networks.model_file import save_model
+from pipeline_lib.networks.probabilities import probabilities
+from pipeline_lib.stages.predict import run as inference
+from pipeline_lib.volumes.intensity import scaled
+from pipeline_lib.volumes.record import CaseRecord
+from pipeline_lib.volumes.resampling import masks_on_original_grid
+from pipeline_lib.volumes.store import open_volume, write_volume
+
+ROIS = ("liver", "liver_tumor", "spleen")
+WINDOW_HU = (-200.0, 300.0)
+CASES = ("case_a", "case_b", "case_c")
+PATCHES = Patches(size_voxels=(64, 32, 32))
+METHOD = Method(encoder="some", latent="cross_entropy")
+NETWORKS = Networks(swin_unetr=SwinUnetr(feature_size=12, depths=(1, 1, 1, 1), window=2), dodnet=DodNet(width=8))
+
+
+def network(seed: int) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    built = build_segmentation_network(METHOD, NETWORKS, torch.randn(len(ROIS), 5))
+    # A fresh network is about as sure of every voxel; these weights make masks with both values.
+    with torch.no_grad():
+        for parameter in built.parameters():
+            parameter.mul_(1.5)
+    return built.eval()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Volumes of three cases, one longer than a window, one smaller; and a model with student and teacher."""
+    folder = tmp_path_factory.mktemp("inference")
+    shapes = {"case_a": (40, 30, 60), "case_b": (20, 32, 64), "case_c": (24, 24, 30)}
+    for seed, (case, shape) in enumerate(shapes.items()):
+        rng = np.random.default_rng(seed)
+        image = rng.integers(-200, 300, shape).astype(np.int16)
+        grid = Geometry(size=shape[::-1], spacing_mm=(3.0, 3.0, 3.0), origin_mm=(0.0, 5.0, -7.0))
+        turned = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)
+        original = Geometry(
+            size=(shape[2], shape[1], shape[0] // 2),
+            spacing_mm=(3.0, 3.0, 6.0),
+            origin_mm=(3.0 * (shape[2] - 1), 5.0 + 3.0 * (shape[1] - 1), -5.5),
+            direction=turned,
+        )
+        record = CaseRecord(
+            dataset="some",
+            case=case,
+            targets=ROIS,
+            labelled=(),
+            shape=shape,
+            spacing_mm=grid.spacing_mm,
+            origin_mm=grid.origin_mm,
+            original=original,
+            window_hu=WINDOW_HU,
+            voxels={},
+            foreground={},
+            body=((0, 0, 0), shape),
+        )
+        write_volume(folder / "volumes" / case, image, pack(np.zeros((len(ROIS), *shape), bool)), record)
+    (folder / "volumes" / "cases.csv").write_text("case\n" + "\n".join(CASES) + "\n")
+    description = {
+        "method": METHOD.model_dump(mode="json"),
+        "networks": NETWORKS.model_dump(mode="json"),
+        "rois": ROIS,
+        "patches": PATCHES.model_dump(mode="json"),
+        "spacing_mm": (3.0, 3.0, 3.0),
+        "window_hu": WINDOW_HU,
+    }
+    teacher = network(2)
+    teacher.load_state_dict(network(2).state_dict() | {"embeddings": network(1).state_dict()["embeddings"]})
+    save_model(folder / "model.safetensors", network(1), description, teacher)
+    return folder
+
+
+def predict(world: Path, out: Path, cases=CASES, **options: object) -> Path:
+    settings = InferenceSettings(
+        run="some", dataset="some", cases=cases, inference=Inference(device="cpu", precision="float32", **options)
+    )
+    inputs = inference.Inputs(world / "volumes" / "cases.csv", world / "model.safetensors")
+    inference.run(settings, inputs, inference.Outputs(out))
+    return out
+
+
+@pytest.fixture
+def _in_tmp_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("_in_tmp_path")
+def test_a_case_of_one_window_is_the_networks_own_output_on_the_original_grid(world, tmp_path):
+    folder = predict(world, tmp_path / "out", cases=("case_c",))
+    bits, grid = read_roi_bits(folder / "case_c.nii.gz")
+    volume = open_volume(world / "volumes" / "case_c")
+    assert grid.shape == volume.record.original.shape
+    assert np.allclose(grid.corners_mm(), volume.record.original.corners_mm(), atol=1e-3)
+    assert roi_names(folder / "case_c.nii.gz") == ROIS
+    image = volume.read_image((-4, -4, -17), PATCHES.shape)
+    with torch.no_grad():
+        whole = probabilities(network(1)(torch.from_numpy(scaled(image, WINDOW_HU))[None, None]))[0].numpy()
+    as_bytes = np.rint(255 * whole[:, 4:28, 4:28, 17:47]).astype(np.uint8)
+    expected = masks_on_original_grid(as_bytes, volume.record)
+    for roi in range(len(ROIS)):
+        found = roi_mask(bits, roi)
+        assert 0 < found.mean() < 1
+        # Blending divides by the weight again, which may round a byte the other way.
+        assert (found != roi_mask(expected, roi)).mean() < 1e-3
+
+
+@pytest.mark.usefixtures("_in_tmp_path")
+def test_every_case_is_written_and_the_work_folder_is_gone(world, tmp_path):
+    folder = predict(world, tmp_path / "out")
+    assert sorted(path.name for path in folder.iterdir()) == [*(f"{case}.nii.gz" for case in CASES), "rois.json"]
+    assert not any((tmp_path / "work" / "inference").iterdir())
+
+
+@pytest.mark.usefixtures("_in_tmp_path")
+def test_an_interrupted_inference_goes_on_with_the_cases_left(world, tmp_path, monkeypatch):
+    whole = predict(world, tmp_path / "whole")
+    predicted = []
+    predict_case = inference.predict_case
+
+    def stopping(network, volume, *others):
+        if len(predicted) == 2:
+            raise KeyboardInterrupt
+        predicted.append(volume.record.case)
+        predict_case(network, volume, *others)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(inference, "predict_case", stopping)
+        predict(world, tmp_path / "out")
+    assert predicted == ["case_a", "case_b"]
+    assert not (tmp_path / "out").exists()
+    predicted.clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(inference, "predict_case", stopping)
+        predict(world, tmp_path / "out")
+    assert predicted == ["case_c"]
+    for case in CASES:
+        first, second = (read_roi_bits(folder / f"{case}.nii.gz")[0] for folder in (whole, tmp_path / "out"))
+        assert np.array_equal(first, second)
+
+
+@pytest.mark.usefixtures("_in_tmp_path")
+def test_other_settings_never_go_on_from_these_cases(world, tmp_path, monkeypatch):
+    def nothing(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(inference, "predict_case", nothing)
+    for overlap in (0.5, 0.25):
+        with pytest.raises(KeyboardInterrupt):
+            predict(world, tmp_path / "out", overlap=overlap)
+    assert len(list((tmp_path / "work" / "inference").iterdir())) == 2
+
+
+@pytest.mark.usefixtures("_in_tmp_path")
+def test_the_teacher_predicts_where_it_is_asked_to(world, tmp_path):
+    student, teacher = (
+        read_roi_bits(predict(world, tmp_path / weights, ("case_c",), weights=weights) / "case_c.nii.gz")[0]
+        for weights in ("student", "teacher")
+    )
+    assert not np.array_equal(student, teacher)
+
+
+@pytest.mark.usefixtures("_in_tmp_path")
+def test_a_missing_volume_is_one_line(world, tmp_path):
+    with pytest.raises(UserError, match="case_x"):
+        predict(world, tmp_path / "out", cases=("case_x",))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("_in_tmp_path")
+def test_only_the_rois_that_are_named_are_post_processed(world, tmp_path):
+    plain = predict(world, tmp_path / "plain", cases=("case_c",))
+    processed = predict(world, tmp_path / "processed", ("case_c",), post_processing={"spleen": "largest_part"})
+    (before, _), (after, _) = (read_roi_bits(folder / "case_c.nii.gz") for folder in (plain, processed))
+    for roi in (0, 1):
+        assert np.array_equal(roi_mask(before, roi), roi_mask(after, roi))
+    assert 0 < roi_mask(after, 2).sum() < roi_mask(before, 2).sum()
+    assert not (roi_mask(after, 2) & ~roi_mask(before, 2)).any()

@@ -1,0 +1,284 @@
+"""The stages volumes, case_list and split_rois, through their command lines or run()."""
+
+import csv
+import subprocess
+import sys
+from itertools import permutations, product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from pipeline_lib.config.stage_settings import CaseListSettings, VolumeSettings
+from pipeline_lib.config.volumes import Volumes
+from pipeline_lib.errors import UserError
+from pipeline_lib.geometry import Geometry
+from pipeline_lib.label_bits import plane_mask, read_roi_bits, roi_mask, write_roi_bits
+from pipeline_lib.stages.list_cases import run as case_list
+from pipeline_lib.stages.resample import run as volumes
+from pipeline_lib.tools.split_rois import split_rois
+from pipeline_lib.volumes.resampling import masks_on_original_grid
+from pipeline_lib.volumes.store import Volume, open_volume
+from tests.support.volume_labels import read_planes
+
+TARGETS = ("liver", "liver_tumor", "kidney", "a", "b", "c", "d", "e", "kidney_tumor")
+LABELS = {"kidney": (1, 2), "kidney_tumor": (2,)}
+SPACING = (1.5, 1.5, 2.0)
+SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "ct"
+
+needs_shared = [
+    pytest.mark.shared,
+    pytest.mark.skipif(not SHARED.is_dir(), reason="no real cases beside the checkout"),
+]
+
+
+def anatomy() -> tuple[np.ndarray, np.ndarray, Geometry]:
+    """HU and label map (D H W) of a body with a tumour in a kidney, nothing about it symmetric, and their grid."""
+    grid = Geometry(size=(34, 26, 18), spacing_mm=(2, 2.5, 3), origin_mm=(-40, -30, 100))
+    z, y, x = np.indices(grid.shape)
+    hu = np.full(grid.shape, -1000, np.int16)
+    hu[2:16, 4:22, 3:30] = 20
+    hu[4:14, 8:20, 18:26] = 120
+    hu += (5 * x - 3 * y + 2 * z).astype(np.int16)
+    label_map = np.zeros(grid.shape, np.uint8)
+    label_map[4:14, 8:20, 18:26] = 1
+    label_map[8:13, 14:20, 18:22] = 2
+    return hu, label_map, grid
+
+
+def settings(layout="msd", labels=LABELS, targets=TARGETS, case="c", root=".", spacing=SPACING) -> VolumeSettings:
+    return VolumeSettings(
+        dataset="set",
+        layout=layout,
+        root=root,
+        labels=labels,
+        ignored_labels=(),
+        case=case,
+        targets=targets,
+        volumes=Volumes(spacing_mm=spacing),
+    )
+
+
+def make(chosen: VolumeSettings, raw: Path, folder: Path) -> Volume:
+    volumes.run(
+        chosen,
+        volumes.Inputs(raw / "manifest.json"),
+        volumes.Outputs(folder / "image.b2nd", folder / "labels.b2nd", folder / "case.json"),
+    )
+    return open_volume(folder)
+
+
+def whole(volume: Volume) -> tuple[np.ndarray, np.ndarray]:
+    return volume.read_image((0, 0, 0), volume.shape), read_planes(volume, (0, 0, 0), volume.shape)
+
+
+def write_msd(raw: Path, hu: sitk.Image, label_map: sitk.Image, case: str = "c") -> None:
+    for folder, image in (("imagesTr", hu), ("labelsTr", label_map)):
+        (raw / folder).mkdir(parents=True, exist_ok=True)
+        sitk.WriteImage(image, str(raw / folder / f"{case}.nii.gz"))
+
+
+@pytest.fixture(scope="module")
+def upright(tmp_path_factory) -> tuple[np.ndarray, np.ndarray]:
+    """Image and label planes of the anatomy stored in the canonical order."""
+    raw = tmp_path_factory.mktemp("upright")
+    hu, label_map, grid = anatomy()
+    write_msd(raw, grid.image(hu), grid.image(label_map))
+    return whole(make(settings(), raw, raw / "volume"))
+
+
+@pytest.mark.parametrize("order", [*permutations(range(3))])
+@pytest.mark.parametrize("flips", [*product((False, True), repeat=3)])
+def test_the_same_anatomy_in_any_axis_order_is_the_same_volume(tmp_path, upright, order, flips):
+    hu, label_map, grid = anatomy()
+
+    def stored(array: np.ndarray) -> sitk.Image:
+        return sitk.Flip(sitk.PermuteAxes(grid.image(array), order), flips, flipAboutOrigin=False)
+
+    write_msd(tmp_path, stored(hu), stored(label_map))
+    image, planes = whole(make(settings(), tmp_path, tmp_path / "volume"))
+    assert np.array_equal(image, upright[0])
+    assert np.array_equal(planes, upright[1])
+
+
+def test_an_oblique_scan_of_the_same_anatomy_is_nearly_the_same_volume(tmp_path, upright):
+    hu, label_map, grid = anatomy()
+    turn = sitk.Euler3DTransform(tuple(grid.corners_mm().mean(axis=0)), 0.1, -0.15, 0.2)
+    axes = np.reshape(turn.GetMatrix(), (3, 3))
+    tilted = Geometry(size=(52, 48, 40), spacing_mm=(1.8, 1.8, 2), origin_mm=(0, 0, 0), direction=turn.GetMatrix())
+    middle = grid.corners_mm().mean(axis=0) - axes @ (np.array(tilted.spacing_mm) * (np.array(tilted.size) - 1) / 2)
+    tilted = tilted.model_copy(update={"origin_mm": tuple(middle)})
+    assert tilted.is_oblique
+
+    def scanned(array: np.ndarray, interpolator: int, outside: float) -> sitk.Image:
+        reference = tilted.image(np.zeros(tilted.shape, np.uint8))
+        return sitk.Resample(grid.image(array), reference, sitk.Transform(), interpolator, outside, sitk.sitkInt16)
+
+    write_msd(tmp_path, scanned(hu, sitk.sitkLinear, -1000), scanned(label_map, sitk.sitkNearestNeighbor, 0))
+    volume = make(settings(), tmp_path, tmp_path / "volume")
+    image, planes = whole(volume)
+    offset = (np.array(grid.at_spacing(SPACING).origin_mm) - volume.record.origin_mm) / SPACING
+    start = np.rint(offset).astype(int)[::-1]
+    place = tuple(slice(low, low + side) for low, side in zip(start, upright[0].shape, strict=True))
+    # The grids of the two volumes lie up to half a voxel apart, so edges differ and the inside does not.
+    assert np.median(np.abs(image[place].astype(int) - upright[0])) < 5
+    assert np.corrcoef(image[place].ravel(), upright[0].ravel())[0, 1] > 0.9
+    for target in (2, 8):
+        here, there = plane_mask(planes, target)[place], plane_mask(upright[1], target)
+        assert 2 * (here & there).sum() / (here.sum() + there.sum()) > 0.85
+
+
+def test_what_the_record_says_is_true_of_the_volume(tmp_path, upright):
+    hu, label_map, grid = anatomy()
+    write_msd(tmp_path, grid.image(hu), grid.image(label_map))
+    volume = make(settings(), tmp_path, tmp_path / "volume")
+    image, planes = whole(volume)
+    record = volume.record
+    assert record.labelled == ("kidney", "kidney_tumor")
+    assert record.original == grid
+    assert record.spacing_mm == SPACING
+    assert set(record.voxels) == set(record.foreground) == {"kidney", "kidney_tumor"}
+    for k, target in enumerate(TARGETS):
+        mask = plane_mask(planes, k)
+        assert mask.sum() == record.voxels.get(target, 0)
+        assert all(mask[voxel] for voxel in record.foreground.get(target, ()))
+    assert not (plane_mask(planes, 8) & ~plane_mask(planes, 2)).any()  # the tumour lies in its organ
+    low, high = record.body
+    outside = np.ones(record.shape, bool)
+    outside[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = False
+    assert (image[outside] == -325).all()
+    assert image.min() == -325
+
+
+def test_the_command_line_makes_the_volume_and_fails_in_one_line(tmp_path):
+    hu, label_map, grid = anatomy()
+    write_msd(tmp_path, grid.image(hu), grid.image(label_map))
+    folder = tmp_path / "volume"
+
+    def stage() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [
+                *(sys.executable, "-m", "pipeline_lib.stages.resample.run", "--settings", settings().model_dump_json()),
+                *("--manifest", tmp_path / "manifest.json", "--image", folder / "image.b2nd"),
+                *("--labels", folder / "labels.b2nd", "--record", folder / "case.json"),
+            ],
+            capture_output=True,
+            text=True,
+        )
+
+    assert stage().returncode == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["case.json", "image.b2nd", "labels.b2nd"]
+    label = tmp_path / "labelsTr" / "c.nii.gz"
+    label.write_bytes(label.read_bytes()[:-100])
+    failed = stage()
+    assert failed.returncode == 2
+    assert failed.stderr.count("\n") == 1
+    assert f"error: {label}: is cut off" in failed.stderr
+
+
+def test_the_stage_does_without_heavy_libraries():
+    code = (
+        "import sys, pipeline_lib.stages.resample.run; print(*{'torch', 'monai', 'pandas', 'scipy'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == ""
+
+
+def test_the_case_list_has_a_row_per_used_case_and_tells_unknown_from_absent(tmp_path):
+    hu, label_map, grid = anatomy()
+    folder = tmp_path / "volumes"
+    for case in ("c_0", "c_1", "c_2"):
+        empty = label_map * 0 if case == "c_1" else label_map
+        write_msd(tmp_path, grid.image(hu), grid.image(empty), case)
+        make(settings(case=case), tmp_path, folder / case)
+    cases = folder / "cases.csv"
+    arguments = (
+        CaseListSettings(train=("c_1", "c_2"), test=("c_0",), targets=TARGETS),
+        case_list.Inputs(folder),
+        case_list.Outputs(cases),
+    )
+    case_list.run(*arguments)
+    with cases.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["dataset"], row["case"], row["split"]) for row in rows] == [
+        ("set", "c_0", "test"),
+        ("set", "c_1", "train"),
+        ("set", "c_2", "train"),
+    ]
+    assert [row["voxels_kidney"] != "0" for row in rows] == [True, False, True]
+    assert {row["voxels_liver"] for row in rows} == {""}
+    assert [float(rows[0][f"original_spacing_{axis}_mm"]) for axis in "xyz"] == [2, 2.5, 3]
+    (folder / "c_2" / "case.json").unlink()
+    with pytest.raises(UserError, match=r"c_2/case\.json"):
+        case_list.run(*arguments)
+
+
+def test_a_prediction_splits_into_one_mask_per_roi(tmp_path):
+    _, label_map, grid = anatomy()
+    bits = (label_map > 0).astype(np.uint16) | (label_map == 2).astype(np.uint16) << 9
+    names = tuple(f"roi_{k}" for k in range(10))
+    write_roi_bits(tmp_path / "c.nii.gz", bits, grid, names)
+    split_rois(tmp_path / "c.nii.gz", tmp_path / "masks")
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == sorted(f"{name}.nii.gz" for name in names)
+    for k, name in enumerate(names):
+        mask = sitk.ReadImage(str(tmp_path / "masks" / f"{name}.nii.gz"))
+        assert Geometry.of(mask) == grid
+        expected = {0: label_map > 0, 9: label_map == 2}.get(k, label_map > 9)
+        assert np.array_equal(sitk.GetArrayFromImage(mask), expected)
+    (tmp_path / "rois.json").unlink()
+    command = [sys.executable, "-m", "pipeline_lib.tools.split_rois", tmp_path / "c.nii.gz", tmp_path / "again"]
+    failed = subprocess.run(command, capture_output=True, text=True)
+    assert failed.returncode == 2
+    assert failed.stderr.startswith(f"error: {tmp_path / 'rois.json'}: is missing")
+
+
+REAL = [
+    ("msd", "Task03_Liver", "liver_117", {"liver": (1, 2), "liver_tumor": (2,)}),
+    ("msd", "Task06_Lung", "lung_901", {"lung_tumor": (1,)}),
+    ("msd", "Task06_Lung", "lung_903", {"lung_tumor": (1,)}),
+    ("totalsegmentator_v1", "Totalsegmentator_dataset", "s9001", {}),
+]
+
+
+class TestRealCases:
+    pytestmark = needs_shared
+
+    @pytest.mark.parametrize(("layout", "root", "case", "labels"), REAL, ids=lambda value: str(value)[:12])
+    def test_labels_go_to_the_paper_s_spacing_and_back(self, tmp_path, layout, root, case, labels):
+        targets = tuple(labels) or ("liver", "spleen", "kidney_left", "kidney_right", "aorta", "pancreas", "colon")
+        chosen = settings(layout, labels, targets, case, root, spacing=(0.8, 0.8, 1.5))
+        volume = make(chosen, SHARED, tmp_path / "volume")
+        image, planes = whole(volume)
+        assert image.min() == -325 < image.max() <= 325
+        path = tmp_path / "back.nii.gz"
+        bits = masks_on_original_grid((plane_mask(planes, k) for k in range(len(targets))), volume.record)
+        write_roi_bits(path, bits, volume.record.original, targets)
+        bits, grid = read_roi_bits(path)
+        raw = volumes.read_case(layout, SHARED / root, case, labels, targets)
+        assert grid == Geometry.of(raw.image)
+        for k, (_, mask) in enumerate(raw.masks()):
+            back = roi_mask(bits, k)
+            assert 2 * (back & mask).sum() / max(back.sum() + mask.sum(), 1) > 0.97 or not mask.any()
+
+    @pytest.mark.parametrize("case", ["case_00004", "case_00134"])
+    def test_kits19_lies_upright(self, tmp_path, case):
+        label = SHARED / "kits19" / "data" / case / "segmentation.nii.gz"
+        raw = tmp_path / "data" / case
+        raw.mkdir(parents=True)
+        (raw / "segmentation.nii.gz").symlink_to(label)
+        original = sitk.ReadImage(str(label))
+        hu = sitk.GetImageFromArray(np.where(sitk.GetArrayViewFromImage(original) > 0, 150, 0).astype(np.int16))
+        hu.CopyInformation(original)
+        sitk.WriteImage(hu, str(raw / "imaging.nii.gz"))
+        chosen = settings("kits19", LABELS, ("kidney", "kidney_tumor"), case, spacing=(1.6, 1.6, 3.0))
+        volume = make(chosen, tmp_path, tmp_path / "volume")
+        _, planes = whole(volume)
+        kidney = plane_mask(planes, 0)
+        slices, _, columns = original.GetSize()
+        assert volume.shape[0] == round(slices * original.GetSpacing()[0] / 3)
+        assert volume.shape[2] == round(columns * original.GetSpacing()[2] / 1.6)
+        _, y, x = np.nonzero(kidney)
+        assert y.mean() > volume.shape[1] / 2  # the patient lies on the back: kidneys in the posterior half
+        left, right = (x > volume.shape[2] / 2), (x < volume.shape[2] / 2)
+        assert min(left.sum(), right.sum()) > 0.2 * len(x)

@@ -1,0 +1,148 @@
+"""The score table: every number recomputed from the files, and files that do not fit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+
+from pipeline_lib.config.datasets import Dataset
+from pipeline_lib.config.evaluation import Scores
+from pipeline_lib.config.stage_settings import ScoreSettings
+from pipeline_lib.errors import UserError
+from pipeline_lib.geometry import Geometry
+from pipeline_lib.label_bits import write_roi_bits
+from pipeline_lib.stages.score.run import Inputs, Outputs, run
+
+ROIS = ("liver", "liver_tumor", "spleen")
+GRID = Geometry(
+    size=(9, 8, 7),
+    spacing_mm=(1.5, 2.0, 5.0),
+    origin_mm=(10.0, -20.0, 30.0),
+    direction=(0.0, 0.0, 1.0, -1.0, 0.0, 0.0, 0.0, -1.0, 0.0),
+)
+
+
+def dataset(count: int = 6) -> Dataset:
+    return Dataset.model_validate(
+        {
+            "name": "livers",
+            "layout": "msd",
+            "source": {"kind": "phantom", "cases": count, "spacing_mm": (1.5, 2.0, 5.0)},
+            "labels": {"liver": (1, 2), "liver_tumor": (2,)},
+            "licence": "CC0-1.0",
+        }
+    )
+
+
+TESTED = dataset().split_cases("test")
+
+
+def some_bits(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 2 ** len(ROIS), GRID.shape).astype(np.uint8)
+
+
+def settings(truth: str = "full", **scores: object) -> ScoreSettings:
+    return ScoreSettings(run="some-seed3", rois=ROIS, datasets=(dataset(),), scores=Scores(truth=truth, **scores))
+
+
+def write_cases(folder: Path, seed: int, grid: Geometry = GRID) -> Path:
+    for place, case in enumerate(TESTED):
+        write_roi_bits(folder / f"{case}.nii.gz", some_bits(seed + place), grid, ROIS)
+    return folder
+
+
+def scored(tmp_path: Path, truth: Path, given: ScoreSettings) -> pd.DataFrame:
+    predictions = write_cases(tmp_path / "predictions" / "some-seed3" / "livers", 10)
+    run(given, Inputs((predictions,), (truth,)), Outputs(tmp_path / "scores.csv"))
+    return pd.read_csv(tmp_path / "scores.csv")
+
+
+def test_full_truth_gives_a_row_per_case_and_roi_with_numbers_that_can_be_recomputed(tmp_path):
+    table = scored(tmp_path, write_cases(tmp_path / "livers", 20), settings())
+    assert list(zip(table["case"], table["roi"], strict=True)) == [(case, roi) for case in TESTED for roi in ROIS]
+    assert set(table["method"]) == {"some-seed3"}
+    assert set(table["dataset"]) == {"livers"}
+    for row in table.itertuples():
+        place, bit = TESTED.index(row.case), ROIS.index(row.roi)
+        prediction, truth = ((some_bits(seed + place) >> bit) & 1 == 1 for seed in (10, 20))
+        counts = (truth.sum(), prediction.sum(), (truth & prediction).sum())
+        assert (row.voxels_truth, row.voxels_prediction, row.voxels_both) == counts
+        plain = 2 * counts[2] / (counts[0] + counts[1])
+        plus_one = 2 * counts[2] / (counts[0] + counts[1] + 1)
+        assert (row.dice, row.dice_nnunet, row.dice_uniseg) == pytest.approx([plain] * 3, rel=1e-5)
+        assert (row.dice_dodnet, row.dice_universal_model) == pytest.approx([plus_one] * 2, rel=1e-5)
+        assert row.volume_truth_ml == pytest.approx(counts[0] * 1.5 * 2 * 5 / 1000, rel=1e-5)
+        assert row.volume_prediction_ml == pytest.approx(counts[1] * 1.5 * 2 * 5 / 1000, rel=1e-5)
+        assert (row.lesions > 0) == (row.roi == "liver_tumor")
+
+
+def test_dice_is_the_column_of_the_chosen_convention(tmp_path):
+    truth = write_cases(tmp_path / "livers", 20)
+    for convention in ("dodnet", "uniseg"):
+        table = scored(tmp_path, truth, settings(convention=convention))
+        assert table["dice"].equals(table[f"dice_{convention}"])
+
+
+def test_an_absent_roi_scores_as_its_convention_says(tmp_path):
+    truth = tmp_path / "livers"
+    predictions = tmp_path / "some-seed3" / "livers"
+    for case in TESTED:
+        for folder in (truth, predictions):
+            write_roi_bits(folder / f"{case}.nii.gz", np.zeros(GRID.shape, np.uint8), GRID, ROIS)
+    run(settings(), Inputs((predictions,), (truth,)), Outputs(tmp_path / "scores.csv"))
+    table = pd.read_csv(tmp_path / "scores.csv")
+    assert len(table) == len(TESTED) * len(ROIS)
+    assert table[["dice", "dice_nnunet", "dice_universal_model", "surface_dice", "hd95_mm"]].isna().all(axis=None)
+    assert (table["dice_dodnet"] == 0).all()
+    assert (table["dice_uniseg"] == 1).all()
+
+
+def test_published_labels_give_rows_for_the_labelled_rois_only(tmp_path):
+    raw = tmp_path / "raw" / "livers"
+    for place, case in enumerate(TESTED):
+        bits = some_bits(20 + place)
+        label_map = np.where(bits & 2, 2, bits & 1).astype(np.uint8)
+        for name, array in (("imagesTr", np.zeros(GRID.shape, np.int16)), ("labelsTr", label_map)):
+            (raw / name).mkdir(parents=True, exist_ok=True)
+            sitk.WriteImage(GRID.image(array), str(raw / name / f"{case}.nii.gz"))
+    table = scored(tmp_path, raw / "manifest.json", settings("labelled"))
+    assert list(table["roi"]) == ["liver", "liver_tumor"] * len(TESTED)
+    first = table.iloc[0]
+    truth, prediction = (some_bits(20) & 3) > 0, (some_bits(10) & 1) > 0
+    assert first["voxels_both"] == (truth & prediction).sum()
+
+
+def test_a_prediction_on_another_grid_is_refused_in_one_line(tmp_path):
+    elsewhere = GRID.model_copy(update={"origin_mm": (10.0, -20.0, 35.0)})
+    truth = write_cases(tmp_path / "livers", 20, elsewhere)
+    with pytest.raises(UserError, match="another grid") as error:
+        scored(tmp_path, truth, settings())
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "scores.csv").exists()
+
+
+def test_predictions_of_other_rois_are_refused(tmp_path):
+    truth = write_cases(tmp_path / "livers", 20)
+    given = settings().model_copy(update={"rois": ("spleen", "liver_tumor", "liver")})
+    with pytest.raises(UserError, match="has the ROIs liver, liver_tumor, spleen"):
+        scored(tmp_path, truth, given)
+
+
+def test_the_command_line_writes_the_same_table(tmp_path):
+    truth = write_cases(tmp_path / "livers", 20)
+    expected = scored(tmp_path, truth, settings())
+    (tmp_path / "settings.json").write_text(json.dumps(settings().model_dump(mode="json")))
+    command = [sys.executable, "-m", "pipeline_lib.stages.score.run", "--settings", str(tmp_path / "settings.json")]
+    predictions = tmp_path / "predictions" / "some-seed3" / "livers"
+    command += ["--predictions", str(predictions), "--truth", str(truth), "--scores", str(tmp_path / "again.csv")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "scores some-seed3  cases 2/2  100 %" in done.stderr
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "again.csv"), expected)

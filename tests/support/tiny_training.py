@@ -1,0 +1,170 @@
+"""A training of a few milliseconds per step through the real loop: tiny volumes, a two-layer network, its teacher."""
+
+import json
+import multiprocessing
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline_lib.config.augmentation import Augmentation
+from pipeline_lib.config.methods import Method, Teacher
+from pipeline_lib.config.optimisation import Execution, Optimisation
+from pipeline_lib.config.volumes import Patches
+from pipeline_lib.data.batches import Views
+from pipeline_lib.data.crops import CropPlan, TrainingCase
+from pipeline_lib.data.pool import pool_positions
+from pipeline_lib.data.reading import CropReader
+from pipeline_lib.existence.thresholds import decision_thresholds
+from pipeline_lib.methods.partial_labels import PartialLabels
+from pipeline_lib.training.checkpoints import Checkpoints
+from pipeline_lib.training.distributed import joined_processes
+from pipeline_lib.training.loop import Material, Names, train
+from tests.support.synthetic import WINDOW, write_case
+
+ROIS = ("liver", "liver_tumor", "spleen", "pancreas")
+LABELLED = (("liver", "liver_tumor"), ("spleen",), ("liver",), ("pancreas", "spleen"), ("spleen",))
+PATCH = (16, 12, 16)
+METHOD = Method(encoder="none", latent="cross_entropy", consistency="ambiguous", rampup_fraction=0.3)
+AUGMENTATION = Augmentation()
+
+
+def write_cases(folder: Path) -> tuple[TrainingCase, ...]:
+    """Five cases that label different ROIs, with pools and existence scores of all three kinds."""
+    cases = []
+    for number, labelled in enumerate(LABELLED):
+        name = f"case_{number}"
+        record = write_case(folder, "tiny", name, ROIS, labelled, shape=(20, 24, 28))
+        pool = pool_positions(record, Patches(size_voxels=(64, 32, 32), pool_size=6), 0) % 9
+        scores = np.random.default_rng(number).uniform(0, 1, (len(pool), len(ROIS))).astype(np.float32)
+        cases.append(TrainingCase("tiny", name, folder / name, np.isin(ROIS, labelled), pool, scores))
+    return tuple(cases)
+
+
+class TinyNetwork(nn.Module):
+    """Two convolutions: enough to have weights that every voxel's value reaches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, len(ROIS), 3, padding=1))
+
+    def forward(self, image):
+        return self.layers(image)
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """What can be changed about the training."""
+
+    cases: tuple[TrainingCase, ...]
+    work: Path
+    epochs: int = 8
+    batch: int = 4
+    seed: int = 0
+    method: Method = METHOD
+    accumulation: int = 1
+    data_workers: int = 0
+    checkpoint_minutes: float = 1e-9
+    nonfinite_limit: int = 2
+    precision: str = "float32"
+
+    @property
+    def execution(self) -> Execution:
+        return Execution(
+            device="cpu",
+            precision=self.precision,
+            accumulation=self.accumulation,
+            data_workers=self.data_workers,
+            checkpoint_minutes=self.checkpoint_minutes,
+            nonfinite_limit=self.nonfinite_limit,
+        )
+
+    @property
+    def optimisation(self) -> Optimisation:
+        return Optimisation(epochs=self.epochs, batch=self.batch, learning_rate=1e-2, warmup_epochs=1)
+
+    @property
+    def plan(self) -> CropPlan:
+        return CropPlan.of(self.cases, self.optimisation, self.seed)
+
+    def task(self) -> PartialLabels:
+        torch.manual_seed(self.seed)
+        thresholds = decision_thresholds(self.method, [()] * len(ROIS), None, "none")
+        return PartialLabels(
+            TinyNetwork(), self.method, thresholds, Teacher(decay=0.9), ROIS, tuple((roi,) for roi in ROIS), scorer=None
+        )
+
+    def views(self) -> Views:
+        return Views(AUGMENTATION.weak, AUGMENTATION.strong, PATCH, WINDOW, self.seed, torch.device("cpu"))
+
+    def reader(self) -> CropReader:
+        return CropReader(self.cases, self.plan, PATCH, AUGMENTATION.weak)
+
+    def run(self, prepare=lambda task: None) -> PartialLabels:
+        """Train to the end, after `prepare` has had its way with the task; writes `work`/weights.pt."""
+        task = self.task()
+        prepare(task)
+        with joined_processes(self.execution) as processes:
+            train(
+                task,
+                Material(self.plan, self.reader(), self.views()),
+                self.optimisation,
+                self.execution,
+                processes,
+                Checkpoints(self.work / "checkpoints"),
+                Names("tiny", "tiny", "tiny.execution"),
+            )
+            if processes.first:
+                self.work.mkdir(exist_ok=True)
+                torch.save({"student": task.student.state_dict(), **task.state_dict()}, self.work / "weights.pt")
+        return task
+
+    def history(self) -> list[dict]:
+        text = (self.work / "checkpoints" / "history.jsonl").read_text()
+        return [json.loads(line) for line in text.splitlines()]
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """All weights at the end of a training: the student's and the teacher's."""
+        found = torch.load(self.work / "weights.pt", weights_only=True)
+        return {f"{who}.{name}": value for who in ("student", "teacher") for name, value in found[who].items()}
+
+
+def in_processes(function, *arguments, count=1) -> list[int]:
+    """Call `function` in `count` forked processes that find each other as torchrun's do; their exit codes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    fork = multiprocessing.get_context("fork")
+    processes = [fork.Process(target=_as_rank, args=(rank, count, port, function, arguments)) for rank in range(count)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    hanging = [process for process in processes if process.exitcode is None]
+    for process in hanging:
+        process.kill()
+    assert not hanging, "a process hangs"
+    return [process.exitcode for process in processes]
+
+
+def _as_rank(rank, count, port, function, arguments) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(count),
+        "LOCAL_RANK": str(rank),
+        "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    function(*arguments)
+
+
+def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name

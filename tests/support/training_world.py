@@ -1,0 +1,173 @@
+"""Two partially labelled data sets and a fully labelled one, tiny, with the settings of the three training stages."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline_lib.config.augmentation import Augmentation
+from pipeline_lib.config.existence import Existence
+from pipeline_lib.config.methods import DodNet, Method, Networks, SwinUnetr, Teacher
+from pipeline_lib.config.optimisation import Execution, Optimisation
+from pipeline_lib.config.roi_aware import RoiAware
+from pipeline_lib.config.stage_settings import (
+    ExecutionSettings,
+    ExistenceSettings,
+    RoiAwareSettings,
+    SegmentationSettings,
+)
+from pipeline_lib.stages.score_existence import run as existence
+from pipeline_lib.stages.train import run as segmentation
+from pipeline_lib.stages.train_roi_aware import run as roi_aware
+from pipeline_lib.text.embeddings import write_embeddings
+from tests.support.synthetic import PATCHES, SPACING, WINDOW, write_dataset
+
+ROIS = ("liver", "liver_tumor", "spleen")
+STRUCTURES = ("liver", "spleen", "stomach")
+ROI_STRUCTURES = (("liver",), ("liver",), ("spleen",))
+LABELLED = {"livers": ("liver", "liver_tumor"), "spleens": ("spleen",)}
+CASES = {"livers": ("liver_1", "liver_2", "liver_3"), "spleens": ("spleen_1", "spleen_2")}
+FULL_CASES = ("full_1", "full_2", "full_3", "full_4")
+TINY = Networks(swin_unetr=SwinUnetr(feature_size=12, depths=(1, 1, 1, 1), window=4), dodnet=DodNet(width=8))
+LATENT_CLASS = Method(encoder="vectors", latent="cross_entropy", consistency="ambiguous")
+EXECUTION = ExecutionSettings(execution=Execution(device="cpu", data_workers=0))
+
+
+@dataclass(frozen=True)
+class World:
+    """Paths of everything, below one folder."""
+
+    root: Path
+
+    def cases(self, dataset: str) -> Path:
+        return self.root / "results" / "volumes" / dataset / "cases.csv"
+
+    def existence(self, dataset: str) -> Path:
+        return self.root / "results" / "existence" / f"{dataset}.parquet"
+
+    @property
+    def roi_aware(self) -> Path:
+        return self.root / "results" / "roi_aware"
+
+    @property
+    def embeddings(self) -> Path:
+        return self.root / "results" / "text" / "vectors.safetensors"
+
+    @property
+    def task_codes(self) -> Path:
+        return self.root / "results" / "text" / "one_hot.safetensors"
+
+    def roi_aware_paths(self, name="roi_aware"):
+        folder = self.root / "results" / name
+        outputs = roi_aware.Outputs(folder / "model.safetensors", folder / "metrics.json", folder / "history.jsonl")
+        return roi_aware.Inputs(self.cases("full")), outputs
+
+    def existence_paths(self, dataset: str):
+        inputs = existence.Inputs(
+            self.cases(dataset), self.roi_aware / "model.safetensors", self.roi_aware / "metrics.json"
+        )
+        return inputs, existence.Outputs(self.existence(dataset))
+
+    def segmentation_paths(self, run: str):
+        inputs = segmentation.Inputs(
+            tuple(map(self.cases, CASES)),
+            tuple(map(self.existence, CASES)),
+            self.embeddings,
+            self.roi_aware / "model.safetensors",
+            self.roi_aware / "metrics.json",
+        )
+        folder = self.root / "results" / "segmentation" / run
+        return inputs, segmentation.Outputs(folder / "model.safetensors", folder / "history.jsonl")
+
+
+def build_world(root: Path) -> World:
+    """Volumes and embeddings: what the training stages find when they start."""
+    world = World(root)
+    for dataset, cases in CASES.items():
+        write_dataset(world.cases(dataset).parent, dataset, cases, ROIS, LABELLED[dataset])
+    write_dataset(world.cases("full").parent, "full", FULL_CASES, STRUCTURES, STRUCTURES)
+    vectors = np.random.default_rng(0).normal(size=(len(ROIS), 16)).astype(np.float32)
+    write_embeddings(world.embeddings, vectors, ROIS, ROIS, "{}", "")
+    write_embeddings(world.task_codes, np.array([[1, 0], [1, 0], [0, 1]], np.float32), ROIS, ROIS, "{}", "")
+    return world
+
+
+def roi_aware_settings(**changes) -> RoiAwareSettings:
+    optimisation = Optimisation(epochs=2, batch=2, learning_rate=1e-3)
+    return RoiAwareSettings(
+        dataset="full",
+        cases=FULL_CASES,
+        structures=STRUCTURES,
+        roi_aware=RoiAware(structures=STRUCTURES, width=4, optimisation=optimisation).model_copy(update=changes),
+        patches=PATCHES,
+        weak=Augmentation().weak,
+        window_hu=WINDOW,
+        seed=0,
+    )
+
+
+def existence_settings(dataset: str, **changes) -> ExistenceSettings:
+    return ExistenceSettings(
+        dataset=dataset,
+        cases=CASES[dataset],
+        rois=ROIS,
+        structures=ROI_STRUCTURES,
+        existence=Existence(batch=3).model_copy(update=changes),
+        patches=PATCHES,
+        window_hu=WINDOW,
+        seed=0,
+    )
+
+
+def segmentation_settings(run="latent_class", method=LATENT_CLASS, **changes) -> SegmentationSettings:
+    return SegmentationSettings(
+        run=run,
+        seed=0,
+        method=method,
+        networks=TINY,
+        teacher=Teacher(),
+        optimisation=Optimisation(epochs=2, batch=2, learning_rate=1e-3),
+        augmentation=Augmentation(),
+        patches=PATCHES,
+        existence=Existence(),
+        rois=ROIS,
+        structures=ROI_STRUCTURES,
+        labelled=LABELLED,
+        cases=CASES,
+        spacing_mm=SPACING,
+        window_hu=WINDOW,
+    ).model_copy(update=changes)
+
+
+def stage_arguments(stage, settings, execution, inputs, outputs) -> list[str]:
+    """The stage's command line, as a rule would write it."""
+    words = ["-m", f"pipeline_lib.stages.{stage}.run", "--settings", settings.model_dump_json()]
+    if execution is not None:
+        words += ["--execution", execution.model_dump_json()]
+    for paths in (inputs, outputs):
+        for name, value in vars(paths).items():
+            values = value if isinstance(value, tuple) else (value,)
+            words += ["--" + name.replace("_", "-"), *map(str, values)]
+    return words
+
+
+def start_stage(arguments: list[str], folder: Path, processes: int | None = None) -> subprocess.Popen:
+    """Start a stage by hand in `folder`, or with torchrun in `processes` processes."""
+    launcher = [sys.executable]
+    if processes is not None:
+        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return subprocess.Popen(
+        [*launcher, *arguments],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def read_history(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]

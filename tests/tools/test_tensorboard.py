@@ -1,0 +1,59 @@
+"""Histories in TensorBoard, as its own reader sees them."""
+
+import json
+import sys
+
+import pytest
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.tools import tensorboard
+
+ROWS = [
+    {"step": step, "learning_rate": 0.1 / step, "hardware": "2 × some GPU"}
+    | {"loss": {"total": 2.0 / step}, "positive": {"liver": 0.5}}
+    for step in (10, 20, 30)
+]
+
+
+def write_history(path, rows, rest=""):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + rest)
+    return path
+
+
+def read_scalars(folder):
+    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = reading.EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_every_number_of_a_history_is_a_scalar(tmp_path):
+    pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
+    history = write_history(tmp_path / "latent_class" / "history.jsonl", ROWS, rest='{"step": 40, "lear')
+    folder = tensorboard.export(history, tmp_path / "logs")
+    assert folder == tmp_path / "logs" / "latent_class"
+    found = read_scalars(folder)
+    assert found.keys() == {"learning_rate", "loss/total", "positive/liver"}
+    assert found["loss/total"] == [(row["step"], pytest.approx(row["loss"]["total"])) for row in ROWS]
+    assert found["learning_rate"] == [(row["step"], pytest.approx(row["learning_rate"])) for row in ROWS]
+
+
+def test_a_second_export_replaces_the_first(tmp_path):
+    pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
+    history = tmp_path / "run" / "history.jsonl"
+    for rows in (ROWS, ROWS[:1]):
+        folder = tensorboard.export(write_history(history, rows), tmp_path / "logs")
+    assert [step for step, _ in read_scalars(folder)["loss/total"]] == [10]
+
+
+def test_a_missing_history_is_one_line(tmp_path):
+    pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
+    with pytest.raises(UserError, match=r"history\.jsonl: No such file or directory; give a training's history"):
+        tensorboard.export(tmp_path / "history.jsonl", tmp_path / "logs")
+
+
+def test_without_tensorboard_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(UserError, match=r"tensorboard: is not installed; pip install -e '\.\[tensorboard\]'"):
+        tensorboard.export(tmp_path / "history.jsonl", tmp_path / "logs")
