@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,21 +30,35 @@ class Results:
 
     def matrix(self, method: str, roi: str, column: str = "dice") -> pd.DataFrame:
         """Scores of one method and ROI, a row per (dataset, case) and a column per seed."""
-        chosen = self.scores[(self.scores["method"] == method) & (self.scores["roi"] == roi)]
-        return chosen.pivot_table(index=["dataset", "case"], columns="seed", values=column, dropna=False)
+        return self._rows(method, roi).pivot_table(
+            index=["dataset", "case"], columns="seed", values=column, dropna=False
+        )
 
-    def pair(self, first: str, second: str, column: str = "dice") -> tuple[np.ndarray, np.ndarray]:
-        """Scores of two methods, each ROIs × cases × seeds, over all cases in one order; NaN where there is none."""
+    def pair(self, first: str, second: str, with_absent: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Dice of two methods, each ROIs × cases × seeds: all cases and the seeds of both, in one order.
+
+        NaN where there is no score and, unless `with_absent`, where the truth does not hold the ROI: there a convention
+        that leaves out empty predictions has a Dice for false alarms alone, so that a pair could not count them.
+        """
+        scores = self.scores if with_absent else self.scores[self.scores["voxels_truth"] > 0]
         cases = pd.MultiIndex.from_frame(
             self.scores[["dataset", "case"]].drop_duplicates().sort_values(["dataset", "case"])
         )
+        seeds = sorted(set.intersection(*(set(self._rows(method)["seed"]) for method in (first, second))))
 
         def stacked(method: str) -> np.ndarray:
-            seeds = sorted(self.scores.loc[self.scores["method"] == method, "seed"].unique())
-            tables = [self.matrix(method, roi, column) for roi in self.rois]
+            known = replace(self, scores=scores)
+            tables = [known.matrix(method, roi) for roi in self.rois]
             return np.stack([table.reindex(index=cases, columns=seeds) for table in tables])
 
         return stacked(first), stacked(second)
+
+    def false_alarms(self, method: str, roi: str) -> tuple[int, float]:
+        """The number of cases without the ROI, and in how many of them it is predicted: mean over the trainings."""
+        rows = self._rows(method, roi)
+        without = rows[rows["voxels_truth"] == 0]
+        cases = len(without[["dataset", "case"]].drop_duplicates())
+        return cases, int((without["voxels_prediction"] > 0).sum()) / max(rows["seed"].nunique(), 1)
 
     def dice_of_runs(self, runs: Mapping[str, str], dataset: str, case: str) -> pd.DataFrame:
         """Dice (0 … 1) of one case, a row per ROI and a column per method, each by the run that `runs` has for it."""
@@ -56,6 +70,10 @@ class Results:
         """Mean Dice over seeds: columns method, dataset, case, roi, dice; rows without a Dice are left out."""
         keys = ["method", "dataset", "case", "roi"]
         return self.scores.dropna(subset="dice").groupby(keys, sort=False, as_index=False)["dice"].mean()
+
+    def _rows(self, method: str, roi: str | None = None) -> pd.DataFrame:
+        rows = self.scores[self.scores["method"] == method]
+        return rows if roi is None else rows[rows["roi"] == roi]
 
 
 def read_results(files: Sequence[Path], runs: Runs, rois: Sequence[str]) -> Results:
