@@ -137,6 +137,8 @@ class _Estimate:
     trainings: int
     over_cases: float
     over_trainings: float
+    cases_freedom: float
+    """Degrees of freedom of `over_cases`; those of `over_trainings` are the trainings less one."""
 
     def interval(self) -> tuple[float, float]:
         half = self._half_width(1 - CONFIDENCE)
@@ -150,16 +152,17 @@ class _Estimate:
             return 1.0
         # Each side alone would give a smaller p than both together.
         lowest = max(
-            _p_value(self.mean, self.over_cases, self.cases), _p_value(self.mean, self.over_trainings, self.trainings)
+            _p_value(self.mean, self.over_cases, self.cases_freedom),
+            _p_value(self.mean, self.over_trainings, self.trainings - 1),
         )
         if lowest == 0 or not (self.over_cases and self.over_trainings):
             return lowest
         return float(brentq(lambda level: self._half_width(level) - abs(self.mean), lowest / 2, 1))
 
     def _half_width(self, level: float) -> float:
-        square = _quantile(self.cases, level) ** 2 * self.over_cases
+        square = _quantile(self.cases_freedom, level) ** 2 * self.over_cases
         if self.trainings > 1:
-            square += _quantile(self.trainings, level) ** 2 * self.over_trainings
+            square += _quantile(self.trainings - 1, level) ** 2 * self.over_trainings
         return math.sqrt(square)
 
 
@@ -173,6 +176,7 @@ def _estimate(scores: np.ndarray) -> _Estimate:
         trainings=trainings,
         over_cases=_squared_error(table.mean(axis=1)),
         over_trainings=_squared_error(table.mean(axis=0)),
+        cases_freedom=_cases_freedom(scores),
     )
 
 
@@ -192,6 +196,23 @@ def _linearised(scores: np.ndarray) -> np.ndarray:
     return np.nanmean(means + np.where(defined, (scores - means) * weight, 0), axis=0)
 
 
+def _cases_freedom(scores: np.ndarray) -> float:
+    """Degrees of freedom of an average over ROIs, some of which few of the n cases have.
+
+    Satterthwaite's (Biometrics Bulletin 2, 1946, 110–114) for a sum of the ROIs' squared errors, at most n − 1: with
+    one ROI, or with ROIs that all cases have, n − 1.
+    """
+    most = scores.shape[1] - 1
+    with _quiet_empty_means():
+        of_cases = np.nanmean(scores, axis=2)
+    counts = [int(np.count_nonzero(~np.isnan(roi))) for roi in of_cases]
+    errors = np.array([_squared_error(roi[~np.isnan(roi)]) for roi in of_cases])
+    if not errors.any():
+        return most
+    parts = sum(error**2 / (count - 1) for error, count in zip(errors, counts, strict=True) if count > 1)
+    return min(most, float(errors.sum() ** 2 / parts))
+
+
 @contextmanager
 def _quiet_empty_means() -> Iterator[None]:
     """Means of nothing are NaN here on purpose: a training may have no score for a ROI."""
@@ -204,11 +225,11 @@ def _squared_error(means: np.ndarray) -> float:
     return float(means.var(ddof=1)) / len(means) if len(means) > 1 else 0.0
 
 
-def _quantile(count: int, level: float) -> float:
-    """Student's t with `count` − 1 degrees of freedom: two-sided quantile of a level."""
-    return -float(stdtrit(count - 1, level / 2))
+def _quantile(freedom: float, level: float) -> float:
+    """Two-sided quantile of Student's t."""
+    return -float(stdtrit(freedom, level / 2))
 
 
-def _p_value(mean: float, squared_error: float, count: int) -> float:
+def _p_value(mean: float, squared_error: float, freedom: float) -> float:
     """Two-sided p of the t test of a mean with one source of variation."""
-    return 2 * float(stdtr(count - 1, -abs(mean) / math.sqrt(squared_error))) if squared_error else 0.0
+    return 2 * float(stdtr(freedom, -abs(mean) / math.sqrt(squared_error))) if squared_error else 0.0
