@@ -145,7 +145,7 @@ def against_itself(path: Path) -> pd.DataFrame:
     found: dict[str, list[bool]] = {}
     for compared in relabelled(pd.read_csv(path)):
         table = difference_table(compared, "nnunet").set_index("roi")
-        first, second = compared.pair("one", "other", with_absent=False)
+        first, second = compared.pair("one", "other")
         of_cases = wilcoxon_by_roi(first, second)
         for name, p_values in (
             ("average: p < 0.05", [table.at[AVERAGE, "p"]]),

@@ -49,13 +49,13 @@ def findings(table: pd.DataFrame, differences: pd.DataFrame, methods: Sequence[s
 def _how_sure(gain: float, pair: pd.DataFrame) -> str:
     """Interval and p of the difference of averages, and that difference itself where it is not the `gain` stated.
 
-    The table's averages have all cases with a score, pairs those with the ROI that both methods have a score for.
+    The table's averages have all ROIs that a method has a score for, pairs those that every training has one for.
     """
     average = pair[pair["roi"] == AVERAGE].iloc[0]
     if math.isnan(average["low"]):
         return ""
     paired = percent(average["difference"], signed=True)
-    own = "" if paired == percent(gain, signed=True) else f"{paired} over the paired cases, "
+    own = "" if paired == percent(gain, signed=True) else f"{paired} over the ROIs that both have a score for, "
     found = f"{own}95 % interval {difference_interval(average)}"
     if average["note"] == ONE_TRAINING:
         return f" ({found} over cases alone)"

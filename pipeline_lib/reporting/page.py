@@ -87,7 +87,7 @@ def write_page(content: PageContent, figures: Path, path: Path) -> None:
             cases=_case_rows(results),
             method_names=[method_label(method) for method in results.methods],
             tested=bool(content.differences["p"].notna().any()),
-            paired_cases=_paired_cases(content.convention),
+            counted_cases="all" if scores_absence(content.convention) else "with the ROI",
             seeds_note=f", mean of {seeds} trainings" if seeds > 1 else "",
             fingerprint=content.fingerprint,
             trained_on=content.trained_on,
@@ -148,11 +148,6 @@ def _surface_caption(content: PageContent) -> str:
 def _statistics_text(results: Results) -> str:
     over = "cases and trainings" if results.several_trainings else "cases alone, since each method has one training"
     return f"{100 * CONFIDENCE:.0f} % t intervals over {over}; none for fewer than {FEWEST_CASES} cases"
-
-
-def _paired_cases(convention: str) -> str:
-    """Which cases a paired difference has, for its caption."""
-    return "all cases" if scores_absence(convention) else "cases with the ROI"
 
 
 def _dice_rows(table: pd.DataFrame, results: Results) -> dict[str, Any]:

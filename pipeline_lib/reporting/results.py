@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,24 +34,21 @@ class Results:
             index=["dataset", "case"], columns="seed", values=column, dropna=False
         )
 
-    def pair(self, first: str, second: str, with_absent: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Dice of two methods, each ROIs × cases × seeds: all cases and the seeds of both, in one order.
-
-        NaN where there is no score and, unless `with_absent`, where the truth does not hold the ROI: there a convention
-        that leaves out empty predictions has a Dice for false alarms alone, so that a pair could not count them.
-        """
-        scores = self.scores if with_absent else self.scores[self.scores["voxels_truth"] > 0]
-        cases = pd.MultiIndex.from_frame(
-            self.scores[["dataset", "case"]].drop_duplicates().sort_values(["dataset", "case"])
-        )
+    def pair(self, first: str, second: str) -> tuple[np.ndarray, np.ndarray]:
+        """Dice of two methods, each ROIs × cases × seeds: all cases and the seeds of both; NaN where there is none."""
         seeds = sorted(set.intersection(*(set(self._rows(method)["seed"]) for method in (first, second))))
 
         def stacked(method: str) -> np.ndarray:
-            known = replace(self, scores=scores)
-            tables = [known.matrix(method, roi) for roi in self.rois]
-            return np.stack([table.reindex(index=cases, columns=seeds) for table in tables])
+            tables = [self.matrix(method, roi) for roi in self.rois]
+            return np.stack([table.reindex(index=self._cases(), columns=seeds) for table in tables])
 
         return stacked(first), stacked(second)
+
+    def present(self) -> np.ndarray:
+        """Whether the truth of a case holds a ROI, ROIs × cases in the order of `pair`; False where none is known."""
+        held = self.scores[self.scores["voxels_truth"] > 0].groupby("roi")
+        cases = {roi: pd.MultiIndex.from_frame(rows[["dataset", "case"]]) for roi, rows in held}
+        return np.stack([self._cases().isin(cases.get(roi, [])) for roi in self.rois])
 
     def false_alarms(self, method: str, roi: str) -> tuple[int, float]:
         """The number of cases without the ROI, and in how many of them it is predicted: mean over the trainings."""
@@ -70,6 +67,11 @@ class Results:
         """Mean Dice over seeds: columns method, dataset, case, roi, dice; rows without a Dice are left out."""
         keys = ["method", "dataset", "case", "roi"]
         return self.scores.dropna(subset="dice").groupby(keys, sort=False, as_index=False)["dice"].mean()
+
+    def _cases(self) -> pd.MultiIndex:
+        return pd.MultiIndex.from_frame(
+            self.scores[["dataset", "case"]].drop_duplicates().sort_values(["dataset", "case"])
+        )
 
     def _rows(self, method: str, roi: str | None = None) -> pd.DataFrame:
         rows = self.scores[self.scores["method"] == method]

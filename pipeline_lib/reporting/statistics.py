@@ -45,23 +45,24 @@ def summary_table(results: Results) -> pd.DataFrame:
 
 
 def difference_table(results: Results, convention: str) -> pd.DataFrame:
-    """Per pair of methods and ROI: mean paired Dice difference (second − first), its interval, p and Holm's p.
+    """Per pair of methods and ROI: difference of the mean Dice (second − first), its interval, p and Holm's p.
 
-    Where the convention leaves out what truth and prediction both lack, pairs are of cases with the ROI. Predictions in
-    the `cases_without` it are counted beside the difference instead: `false_alarms_first` and `false_alarms_second`,
-    means over trainings. `note` says what an interval leaves out, or why there is none. Holm's correction runs over the
+    Where the convention leaves out what truth and prediction both lack, `cases` are those with the ROI; of the
+    `cases_without` it, `false_alarms_first` and `false_alarms_second` are predicted to hold it (means over trainings).
+    `note` says what an interval leaves out, or why there is none. Holm's correction runs over the
     ROIs of one pair. A last row has the pair's average over ROIs, which is one question and needs no correction.
     """
+    present = results.present() | scores_absence(convention)
     rows = []
     for first, second in combinations(results.methods, 2):
-        scores = results.pair(first, second, with_absent=scores_absence(convention))
+        scores = results.pair(first, second)
         pair = [
-            _difference_row(first, second, roi, compare(*of_roi)) | _false_alarms(results, first, second, roi)
-            for roi, *of_roi in zip(results.rois, *scores, strict=True)
+            _difference_row(first, second, roi, compare(*of_roi, held)) | _false_alarms(results, first, second, roi)
+            for roi, *of_roi, held in zip(results.rois, *scores, present, strict=True)
         ]
         corrected = holm(np.array([row["p"] for row in pair]))
         rows += [row | {"p_holm": p} for row, p in zip(pair, corrected, strict=True)]
-        rows.append(_difference_row(first, second, AVERAGE, compare_average(*scores)))
+        rows.append(_difference_row(first, second, AVERAGE, compare_average(*scores, present)))
     return pd.DataFrame(rows, columns=_DIFFERENCE_COLUMNS)
 
 

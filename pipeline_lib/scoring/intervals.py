@@ -18,9 +18,7 @@ A single training shows nothing of the second term. The interval is then over ca
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +49,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean paired difference over cases and trainings, its interval, and p (two-sided, not corrected).
+    """Difference between means over cases and trainings, its interval, and p (two-sided, not corrected).
 
     Interval and p are NaN where there are too few cases, p also with one training each.
     """
@@ -81,39 +79,45 @@ def summarise(scores: np.ndarray, largest: float = math.inf) -> Summary:
     scores = scores[defined.any(axis=1)][:, defined.any(axis=0)]
     if not scores.size:
         return Summary(0, 0, math.nan, math.nan, math.nan, math.nan)
-    found = _estimate(scores[None])
+    found = _estimate(_linearised(scores[None]), [len(scores)])
     low, high = np.clip(found.interval(), 0, largest) if found.cases >= FEWEST_CASES else (math.nan, math.nan)
     median = float(np.median(np.nanmean(scores, axis=1)))
     return Summary(found.cases, found.trainings, found.mean, float(low), float(high), median)
 
 
-def compare(first: np.ndarray, second: np.ndarray) -> Difference:
+def compare(first: np.ndarray, second: np.ndarray, present: np.ndarray | None = None) -> Difference:
     """Compare two methods: `second` − `first`, each cases × trainings, with the same cases and seeds in the same order.
 
-    The model is for the differences of pairs: what a case or a seed does to both methods alike cancels. Trainings of
-    one seed share the drawn crops and views, the initial weights of equal layers, and the cases that
-    `labelled_cases` keeps. A case counts where every training of both methods has a score.
+    The difference is that of the means that `summarise` gives. Its interval is for pairs: what a case or a seed does to
+    both methods alike cancels. Trainings of one seed share the drawn crops and views, the initial weights of equal
+    layers, and the cases that `labelled_cases` keeps.
+
+    `present` (bool, one for each case) tells which cases hold the ROI: they alone make up `cases` and the degrees of
+    freedom, since false alarms in others tell little. By default these are the cases that every training scores.
     """
-    return compare_average(first[None], second[None])
+    return compare_average(first[None], second[None], None if present is None else present[None])
 
 
-def compare_average(first: np.ndarray, second: np.ndarray) -> Difference:
+def compare_average(first: np.ndarray, second: np.ndarray, present: np.ndarray | None = None) -> Difference:
     """Compare the averages over ROIs of two methods: `second` − `first`, each ROIs × cases × trainings.
 
-    Cases and seeds are paired as in `compare`. As in a table, a ROI's mean comes first and the average is that of the
-    ROIs' means. A ROI counts in a case where every training of both methods has a score. A case's ROIs lie in one image
-    and those of a training come from one network, so each is one unit with all its ROIs.
+    Pairs and `present` (ROIs × cases) are as in `compare`. As in a table, a ROI's mean comes first, and the average is
+    that of the means of those ROIs that every training has a score for. A case's ROIs lie in one image and those of a
+    training come from one network, so each is one unit with all its ROIs.
     """
-    differences = second - first
-    differences[np.isnan(differences).any(axis=2)] = math.nan
-    scored = ~np.isnan(differences).all(axis=2)
-    differences = differences[scored.any(axis=1)][:, scored.any(axis=0)]
-    if not differences.size:
+    both = np.concatenate([first, second], axis=2)
+    present = ~np.isnan(both).any(axis=2) if present is None else present & ~np.isnan(both).all(axis=2)
+    rois = ~np.isnan(both).all(axis=1).any(axis=1)
+    cases = ~np.isnan(both[rois]).all(axis=(0, 2))
+    first, second, present = (each[rois][:, cases] for each in (first, second, present))
+    if not first.size:
         return Difference(0, 0, math.nan, math.nan, math.nan, math.nan)
-    found = _estimate(differences)
-    if found.cases < FEWEST_CASES or scored.sum(axis=1)[scored.any(axis=1)].min() < FEWEST_CASES_IN_AVERAGE:
-        return Difference(found.cases, found.trainings, found.mean, math.nan, math.nan, math.nan)
-    return Difference(found.cases, found.trainings, found.mean, *found.interval(), found.p())
+    counts = present.sum(axis=1)
+    found = _estimate(_linearised(second) - _linearised(first), counts)
+    with_a_roi = int(present.any(axis=0).sum())
+    if with_a_roi < FEWEST_CASES or counts.min() < FEWEST_CASES_IN_AVERAGE:
+        return Difference(with_a_roi, found.trainings, found.mean, math.nan, math.nan, math.nan)
+    return Difference(with_a_roi, found.trainings, found.mean, *found.interval(), found.p())
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
@@ -166,9 +170,9 @@ class _Estimate:
         return math.sqrt(square)
 
 
-def _estimate(scores: np.ndarray) -> _Estimate:
-    """Estimate the mean of `scores` (ROIs × cases × trainings); every ROI and every training has a score."""
-    table = _linearised(scores)
+def _estimate(tables: np.ndarray, counts: Sequence[int]) -> _Estimate:
+    """Estimate the mean of `tables` without gaps (ROIs × cases × trainings); `counts` has each ROI's cases."""
+    table = tables.mean(axis=0)
     cases, trainings = table.shape
     return _Estimate(
         mean=float(table.mean()),
@@ -176,49 +180,35 @@ def _estimate(scores: np.ndarray) -> _Estimate:
         trainings=trainings,
         over_cases=_squared_error(table.mean(axis=1)),
         over_trainings=_squared_error(table.mean(axis=0)),
-        cases_freedom=_cases_freedom(scores),
+        cases_freedom=_cases_freedom(tables, counts),
     )
 
 
 def _linearised(scores: np.ndarray) -> np.ndarray:
-    """A table without gaps (cases × trainings) whose columns have the means that the average over ROIs has.
+    """Tables without gaps (ROIs × cases × trainings) in which a training has the mean of its `scores`.
 
-    A ROI's mean over the m of n cases that have a score is a ratio of two sums. In its first-order expansion (Cochran,
+    The mean over the m of n cases that have a score is a ratio of two sums. In its first-order expansion (Cochran,
     Sampling Techniques, 1977, 6.3) a case without a score lies at the mean, and the deviation of another counts n / m
-    times. √(m / (m − 1) · (n − 1) / n) makes up for the ROI's own mean, which m cases fit better than n do. Without
-    gaps and with one ROI the table is `scores`.
+    times. √(m / (m − 1) · (n − 1) / n) makes up for the mean, which is fitted to m cases instead of n. Scores without
+    gaps stay as they are.
     """
     defined = ~np.isnan(scores)
     count, cases = defined.sum(axis=1, keepdims=True), scores.shape[1]
-    with _quiet_empty_means():
-        means = np.nanmean(scores, axis=1, keepdims=True)
-    weight = cases / np.maximum(count, 1) * np.sqrt(count / np.maximum(count - 1, 1) * (cases - 1) / cases)
-    return np.nanmean(means + np.where(defined, (scores - means) * weight, 0), axis=0)
+    means = np.nanmean(scores, axis=1, keepdims=True)
+    weight = cases / count * np.sqrt(count / np.maximum(count - 1, 1) * (cases - 1) / cases)
+    return means + np.where(defined, (scores - means) * weight, 0)
 
 
-def _cases_freedom(scores: np.ndarray) -> float:
-    """Degrees of freedom of an average over ROIs, some of which few of the n cases have.
+def _cases_freedom(tables: np.ndarray, counts: Sequence[int]) -> float:
+    """Degrees of freedom of an average over ROIs, some of which few of the cases have.
 
-    Satterthwaite's (Biometrics Bulletin 2, 1946, 110–114) for a sum of the ROIs' squared errors, at most n − 1: with
-    one ROI, or with ROIs that all cases have, n − 1.
+    Satterthwaite's (Biometrics Bulletin 2, 1946, 110–114) for a sum of the ROIs' squared errors, at most those of all
+    cases: with one ROI they are its cases less one.
     """
-    most = scores.shape[1] - 1
-    with _quiet_empty_means():
-        of_cases = np.nanmean(scores, axis=2)
-    counts = [int(np.count_nonzero(~np.isnan(roi))) for roi in of_cases]
-    errors = np.array([_squared_error(roi[~np.isnan(roi)]) for roi in of_cases])
-    if not errors.any():
-        return most
-    parts = sum(error**2 / (count - 1) for error, count in zip(errors, counts, strict=True) if count > 1)
-    return min(most, float(errors.sum() ** 2 / parts))
-
-
-@contextmanager
-def _quiet_empty_means() -> Iterator[None]:
-    """Means of nothing are NaN here on purpose: a training may have no score for a ROI."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
-        yield
+    most = tables.shape[1] - 1
+    errors = [_squared_error(roi.mean(axis=1)) for roi in tables]
+    parts = sum(error**2 / max(count - 1, 1) for error, count in zip(errors, counts, strict=True))
+    return min(most, sum(errors) ** 2 / parts) if parts else most
 
 
 def _squared_error(means: np.ndarray) -> float:

@@ -55,5 +55,5 @@ def test_the_best_is_named_and_every_method_is_held_against_the_first():
     assert best == "b has the highest average Dice: 53.0 %."
     assert [sentence.split(":")[0] for sentence in others] == ["b against a", "c against a"]
     assert others[0].endswith("p < 0.001); better on liver; worse on spleen.")
-    assert "−10.0 percentage points on average (+3.0 over the paired cases, " in others[1]
+    assert "−10.0 percentage points on average (+3.0 over the ROIs that both have a score for, " in others[1]
     assert others[1].endswith("; worse on liver, spleen.")

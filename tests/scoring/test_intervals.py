@@ -145,19 +145,42 @@ def test_equal_methods_do_not_differ():
     assert (found.mean, found.low, found.high, found.p) == (0, 0, 0, 1)
 
 
-def test_a_case_that_a_training_of_either_method_has_no_score_for_is_left_out_of_the_pairs():
-    first = np.array([[0.5, 0.5], [NAN, 0.5], [0.5, 0.5]])
-    second = np.array([[0.6, 0.6], [0.1, 0.1], [0.8, 0.8]])
+def test_a_false_alarm_counts_in_the_difference_as_it_does_in_the_means():
+    """The first method rightly predicts nothing in the last two cases, the second has a false alarm in one of them."""
+    first = np.array([[0.5, 0.7]] * 3 + [[0.7, 0.7]] * 3 + [[NAN, NAN]] * 2)
+    second = np.array([[0.6, 0.8]] * 6 + [[0.0, NAN], [NAN, NAN]])
     found = compare(first, second)
-    assert (found.cases, found.trainings, found.mean) == (2, 2, pytest.approx(0.2))
+    assert found.mean == pytest.approx(summarise(second).mean - summarise(first).mean)
+    assert found.mean == pytest.approx((6 * 0.6 / 7 + 0.8) / 2 - 0.65)
+    assert (found.cases, found.trainings) == (6, 2)
 
 
-def test_the_average_is_that_of_roi_means_and_a_case_counts_where_both_methods_have_a_score():
+def test_a_difference_of_means_over_other_cases_has_the_error_of_two_samples():
+    """Methods that no case has both scores of: the squared errors of their means add up."""
+    rng = np.random.default_rng(13)
+    scores = rng.random((12, 1))
+    first, second = scores.copy(), scores.copy()
+    first[:6], second[6:] = NAN, NAN
+    found = compare(first, second, present=np.ones(12, bool))
+    error = math.sqrt(scores[:6].var(ddof=1) / 6 + scores[6:].var(ddof=1) / 6)
+    assert found.high - found.mean == pytest.approx(stats.t.isf(0.025, 11) * error)
+
+
+def test_cases_without_the_roi_are_no_cases_for_a_test():
+    first, second = np.random.default_rng(14).random((2, 9, 3))
+    found = compare(first, second, present=np.arange(9) < 5)
+    assert (found.cases, found.note) == (5, "too few cases")
+    assert compare(first, second, present=np.arange(9) < 6).p > compare(first, second).p
+    first[5:] = second[5:] = NAN
+    assert compare(first, second, present=np.ones(9, bool)).cases == 5, "a case without any score is none"
+
+
+def test_the_average_is_that_of_roi_means():
     first = np.array([[0.1, 0.3, NAN], [0.5, NAN, 0.9]])[:, :, None]
     second = np.array([[0.2, NAN, NAN], [0.5, 0.7, 1.0]])[:, :, None]
     found = compare_average(first, second)
-    assert found.mean == pytest.approx(((0.2 - 0.1) + (0.0 + 0.1) / 2) / 2)
-    assert found.cases == 2, "the second case has no ROI that both scored"
+    assert found.mean == pytest.approx(((0.2 - 0.2) + (2.2 / 3 - 0.7)) / 2)
+    assert found.cases == 2, "every training has a score for a ROI of the first and the last case"
 
 
 def test_the_average_of_complete_rois_is_the_comparison_of_each_cases_average():
