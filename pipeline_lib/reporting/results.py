@@ -37,18 +37,20 @@ class Results:
     def pair(self, first: str, second: str) -> tuple[np.ndarray, np.ndarray]:
         """Dice of two methods, each ROIs × cases × seeds: all cases and the seeds of both; NaN where there is none."""
         seeds = sorted(set.intersection(*(set(self._rows(method)["seed"]) for method in (first, second))))
+        cases = self._cases()
 
         def stacked(method: str) -> np.ndarray:
             tables = [self.matrix(method, roi) for roi in self.rois]
-            return np.stack([table.reindex(index=self._cases(), columns=seeds) for table in tables])
+            return np.stack([table.reindex(index=cases, columns=seeds) for table in tables])
 
         return stacked(first), stacked(second)
 
     def present(self) -> np.ndarray:
         """Whether the truth of a case holds a ROI, ROIs × cases in the order of `pair`; False where none is known."""
         held = self.scores[self.scores["voxels_truth"] > 0].groupby("roi")
-        cases = {roi: pd.MultiIndex.from_frame(rows[["dataset", "case"]]) for roi, rows in held}
-        return np.stack([self._cases().isin(cases.get(roi, [])) for roi in self.rois])
+        holding = {roi: pd.MultiIndex.from_frame(rows[["dataset", "case"]]) for roi, rows in held}
+        cases = self._cases()
+        return np.stack([cases.isin(holding.get(roi, [])) for roi in self.rois])
 
     def false_alarms(self, method: str, roi: str) -> tuple[int, float]:
         """The number of cases without the ROI, and in how many of them it is predicted: mean over the trainings."""
