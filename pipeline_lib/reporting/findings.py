@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from .cells import difference_interval, p_cell, percent
+from .intervals import ONE_TRAINING
 from .results import method_label, roi_label
 from .tables import AVERAGE, MEASURED
 
@@ -18,7 +19,8 @@ SIGNIFICANT = 0.05
 def findings(table: pd.DataFrame, differences: pd.DataFrame, methods: Sequence[str]) -> list[str]:
     """The summary in sentences: who is best on average, and which differences to the first method are beyond chance.
 
-    `table` is the Dice table in per cent, `differences` is `statistics.difference_table`.
+    `table` is the Dice table in per cent, `differences` is `statistics.difference_table`. Single trainings make no
+    method better or worse: another training of the same method may differ as much.
     """
     measured = table[table["source"] == MEASURED].dropna(subset=AVERAGE)
     if measured.empty:
@@ -45,20 +47,26 @@ def findings(table: pd.DataFrame, differences: pd.DataFrame, methods: Sequence[s
 
 
 def _how_sure(gain: float, pair: pd.DataFrame) -> str:
-    """Interval and p of the difference of averages, and that difference itself where it is not the `gain` stated."""
+    """Interval and p of the difference of averages, and that difference itself where it is not the `gain` stated.
+
+    The table's averages have all ROIs that a method has a score for, pairs those that every training has one for.
+    """
     average = pair[pair["roi"] == AVERAGE].iloc[0]
     if math.isnan(average["low"]):
         return ""
     paired = percent(average["difference"], signed=True)
-    own = "" if paired == percent(gain, signed=True) else f"{paired} over the cases that both have a score for, "
-    return f" ({own}95 % interval {difference_interval(average)}, p {p_cell(average['p_wilcoxon'])['sentence']})"
+    own = "" if paired == percent(gain, signed=True) else f"{paired} over the ROIs that both have a score for, "
+    found = f"{own}95 % interval {difference_interval(average)}"
+    if average["note"] == ONE_TRAINING:
+        return f" ({found} over cases alone)"
+    return f" ({found}, p {p_cell(average['p'])['sentence']})"
 
 
 def _nothing_told(pair: pd.DataFrame) -> str:
-    """That no ROI differs, or that there are too few cases to tell."""
+    """That no ROI differs, or that there are too few trainings or cases to tell."""
     rois = pair[pair["roi"] != AVERAGE]
-    tested = rois.dropna(subset="p_wilcoxon")
-    # The least p of a signed-rank test is that of all signs being equal; Holm's method multiplies it by the tests.
-    if tested.empty or len(tested) * 2.0 ** (1 - tested["cases"].max()) >= SIGNIFICANT:
+    if (rois["note"] == ONE_TRAINING).any():
+        return "one training each, which cannot tell a better or worse method from chance"
+    if rois["p"].isna().all():
         return f"too few cases ({rois['cases'].max()} at most) to test single ROIs"
     return "no ROI for sure better or worse"

@@ -81,10 +81,11 @@ def _figures(material: Material) -> Iterator[tuple[Shown, Figure]]:
 
 
 def _of_scores(material: Material) -> Iterator[tuple[Shown, Figure]]:
-    drawn = "cases and trainings" if material.results.several_trainings else "cases"
+    several = material.results.several_trainings
+    drawn = "cases and trainings" if several else "cases alone, since each method has one training"
     caption = (
-        f"The large marker is the mean, the line its 95 % bootstrap interval over {drawn}; the faint points below are "
-        f"the test cases. Dice: {CONVENTION_TEXTS[material.convention]}."
+        f"The large marker is the mean, the line its 95 % interval over {drawn}; the faint points below are the "
+        f"test cases. Dice: {CONVENTION_TEXTS[material.convention]}."
     )
     yield (
         Shown("dice", SCORES, "Dice per ROI", caption),
@@ -96,7 +97,7 @@ def _of_scores(material: Material) -> Iterator[tuple[Shown, Figure]]:
             caption = (
                 f"Mean Dice of what {dataset.name} labels, over all test cases, against the number of its labelled "
                 "cases that are learned from; all else is equal, the length of the training too. Line: mean over "
-                "trainings; band: 95 % bootstrap interval over cases and seeds; faint: single trainings."
+                f"trainings; band: 95 % interval over {drawn}; faint: single trainings."
             )
             yield (
                 Shown(f"labelled_cases_{dataset.name}", SCORES, f"Labelled cases of {dataset.name}", caption),

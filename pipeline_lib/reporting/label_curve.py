@@ -60,10 +60,7 @@ def _curve(named: Mapping[int, str], roi: str, results: Results) -> LabelCurve:
         name=list(named.values())[-1],
         roi=roi,
         counts=tuple(named),
-        dice=tuple(
-            summarise(table.to_numpy(), method, roi, "dice")
-            for table, method in zip(tables, named.values(), strict=True)
-        ),
+        dice=tuple(summarise(table.to_numpy(), largest=1.0) for table in tables),
         trainings=tuple(tuple(table.mean(axis=0)) for table in tables),
     )
 

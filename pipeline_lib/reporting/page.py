@@ -15,12 +15,12 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..scoring.dice import CONVENTION_TEXTS
+from ..scoring.dice import CONVENTION_TEXTS, scores_absence
 from .cells import cell, difference_interval, interval, p_cell, percent
 from .existence_check import ExistenceCheck, existence_check_rows
 from .findings import SIGNIFICANT, findings
 from .gallery import DATA, EXISTENCE, SCORES, SLICES, TRAINING, Shown
-from .intervals import CONFIDENCE, DRAWS
+from .intervals import CONFIDENCE, FEWEST_CASES, ONE_TRAINING, TOO_FEW_CASES
 from .results import Results, method_label, roi_label
 from .style import method_colours
 from .tables import MEASURED, best_cells
@@ -33,6 +33,7 @@ _SECTIONS = {
     EXISTENCE: "Existence",
     DATA: "Data",
 }
+_FALSE_ALARMS = ("false_alarms_first", "false_alarms_second")
 _SCALE = 0.72
 """Size of figures on the page relative to their pixels, so that fine screens and print show more than one per dot."""
 
@@ -85,15 +86,15 @@ def write_page(content: PageContent, figures: Path, path: Path) -> None:
             viewer=content.viewer,
             cases=_case_rows(results),
             method_names=[method_label(method) for method in results.methods],
-            tested=not content.differences.empty,
+            tested=bool(content.differences["p"].notna().any()),
+            counted_cases="all" if scores_absence(content.convention) else "with the ROI",
             seeds_note=f", mean of {seeds} trainings" if seeds > 1 else "",
             fingerprint=content.fingerprint,
             trained_on=content.trained_on,
             hardware=content.hardware,
             versions=content.versions,
             convention_text=CONVENTION_TEXTS[content.convention],
-            statistics_text=f"{100 * CONFIDENCE:.0f} % intervals: percentiles of {DRAWS} bootstrap draws over cases"
-            + (" and trainings" if seeds > 1 else ""),
+            statistics_text=_statistics_text(results),
             costs=_cost_rows(content.costs),
             check=_check_rows(content.check),
         ),
@@ -131,7 +132,7 @@ def _table_caption(content: PageContent) -> str:
     )
     return (
         f"Convention {content.convention}: {CONVENTION_TEXTS[content.convention]}. "
-        f"Average: mean of the ROIs' means. Bold: {bold}.{paper}"
+        f"Average: mean of the ROIs' means. Bold: {bold}, be it by chance or not.{paper}"
     )
 
 
@@ -142,6 +143,11 @@ def _surface_caption(content: PageContent) -> str:
         "brackets), so a method that misses an ROI altogether is not punished by it: read it beside Dice. A lesion is "
         "found if any voxel of it is predicted."
     )
+
+
+def _statistics_text(results: Results) -> str:
+    over = "cases and trainings" if results.several_trainings else "cases alone, since each method has one training"
+    return f"{100 * CONFIDENCE:.0f} % t intervals over {over}; none for fewer than {FEWEST_CASES} cases"
 
 
 def _dice_rows(table: pd.DataFrame, results: Results) -> dict[str, Any]:
@@ -169,14 +175,16 @@ def _difference_rows(differences: pd.DataFrame) -> list[dict[str, Any]]:
                 "cases": row["cases"],
                 "value": f"{row['difference']:.6f}",
                 "difference": percent(row["difference"], signed=True),
-                "interval": difference_interval(row),
-                "p": p_cell(row["p_wilcoxon"]),
+                "interval": TOO_FEW_CASES if row["note"] == TOO_FEW_CASES else difference_interval(row),
+                "p": p_cell(row["p"]),
                 "p_holm": p_cell(row["p_holm"]),
                 "sure": row["p_holm"] < SIGNIFICANT,
+                "false_alarms": [cell(row["cases_without"], 0), *(cell(row[name], 1) for name in _FALSE_ALARMS)],
             }
             for _, row in pair.iterrows()
         ]
-        pairs.append({"first": method_label(first), "second": method_label(second), "rows": rows})
+        note = ONE_TRAINING if (pair["note"] == ONE_TRAINING).any() else ""
+        pairs.append({"first": method_label(first), "second": method_label(second), "rows": rows, "note": note})
     return pairs
 
 

@@ -30,21 +30,34 @@ class Results:
 
     def matrix(self, method: str, roi: str, column: str = "dice") -> pd.DataFrame:
         """Scores of one method and ROI, a row per (dataset, case) and a column per seed."""
-        chosen = self.scores[(self.scores["method"] == method) & (self.scores["roi"] == roi)]
-        return chosen.pivot_table(index=["dataset", "case"], columns="seed", values=column, dropna=False)
-
-    def pair(self, first: str, second: str, column: str = "dice") -> tuple[np.ndarray, np.ndarray]:
-        """Scores of two methods, each ROIs × cases × seeds, over all cases in one order; NaN where there is none."""
-        cases = pd.MultiIndex.from_frame(
-            self.scores[["dataset", "case"]].drop_duplicates().sort_values(["dataset", "case"])
+        return self._rows(method, roi).pivot_table(
+            index=["dataset", "case"], columns="seed", values=column, dropna=False
         )
 
+    def pair(self, first: str, second: str) -> tuple[np.ndarray, np.ndarray]:
+        """Dice of two methods, each ROIs × cases × seeds: all cases and the seeds of both; NaN where there is none."""
+        seeds = sorted(set.intersection(*(set(self._rows(method)["seed"]) for method in (first, second))))
+        cases = self._cases()
+
         def stacked(method: str) -> np.ndarray:
-            seeds = sorted(self.scores.loc[self.scores["method"] == method, "seed"].unique())
-            tables = [self.matrix(method, roi, column) for roi in self.rois]
+            tables = [self.matrix(method, roi) for roi in self.rois]
             return np.stack([table.reindex(index=cases, columns=seeds) for table in tables])
 
         return stacked(first), stacked(second)
+
+    def present(self) -> np.ndarray:
+        """Whether the truth of a case holds a ROI, ROIs × cases in the order of `pair`; False where none is known."""
+        held = self.scores[self.scores["voxels_truth"] > 0].groupby("roi")
+        holding = {roi: pd.MultiIndex.from_frame(rows[["dataset", "case"]]) for roi, rows in held}
+        cases = self._cases()
+        return np.stack([cases.isin(holding.get(roi, [])) for roi in self.rois])
+
+    def false_alarms(self, method: str, roi: str) -> tuple[int, float]:
+        """The number of cases without the ROI, and in how many of them it is predicted: mean over the trainings."""
+        rows = self._rows(method, roi)
+        without = rows[rows["voxels_truth"] == 0]
+        cases = len(without[["dataset", "case"]].drop_duplicates())
+        return cases, int((without["voxels_prediction"] > 0).sum()) / max(rows["seed"].nunique(), 1)
 
     def dice_of_runs(self, runs: Mapping[str, str], dataset: str, case: str) -> pd.DataFrame:
         """Dice (0 … 1) of one case, a row per ROI and a column per method, each by the run that `runs` has for it."""
@@ -56,6 +69,15 @@ class Results:
         """Mean Dice over seeds: columns method, dataset, case, roi, dice; rows without a Dice are left out."""
         keys = ["method", "dataset", "case", "roi"]
         return self.scores.dropna(subset="dice").groupby(keys, sort=False, as_index=False)["dice"].mean()
+
+    def _cases(self) -> pd.MultiIndex:
+        return pd.MultiIndex.from_frame(
+            self.scores[["dataset", "case"]].drop_duplicates().sort_values(["dataset", "case"])
+        )
+
+    def _rows(self, method: str, roi: str | None = None) -> pd.DataFrame:
+        rows = self.scores[self.scores["method"] == method]
+        return rows if roi is None else rows[rows["roi"] == roi]
 
 
 def read_results(files: Sequence[Path], runs: Runs, rois: Sequence[str]) -> Results:

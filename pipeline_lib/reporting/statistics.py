@@ -8,20 +8,30 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from ..scoring.dice import scores_absence
 from ..scoring.lesions import is_lesion
 from .intervals import Difference, compare, compare_average, holm, summarise
 from .results import Results
 from .tables import AVERAGE, MEASURED
 
+_LARGEST = {"dice": 1.0, "surface_dice": 1.0, "hd95_mm": math.inf}
+"""Scores that are summarised, and the largest value that each can have."""
+
 
 def summary_table(results: Results) -> pd.DataFrame:
-    """Per method and ROI: cases, mean with its 95 % interval and median of Dice, surface Dice, HD95, and detection."""
+    """Per method and ROI: cases, mean with its 95 % interval and median of Dice, surface Dice, HD95, and detection.
+
+    `trainings` is the number of seeds with a Dice: with one, the intervals are over cases alone. Of the `cases_without`
+    the ROI, it is predicted in `false_alarms` (mean over trainings).
+    """
     rows = []
     for method in results.methods:
         for roi in results.rois:
             row: dict[str, object] = {"method": method, "roi": roi}
-            for column in ("dice", "surface_dice", "hd95_mm"):
-                found = summarise(results.matrix(method, roi, column).to_numpy(), method, roi, column)
+            for column, largest in _LARGEST.items():
+                found = summarise(results.matrix(method, roi, column).to_numpy(), largest)
+                if column == "dice":
+                    row["trainings"] = found.trainings
                 row |= {
                     f"{column}_cases": found.cases,
                     f"{column}_mean": found.mean,
@@ -29,36 +39,45 @@ def summary_table(results: Results) -> pd.DataFrame:
                     f"{column}_high": found.high,
                     f"{column}_median": found.median,
                 }
+            row["cases_without"], row["false_alarms"] = results.false_alarms(method, roi)
             rows.append(row | _detection(results, method, roi))
     return pd.DataFrame(rows)
 
 
-def difference_table(results: Results) -> pd.DataFrame:
-    """Per pair of methods and ROI: mean paired Dice difference (second − first), interval, Wilcoxon p, Holm's p.
+def difference_table(results: Results, convention: str) -> pd.DataFrame:
+    """Per pair of methods and ROI: difference of the mean Dice (second − first), its interval, p and Holm's p.
 
-    Holm's correction runs over the ROIs of one pair. A last row has the pair's average over ROIs, which is one question
-    and needs no correction.
+    Where the convention leaves out what truth and prediction both lack, `cases` are those with the ROI; of the
+    `cases_without` it, `false_alarms_first` and `false_alarms_second` are predicted to hold it (means over trainings).
+    `note` says what an interval leaves out, or why there is none. Holm's correction runs over the
+    ROIs of one pair. A last row has the pair's average over ROIs, which is one question and needs no correction.
     """
+    present = results.present() | scores_absence(convention)
     rows = []
     for first, second in combinations(results.methods, 2):
         scores = results.pair(first, second)
         pair = [
-            _difference_row(first, second, roi, compare(*of_roi, first, second, roi))
-            for roi, *of_roi in zip(results.rois, *scores, strict=True)
+            _difference_row(first, second, roi, compare(*of_roi, held)) | _false_alarms(results, first, second, roi)
+            for roi, *of_roi, held in zip(results.rois, *scores, present, strict=True)
         ]
-        corrected = holm(np.array([row["p_wilcoxon"] for row in pair]))
+        corrected = holm(np.array([row["p"] for row in pair]))
         rows += [row | {"p_holm": p} for row, p in zip(pair, corrected, strict=True)]
-        average = compare_average(*scores, first, second, AVERAGE)
-        rows.append(_difference_row(first, second, AVERAGE, average) | {"p_holm": math.nan})
-    columns = ["first", "second", "roi", "cases", "difference", "low", "high", "p_wilcoxon", "p_holm"]
-    return pd.DataFrame(rows, columns=columns)
+        rows.append(_difference_row(first, second, AVERAGE, compare_average(*scores, present)))
+    return pd.DataFrame(rows, columns=_DIFFERENCE_COLUMNS)
+
+
+_DIFFERENCE_COLUMNS = [
+    *("first", "second", "roi", "cases", "trainings", "difference", "low", "high", "p", "p_holm", "note"),
+    *("cases_without", "false_alarms_first", "false_alarms_second"),
+]
 
 
 def comparison_table(table: pd.DataFrame, differences: pd.DataFrame, results: Results) -> pd.DataFrame:
     """A whole comparison in one table: per ROI and method the mean Dice in percent, and against the first method.
 
     `table` is the Dice table, `differences` as above. Columns: roi, method, dice, and for all but the first method the
-    paired difference in percentage points with its 95 % interval, Wilcoxon's p and Holm's over the ROIs.
+    paired difference in percentage points with its 95 % interval, p, Holm's p over the ROIs, and a note on what the
+    interval leaves out. Also, per ROI and method, the cases without the ROI and the false alarms in them.
     """
     measured = table[table["source"] == MEASURED].set_index("method")
     reference = results.methods[0]
@@ -67,10 +86,12 @@ def comparison_table(table: pd.DataFrame, differences: pd.DataFrame, results: Re
     for roi in (*results.rois, AVERAGE):
         for method in results.methods:
             row: dict[str, object] = {"roi": roi, "method": method, "dice": measured.at[method, roi]}
+            if roi != AVERAGE:
+                row["cases_without"], row["false_alarms"] = results.false_alarms(method, roi)
             if method != reference:
                 found = against.loc[(roi, method)]
                 row |= {f"{name}_to_{reference}": 100 * found[name] for name in ("difference", "low", "high")}
-                row |= {name: found[name] for name in ("p_wilcoxon", "p_holm")}
+                row |= {name: found[name] for name in ("p", "p_holm", "note")}
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -81,11 +102,18 @@ def _difference_row(first: str, second: str, roi: str, found: Difference) -> dic
         "second": second,
         "roi": roi,
         "cases": found.cases,
+        "trainings": found.trainings,
         "difference": found.mean,
         "low": found.low,
         "high": found.high,
-        "p_wilcoxon": found.p,
+        "p": found.p,
+        "note": found.note,
     }
+
+
+def _false_alarms(results: Results, first: str, second: str, roi: str) -> dict[str, float]:
+    (cases, of_first), (_, of_second) = (results.false_alarms(method, roi) for method in (first, second))
+    return {"cases_without": cases, "false_alarms_first": of_first, "false_alarms_second": of_second}
 
 
 def _detection(results: Results, method: str, roi: str) -> dict[str, float]:

@@ -49,6 +49,11 @@ def dice(counts: Overlap, convention: str) -> float:
     return _FORMULAS[convention](counts)
 
 
+def scores_absence(convention: str) -> bool:
+    """Whether a convention gives a Dice to a ROI that neither truth nor prediction holds."""
+    return not math.isnan(dice(Overlap(0, 0, 0), convention))
+
+
 def _plain(counts: Overlap, both_empty: float) -> float:
     if counts.both_empty:
         return both_empty

@@ -79,12 +79,8 @@ def test_the_summary_states_the_difference_of_the_averages_beside_it(made):
     table = pd.read_csv(made / "table.csv")
     averages = table[table["source"] == table["source"].iloc[0]]["average"].to_list()
     text = (made / "index.html").read_text()
-    said = [float(gain) for gain in re.findall(r"([+-][\d.]+) percentage points on average \(", text)]
+    said = [float(gain) for gain in re.findall(r"([+-][\d.]+) percentage points on average; too few cases", text)]
     assert said == [pytest.approx(average - averages[0], abs=0.051) for average in averages[1:]]
-    row = pd.read_csv(made / "differences.csv").set_index("roi").loc["average"]
-    low, high = (f"{100 * row[name]:+.1f}" for name in ("low", "high"))
-    assert f"95 % interval {low} to {high}, p = {row['p_wilcoxon']:.3f})" in text
-    assert "too few cases (4 at most) to test single ROIs" in text
 
 
 def test_the_dice_beside_a_slice_is_that_of_the_run_shown_and_not_the_mean_over_trainings(workspace, tmp_path):

@@ -32,7 +32,8 @@ PAPER_ROIS = (
 def score_rows(run: str, roi: str, values, dataset="some", **more: object) -> list[dict[str, object]]:
     return [
         {"method": run, "dataset": dataset, "case": f"case_{number}", "roi": roi, "dice": value}
-        | {"surface_dice": value, "hd95_mm": 1 / (value + 0.1), "voxels_truth": 9, "volume_truth_ml": 1.0}
+        | {"surface_dice": value, "hd95_mm": 1 / (value + 0.1), "volume_truth_ml": 1.0}
+        | {"voxels_truth": 9, "voxels_prediction": 9}
         | {name: each[number] if isinstance(each, list) else each for name, each in more.items()}
         for number, value in enumerate(values)
     ]
@@ -155,35 +156,103 @@ def test_the_summary_counts_lesions_over_cases_and_means_over_cases_with_a_score
     )
     row = summary_table(results_of(tmp_path, rows, (("m", "m", 0),), ("liver_tumor",))).iloc[0]
     assert (row["dice_cases"], row["dice_mean"], row["dice_median"]) == (3, pytest.approx(0.5), pytest.approx(0.4))
-    assert row["dice_low"] < 0.5 < row["dice_high"]
     assert (row["lesions"], row["lesion_sensitivity"], row["false_per_case"]) == (4, 0.75, 1.0)
 
 
-def test_differences_pair_cases_whatever_their_order_and_correct_over_the_rois(tmp_path):
+def test_the_summary_has_an_interval_from_six_cases_on(tmp_path):
+    rows = score_rows("m", "liver", [0.2, 0.3, 0.4, 0.5, 0.6, 0.7]) + score_rows(
+        "m", "spleen", [0.2, 0.3, 0.4, 0.5, 0.6]
+    )
+    table = summary_table(results_of(tmp_path, rows, (("m", "m", 0),), ("liver", "spleen"))).set_index("roi")
+    assert table.loc["liver", "dice_low"] < 0.45 < table.loc["liver", "dice_high"]
+    assert np.isnan(table.loc["spleen", "dice_low"])
+    assert (table["trainings"] == 1).all()
+
+
+RUNS = tuple((f"{method}-seed{seed}", method, seed) for method in ("a", "b") for seed in range(3))
+
+
+def test_differences_pair_cases_and_seeds_whatever_their_order_and_correct_over_the_rois(tmp_path):
     rng = np.random.default_rng(0)
     rows = []
     for roi, gain in (("liver", 0.2), ("spleen", 0.0)):
-        values = rng.random(12) * 0.5
-        rows += score_rows("a", roi, values)
-        rows += score_rows("b", roi, values + gain + rng.normal(0, 0.01, 12))[::-1]
-    results = results_of(tmp_path, rows, (("a", "a", 0), ("b", "b", 0)), ("liver", "spleen"))
-    table = difference_table(results).set_index("roi")
+        for seed in (2, 0, 1):
+            values = rng.random(12) * 0.5
+            rows += score_rows(f"a-seed{seed}", roi, values)
+            rows += score_rows(f"b-seed{seed}", roi, values + gain + rng.normal(0, 0.01, 12))[::-1]
+    table = difference_table(results_of(tmp_path, rows, RUNS[::-1], ("liver", "spleen")), "nnunet").set_index("roi")
+    assert (table["first"] == "b").all()
     assert table.index[-1] == "average"
     assert table.loc["average", "difference"] == pytest.approx(table["difference"].iloc[:2].mean())
     assert np.isnan(table.loc["average", "p_holm"])
-    assert table.loc["liver", "difference"] == pytest.approx(0.2, abs=0.02)
-    assert table.loc["liver", "high"] - table.loc["liver", "low"] < 0.03, "pairs share the case's difficulty"
-    assert table.loc["liver", "p_holm"] == pytest.approx(2 * table.loc["liver", "p_wilcoxon"])
+    assert table.loc["liver", "difference"] == pytest.approx(-0.2, abs=0.02)
+    assert table.loc["liver", "high"] - table.loc["liver", "low"] < 0.05, "pairs share the case's difficulty"
+    assert table.loc["liver", "p_holm"] == pytest.approx(2 * table.loc["liver", "p"])
     assert table.loc["liver", "p_holm"] < 0.01 < table.loc["spleen", "p_holm"]
+    assert (table["trainings"] == 3).all()
+    assert (table["note"] == "").all()
+
+
+def test_single_trainings_and_few_cases_have_a_note_in_place_of_a_p(tmp_path):
+    rng = np.random.default_rng(1)
+    rows = []
+    for run, gain in (("a", 0.0), ("b", 0.3)):
+        rows += score_rows(run, "liver", gain + rng.random(9) / 10) + score_rows(
+            run, "spleen", gain + rng.random(5) / 10
+        )
+    results = results_of(tmp_path, rows, (("a", "a", 0), ("b", "b", 0)), ("liver", "spleen"))
+    differences = difference_table(results, "nnunet")
+    assert differences["p"].isna().all()
+    assert differences["p_holm"].isna().all()
+    said = "one training each: differences between trainings are not in this interval"
+    assert list(differences["note"]) == [said, "too few cases", said]
+    comparison = comparison_table(dice_table(results, "nnunet", ["some"]), differences, results)
+    assert list(comparison.loc[comparison["method"] == "b", "note"]) == [said, "too few cases", said]
+
+
+@pytest.mark.parametrize(
+    ("convention", "cases", "difference"),
+    [("nnunet", 6, (0.6 + 3.6 / 7) / 2 - 0.5), ("uniseg", 8, (6 * 0.1 - 0.5) / 8)],
+)
+def test_false_alarms_lower_the_difference_and_are_counted(tmp_path, convention, cases, difference):
+    """Two of eight cases lack the tumour; b raises a false alarm in one of them in one of its two trainings."""
+    absent = {"nnunet": np.nan, "uniseg": 1.0}[convention]
+    truth = [9] * 6 + [0] * 2
+    rows = []
+    for seed in range(2):
+        rows += score_rows(
+            f"a-seed{seed}", "tumor", [0.5] * 6 + [absent] * 2, voxels_truth=truth, voxels_prediction=[9] * 6 + [0] * 2
+        )
+        alarm = seed == 1
+        rows += score_rows(
+            f"b-seed{seed}",
+            "tumor",
+            [0.6] * 6 + [0.0 if alarm else absent, absent],
+            voxels_truth=truth,
+            voxels_prediction=[9] * 6 + [4 * alarm, 0],
+        )
+    runs = tuple((f"{method}-seed{seed}", method, seed) for method in ("a", "b") for seed in range(2))
+    results = results_of(tmp_path, rows, runs, ("tumor",))
+    row = difference_table(results, convention).iloc[0]
+    assert row["cases"] == cases
+    assert row["difference"] == pytest.approx(difference)
+    assert (row["cases_without"], row["false_alarms_first"], row["false_alarms_second"]) == (2, 0, 0.5)
+    summary = summary_table(results).set_index("method")
+    assert list(summary["false_alarms"]) == [0, 0.5]
+    comparison = comparison_table(
+        dice_table(results, convention, ["some"]), difference_table(results, convention), results
+    )
+    assert list(comparison["false_alarms"].dropna()) == [0, 0.5]
 
 
 def test_a_comparison_has_every_roi_their_average_and_the_differences_to_the_first_method(tmp_path):
     rows = []
     for roi, gain in (("liver", 0.2), ("spleen", 0.1)):
-        rows += score_rows("a", roi, [0.1, 0.2, 0.3])
-        rows += score_rows("b", roi, [0.1 + gain, 0.2 + gain, 0.3 + gain])
-    results = results_of(tmp_path, rows, (("a", "a", 0), ("b", "b", 0)), ("liver", "spleen"))
-    table = comparison_table(dice_table(results, "nnunet", ["some"]), difference_table(results), results)
+        for seed in range(3):
+            values = np.linspace(0.1, 0.3, 6)
+            rows += score_rows(f"a-seed{seed}", roi, values) + score_rows(f"b-seed{seed}", roi, values + gain)
+    results = results_of(tmp_path, rows, RUNS, ("liver", "spleen"))
+    table = comparison_table(dice_table(results, "nnunet", ["some"]), difference_table(results, "nnunet"), results)
     found = table.set_index(["roi", "method"])
     assert list(found.index) == [(roi, method) for roi in ("liver", "spleen", "average") for method in ("a", "b")]
     assert found.loc[("average", "b"), "dice"] == pytest.approx(35)

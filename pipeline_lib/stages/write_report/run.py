@@ -67,7 +67,7 @@ def run(settings: ReportSettings, inputs: Inputs, outputs: Outputs) -> None:
     """Write the tables (csv), the figures (PNG and SVG) and the page, and print the Dice table."""
     results = read_results(inputs.scores, settings.runs, settings.rois)
     table = dice_table(results, settings.scores.convention, [dataset.name for dataset in settings.datasets])
-    summary, differences = summary_table(results), difference_table(results)
+    summary, differences = summary_table(results), difference_table(results, settings.scores.convention)
     cases, odd = read_cases(inputs.cases), odd_cases(settings.datasets)
     card = data_card(cases, settings.datasets, settings.rois)
     with whole_folder(outputs.folder) as folder:
