@@ -18,7 +18,7 @@ from pathlib import Path
 from train_step import Measured, measured, parsed, write_cases
 
 from pipeline_lib.config import settings
-from pipeline_lib.config.schema import load_config
+from pipeline_lib.config.loading import load_config
 
 BASE = Path(__file__).parents[1]
 ROUNDS = 3

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from pipeline_lib.config.datasets import Dataset
-from pipeline_lib.config.schema import load_config
+from pipeline_lib.config.loading import load_config
 from pipeline_lib.errors import UserError
 
 BASE = Path(__file__).parents[2]

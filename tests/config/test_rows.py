@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pipeline_lib.config import settings
-from pipeline_lib.config.schema import load_config
+from pipeline_lib.config.loading import load_config
 
 BASE = Path(__file__).parents[2]
 

@@ -11,7 +11,8 @@ import yaml
 
 from pipeline_lib.config import settings
 from pipeline_lib.config.datasets import Dataset
-from pipeline_lib.config.schema import Config, load_config
+from pipeline_lib.config.loading import load_config
+from pipeline_lib.config.schema import Config
 
 BASE = Path(__file__).parents[2]
 CONFIG = ("--configfile", "config/config.yaml")
