@@ -20,8 +20,8 @@ import SimpleITK as sitk
 from records import record_of
 
 from pipeline_lib.config.datasets import Dataset, PhantomSource
-from pipeline_lib.config.phantom import Phantom
 from pipeline_lib.config.loading import load_config
+from pipeline_lib.config.phantom import Phantom
 from pipeline_lib.config.structures import structure_names
 from pipeline_lib.datasets.images import read_image
 from pipeline_lib.datasets.phantom.case import ORGAN_ROIS, make_case

@@ -30,9 +30,7 @@ def most_helpful(error: ValidationError, model: type[Any], where: str) -> UserEr
     """The problem that helps most: a misspelt key, then a wrong value, then what is missing, often because of those."""
     problems = error.errors()
     schema = model.model_json_schema()
-    _, _, first = min(
-        ((_rank(problem, schema), index, problem) for index, problem in enumerate(problems)), key=lambda found: found[:2]
-    )
+    first = min(problems, key=lambda problem: _rank(problem, schema))
     shown, allowed, tags = _place(first["loc"], schema)
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     wrong, remedy = _in_words(first, allowed, tags)

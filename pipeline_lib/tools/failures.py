@@ -11,7 +11,7 @@ _ERROR = "error: "
 
 
 def failures(snakemake_log: Path) -> Iterator[str]:
-    """One line for each failed job: what its log says, and the log's path, which Snakemake gives relative to its folder.
+    """One line for each failed job: what its log says, and the log's path, relative to the working directory.
 
     A bug leaves a traceback instead of a line for users; its last line is taken.
     """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline_lib.config.phantom import Phantom
 from pipeline_lib.config.loading import load_dataset
+from pipeline_lib.config.phantom import Phantom
 from pipeline_lib.datasets.phantom.generate import PhantomDataset
 
 PROJECT = Path(__file__).parents[2]

@@ -10,7 +10,6 @@ import torch
 
 from pipeline_lib.config.evaluation import Inference
 from pipeline_lib.config.methods import DodNet, Method, Networks, SwinUnetr
-from pipeline_lib.config.stage_settings import InferenceSettings
 from pipeline_lib.config.volumes import Patches
 from pipeline_lib.errors import UserError
 from pipeline_lib.geometry import Geometry
@@ -19,6 +18,7 @@ from pipeline_lib.networks.build import build_segmentation_network
 from pipeline_lib.networks.model_file import save_model
 from pipeline_lib.networks.probabilities import probabilities
 from pipeline_lib.stages.predict import run as inference
+from pipeline_lib.stages.predict.settings import Settings as PredictSettings
 from pipeline_lib.volumes.intensity import scaled
 from pipeline_lib.volumes.record import CaseRecord
 from pipeline_lib.volumes.resampling import masks_on_original_grid
@@ -89,7 +89,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def predict(world: Path, out: Path, cases=CASES, **options: object) -> Path:
-    settings = InferenceSettings(
+    settings = PredictSettings(
         run="some", dataset="some", cases=cases, inference=Inference(device="cpu", precision="float32", **options)
     )
     inputs = inference.Inputs(world / "volumes" / "cases.csv", world / "model.safetensors")

@@ -14,11 +14,11 @@ import SimpleITK as sitk
 
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.evaluation import Scores
-from pipeline_lib.config.stage_settings import ScoreSettings
 from pipeline_lib.errors import UserError
 from pipeline_lib.geometry import Geometry
 from pipeline_lib.label_bits import write_roi_bits
 from pipeline_lib.stages.score.run import Inputs, Outputs, run
+from pipeline_lib.stages.score.settings import Settings as ScoreSettings
 
 ROIS = ("liver", "liver_tumor", "spleen")
 GRID = Geometry(

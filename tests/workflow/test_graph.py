@@ -32,24 +32,24 @@ def test_every_artifact_is_there(finished):
     for path in (
         "volumes/tiny_liver/tiny_liver_000/image.b2nd",
         "volumes/tiny_liver/cases.csv",
-        "text/wordllama.safetensors",
-        "roi_aware/model.safetensors",
-        "roi_aware/metrics.json",
-        "roi_aware/history.jsonl",
+        "embeddings/wordllama.safetensors",
+        "roi_aware_network/model.safetensors",
+        "roi_aware_network/metrics.json",
+        "roi_aware_network/history.jsonl",
         "existence/tiny_liver.parquet",
-        "segmentation/latent_class/model.safetensors",
-        "segmentation/latent_class/history.jsonl",
-        "scores/latent_class.csv",
+        "models/latent_class-seed0/model.safetensors",
+        "models/latent_class-seed0/history.jsonl",
+        "scores/latent_class-seed0.csv",
         "report/index.html",
         "report/table.csv",
     ):
         assert (results / path).is_file(), path
-    assert list((results / "predictions" / "latent_class" / "tiny_liver").glob("*.nii.gz"))
+    assert list((results / "predictions" / "latent_class-seed0" / "tiny_liver").glob("*.nii.gz"))
     assert not list((finished.folder / "work").rglob("*.pt")), "checkpoints go once the model is in place"
 
 
 def test_scores_have_a_row_for_every_roi_and_test_case(finished):
-    scores = pd.read_csv(finished.folder / "results" / "scores" / "latent_class.csv")
+    scores = pd.read_csv(finished.folder / "results" / "scores" / "latent_class-seed0.csv")
     assert list(scores.columns[:5]) == ["method", "dataset", "case", "roi", "dice"]
     rois = [roi["name"] for roi in finished.content["rois"]]
     for _, rows in scores.groupby(["dataset", "case"]):
@@ -70,7 +70,7 @@ def test_a_reformatted_config_reruns_nothing(finished):
 @pytest.mark.parametrize(
     ("path", "value", "rerun"),
     [
-        ("phantom/noise_hu", 25, {"generate_phantom", "resample", "list_cases", *AFTER_VOLUMES}),
+        ("phantom/noise_hu", 25, {"acquire_phantom", "resample", "list_cases", *AFTER_VOLUMES}),
         ("volumes/spacing_mm", [8, 8, 9], {"resample", "list_cases", *AFTER_VOLUMES}),
         ("text/prompt", "A CT of a {}", {"embed", *AFTER_EXISTENCE}),
         ("patches/pool_size", 4, AFTER_VOLUMES),
@@ -90,7 +90,7 @@ def test_a_reformatted_config_reruns_nothing(finished):
         ("methods/dodnet/encoder", "one_hot", set()),
         ("inference/overlap", 0.3, AFTER_TRAINING),
         ("scores/surface_tolerance_mm", 3.0, {"score", "write_report"}),
-        ("seed", 1, {"generate_phantom", "resample", "list_cases", *AFTER_VOLUMES}),
+        ("seed", 1, {"acquire_phantom", "resample", "list_cases", *AFTER_VOLUMES}),
     ],
 )
 def test_an_edit_reruns_its_stages_and_no_other(finished, path, value, rerun):
@@ -120,9 +120,9 @@ def test_another_split_remakes_no_volume(finished):
 @pytest.mark.parametrize(
     ("lost", "rule"),
     [
-        ("results/text/wordllama.safetensors", "embed"),
+        ("results/embeddings/wordllama.safetensors", "embed"),
         ("results/existence/tiny_kits.parquet", "score_existence"),
-        ("results/scores/baseline.csv", "score"),
+        ("results/scores/baseline-seed0.csv", "score"),
     ],
 )
 def test_a_lost_output_is_remade(finished, lost, rule):
@@ -239,7 +239,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(finished, tmp_path):
     project = copied(finished, tmp_path).edited("compare", ["baseline"])
     project = project.edited("segmentation/epochs", 4).edited("execution/checkpoint_minutes", 0.0001)
     running = subprocess.Popen(
-        project.command("--cores", "1", "segmentation"),
+        project.command("--cores", "1", "models"),
         cwd=BASE,
         start_new_session=True,
         stdout=subprocess.DEVNULL,
@@ -251,12 +251,12 @@ def test_a_killed_run_goes_on_from_its_checkpoint(finished, tmp_path):
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
     kill_trainings(tmp_path)
-    assert not (tmp_path / "results" / "segmentation" / "baseline" / "model.safetensors").exists()
+    assert not (tmp_path / "results" / "models" / "baseline-seed0" / "model.safetensors").exists()
     assert project.run("--unlock").returncode == 0
-    done = project.run("--cores", "2", "--rerun-incomplete", "segmentation")
+    done = project.run("--cores", "2", "--rerun-incomplete", "models")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "results" / "segmentation" / "baseline" / "model.safetensors").is_file()
-    assert "going on after step" in (tmp_path / "logs" / "segmentation" / "baseline.log").read_text()
+    assert (tmp_path / "results" / "models" / "baseline-seed0" / "model.safetensors").is_file()
+    assert "going on after step" in (tmp_path / "logs" / "train" / "baseline-seed0.log").read_text()
 
 
 def copied(project: Project, folder: Path) -> Project:

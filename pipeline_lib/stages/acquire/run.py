@@ -39,7 +39,10 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
 
 def _make_phantom(settings: Settings, outputs: Outputs) -> None:
     """Generate a phantom from the start: a half-made one is cheaper to make again than to check."""
-    from ...datasets.phantom.generate import PhantomDataset, generate_dataset  # only phantoms need the generator's libraries
+    from ...datasets.phantom.generate import (  # only phantoms need the generator's libraries
+        PhantomDataset,
+        generate_dataset,
+    )
 
     raw, truth = outputs.manifest.parent, outputs.truth
     if truth is None:
@@ -49,9 +52,7 @@ def _make_phantom(settings: Settings, outputs: Outputs) -> None:
     for folder in (raw, truth):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    phantom = PhantomDataset(
-        dataset=settings.dataset, phantom=settings.phantom, rois=settings.rois, seed=settings.seed
-    )
+    phantom = PhantomDataset(dataset=settings.dataset, phantom=settings.phantom, rois=settings.rois, seed=settings.seed)
     generate_dataset(phantom, raw, truth)
 
 

@@ -3,7 +3,8 @@
     python -m pipeline_lib.stages.acquire_encoder.run --settings SETTINGS --weights resources/encoders/ENCODER
 
 BiomedCLIP's are fetched file by file, resumed and compared with the published checksum; its folder is what open_clip
-reads as `local-dir:`. Those of other open_clip models come through open_clip's and the hub's own clients, which retry by themselves.
+reads as `local-dir:`. Those of other open_clip models come through open_clip's and the hub's own clients, which
+retry by themselves.
 """
 
 from __future__ import annotations

@@ -167,9 +167,7 @@ def agreement_rows(settings: Settings, inputs: Inputs, crops: Patches) -> Iterat
             yield {"methods": name, "roi": roi, **agreement(cached, online, number, ~crops.labelled[:, number])}
 
 
-def decision_rows(
-    settings: Settings, inputs: Inputs, kind: str, patches: Patches
-) -> Iterator[dict[str, Any]]:
+def decision_rows(settings: Settings, inputs: Inputs, kind: str, patches: Patches) -> Iterator[dict[str, Any]]:
     """One row per rule, way to score, and ROI: on the patches that do not label it and, apart, on those that do."""
     for (name, rule), ((made, variant), scores) in product(settings.rules.items(), patches.scores.items()):
         thresholds = decision_thresholds(rule, settings.structures, inputs.metrics, variant[0])
@@ -200,9 +198,7 @@ def decision_rows(
                 }
 
 
-def decided(
-    settings: Settings, inputs: Inputs, rule: Method, variant: Variant, scores: Scores
-) -> Decided:
+def decided(settings: Settings, inputs: Inputs, rule: Method, variant: Variant, scores: Scores) -> Decided:
     """What `rule` decides by these scores (N K), for labelled ROIs too, as if they were not."""
     thresholds = decision_thresholds(rule, settings.structures, inputs.metrics, variant[0])
     tensor = torch.from_numpy(scores)

@@ -9,8 +9,6 @@ deleted its own input could lose both.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ...datasets.deletion import delete_images
 from ...datasets.readers import case_files
 from ...files import write_json

@@ -8,7 +8,6 @@ By hand:
 from __future__ import annotations
 
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 

@@ -9,7 +9,6 @@ A target that the data set does not label has an empty cell: unknown, not zero.
 from __future__ import annotations
 
 import csv
-from pathlib import Path
 
 from ...errors import UserError
 from ...files import whole_file

@@ -57,9 +57,7 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
         pd.DataFrame(rows, columns=COLUMNS).to_csv(partial, index=False, float_format="%.6g")
 
 
-def _score_case(
-    settings: Settings, dataset: Dataset, case: str, prediction: Path, truth: Path
-) -> list[dict[str, Any]]:
+def _score_case(settings: Settings, dataset: Dataset, case: str, prediction: Path, truth: Path) -> list[dict[str, Any]]:
     bits, grid = read_roi_bits(prediction)
     names = roi_names(prediction)
     if names != settings.rois:

@@ -10,8 +10,6 @@ Trainings draw their crops from the pool, so a crop's scores are looked up inste
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import torch
@@ -62,9 +60,7 @@ def pool_scores(
     return torch.cat([scorer(images) for images in batches]).cpu().numpy()
 
 
-def pool_table(
-    settings: Settings, case: str, starts: NDArray[np.int64], scores: NDArray[np.float32]
-) -> pd.DataFrame:
+def pool_table(settings: Settings, case: str, starts: NDArray[np.int64], scores: NDArray[np.float32]) -> pd.DataFrame:
     """The rows of one case."""
     table = pd.DataFrame({"dataset": settings.dataset, "case": case, "patch": np.arange(len(starts))})
     table[STARTS] = starts

@@ -98,9 +98,7 @@ def material(settings: Settings, cases: tuple[TrainingCase, ...], processes: Pro
     )
 
 
-def segmentation_task(
-    settings: Settings, execution: Execution, inputs: Inputs, processes: Processes
-) -> PartialLabels:
+def segmentation_task(settings: Settings, execution: Execution, inputs: Inputs, processes: Processes) -> PartialLabels:
     """The student with its seeded first weights, its teacher and losses."""
     torch.manual_seed(key_number("first weights", settings.seed) % 2**63)
     embeddings = read_embeddings(inputs.embeddings, settings.rois)

@@ -97,9 +97,7 @@ def split(settings: Settings) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(case for case in cases if case not in held_out), tuple(sorted(held_out))
 
 
-def pooled(
-    names: Sequence[str], patches: Patches, settings: Settings, inputs: Inputs
-) -> tuple[TrainingCase, ...]:
+def pooled(names: Sequence[str], patches: Patches, settings: Settings, inputs: Inputs) -> tuple[TrainingCase, ...]:
     """The cases with their pools of patches."""
     return fully_labelled_cases(names, inputs.cases.parent, settings.structures, patches, settings.seed)
 

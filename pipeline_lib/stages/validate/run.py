@@ -13,7 +13,6 @@ import csv
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from pathlib import Path
 
 from ...datasets.deletion import is_deleted
 from ...datasets.validation import CheckedCase, check_case, repeated_cases
