@@ -65,13 +65,11 @@ def test_an_unknown_data_set_is_refused_with_the_file_to_write(study):
 def test_a_repeated_key_is_refused_with_its_lines(tmp_path, form):
     path = tmp_path / "twice.yaml"
     path.write_text("seed: 1\n" + DEFAULT + "\nscores: {truth: full,\n  truth: labelled}\n")
-    line = path.read_text().splitlines().index("  truth: labelled}") + 1
     message = message_of(path) if form == "path" else message_of(yaml.safe_load(path.read_text()), (path,))
     assert str(path) in message
     assert "is given twice, first in line" in message
     path.write_text("a: {truth: full,\n  truth: labelled}\n")
     assert "line 2: `truth` is given twice, first in line 1; keep one of them" in message_of(path)
-    assert line > 2
 
 
 def test_a_repeated_key_of_a_data_set_is_refused(study):

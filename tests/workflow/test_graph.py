@@ -89,6 +89,9 @@ def test_a_reformatted_config_reruns_nothing(finished):
         ("methods/latent_class/positive_above", 0.7, AFTER_EXISTENCE),
         ("methods/dodnet/encoder", "one_hot", set()),
         ("inference/overlap", 0.3, AFTER_TRAINING),
+        ("inference", {"overlap": 0.25, "windows_at_once": 1, "device": "cpu", "precision": "float32"}, set()),
+        ("roi_aware/execution/device", "cpu", set()),
+        ("execution/device", "cpu", set()),
         ("scores/surface_tolerance_mm", 3.0, {"score", "write_report"}),
         ("seed", 1, {"acquire_phantom", "resample", "list_cases", *AFTER_VOLUMES}),
     ],
@@ -106,7 +109,17 @@ def test_an_edit_that_concerns_one_method_leaves_the_others(finished, path, valu
     assert planned["predict"] == 3
 
 
-def test_a_method_more_trains_that_method_only(finished):
+def test_adding_a_method_that_is_not_compared_reruns_nothing(finished):
+    methods = {**finished.content["methods"], "other": {"network": "dodnet", "encoder": "one_hot"}}
+    assert finished.edited("methods", methods).planned() == {}
+
+
+def test_adding_a_seed_trains_that_seed_only(finished):
+    planned = finished.edited("seeds", [0, 1]).planned()
+    assert planned == {"train": 2, "predict": 6, "score": 2, "write_report": 1}
+
+
+def test_adding_a_method_trains_only_that_method(finished):
     planned = finished.edited("compare", ["baseline", "latent_class", "mean_teacher"]).planned()
     assert planned == {"train": 1, "predict": 3, "score": 1, "write_report": 1}
 
@@ -189,6 +202,32 @@ def test_the_snakefile_loads_without_torch(finished):
     imported = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
     assert "pipeline_lib" in imported
     assert not imported & {"torch", "monai", "SimpleITK", "open_clip"}
+
+
+@pytest.mark.parametrize(
+    ("path", "rules"),
+    [
+        ("execution/device", {"train"}),
+        ("roi_aware/execution/device", {"train_roi_aware", "score_existence", "check_existence"}),
+        ("inference/device", {"predict"}),
+    ],
+)
+def test_every_rule_leaves_the_gpus_alone_where_its_device_is_the_cpu(finished, tmp_path, path, rules):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pipeline_lib.machine\npipeline_lib.machine.visible_gpus = lambda: 2\n"
+    )
+    python_path = os.pathsep.join((str(tmp_path), str(BASE)))
+    asked = ("--dry-run", "--forceall", "all", "existence_check")
+
+    def using_gpus(project: Project) -> set[str]:
+        done = project.run(*asked, environment={"PYTHONPATH": python_path})
+        assert done.returncode == 0, done.stderr
+        jobs = re.findall(r"^(?:local)?rule (\w+):\n(.*?)^\n?(?=\[|$)", done.stdout, re.MULTILINE | re.DOTALL)
+        return {rule for rule, lines in jobs if re.search(r"\bgpu=[1-9]", lines)}
+
+    every = {"train", "train_roi_aware", "score_existence", "check_existence", "predict"}
+    assert using_gpus(finished) == every
+    assert using_gpus(finished.edited(path, "cpu")) == every - rules
 
 
 def test_the_default_profile_gives_way_to_the_one_named(finished, tmp_path):
