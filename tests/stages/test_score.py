@@ -144,5 +144,5 @@ def test_the_command_line_writes_the_same_table(tmp_path):
     command += ["--predictions", str(predictions), "--truth", str(truth), "--scores", str(tmp_path / "again.csv")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "scores some-seed3  cases 2/2  100 %" in done.stderr
+    assert "score some-seed3  cases 2/2  100 %" in done.stderr
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "again.csv"), expected)

@@ -49,7 +49,9 @@ if not workflow.deployment_settings.deployment_method:
         "PYTHONPATH": os.pathsep.join(
             filter(None, (str(BASE), os.environ.get("PYTHONPATH")))
         ),
-        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
+        "PATH": os.pathsep.join(
+            (str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))
+        ),
     }
 
 # Snakemake takes braces for its own.
