@@ -7,6 +7,7 @@ snakemake models --cores all --configfile config/mots.yaml  one target, and what
 Name targets first: `--configfile` takes everything that follows it for another config.
 """
 
+import atexit
 import os
 import shlex
 import sys
@@ -50,8 +51,8 @@ onstart:
 
 
 onerror:
-    for line in failures(Path(log)):
-        print(line, file=sys.stderr)
+    # Last of all, below what Snakemake itself still has to say.
+    atexit.register(print, *failures(map(Path, log)), sep="\n", file=sys.stderr)
 
 
 report: "workflow/report/workflow.rst"

@@ -38,13 +38,15 @@ def most_helpful(error: ValidationError, model: type[Any], where: str) -> UserEr
 
 
 def _rank(problem: Mapping[str, Any], schema: dict[str, Any]) -> float:
+    """0 to 1 for a misspelt key, the nearer to a known one the lower; 2 for other mistakes; 3 for what is missing."""
     if problem["type"] == "missing":
-        return 2
+        return 3
     if problem["type"] == "extra_forbidden":
         _, allowed, _ = _place(problem["loc"], schema)
         key = str(problem["loc"][-1])
-        return -max((difflib.SequenceMatcher(None, key, name).ratio() for name in _nearest(key, allowed)), default=-1)
-    return 1
+        for name in _nearest(key, allowed):
+            return 1 - difflib.SequenceMatcher(None, key, name).ratio()
+    return 2
 
 
 def _nearest(key: str, allowed: Sequence[str]) -> list[str]:

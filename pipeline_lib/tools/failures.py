@@ -1,21 +1,21 @@
-"""The error lines of failed jobs, gathered from Snakemake's log, so that they can stand last on the screen."""
+"""The error lines of failed jobs, gathered by Snakemake's logs, so that they can stand last on the screen."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _LOG = re.compile(r"^ +log: (.+?) \(check log file\(s\) for error details\)$", re.MULTILINE)
 _ERROR = "error: "
 
 
-def failures(snakemake_log: Path) -> Iterator[str]:
+def failures(snakemake_logs: Iterable[Path]) -> Iterator[str]:
     """One line for each failed job: what its log says, and the log's path, relative to the working directory.
 
     A bug leaves a traceback instead of a line for users; its last line is taken.
     """
-    text = snakemake_log.read_text(encoding="utf-8", errors="replace")
+    text = "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in snakemake_logs)
     for name in dict.fromkeys(_LOG.findall(text)):
         yield f"{_reason(Path(name))} [{name}]"
 

@@ -27,7 +27,7 @@ def test_a_failed_job_is_one_line_with_its_error_and_its_log(tmp_path, monkeypat
     written(tmp_path, "snakemake.log", LOG + LOG + LOG.replace("a/b", "a/c").replace("rule", "group job"))
     written(tmp_path, "logs/resample/a/b.log", "resample  3 cases\nerror: b.nii.gz: is damaged; fix it\n")
     written(tmp_path, "logs/resample/a/c.log", "Traceback\n  File\nRuntimeError: no space\n\n")
-    assert list(failures(tmp_path / "snakemake.log")) == [
+    assert list(failures([tmp_path / "snakemake.log"])) == [
         "error: b.nii.gz: is damaged; fix it [logs/resample/a/b.log]",
         "error: RuntimeError: no space [logs/resample/a/c.log]",
     ]
@@ -36,6 +36,6 @@ def test_a_failed_job_is_one_line_with_its_error_and_its_log(tmp_path, monkeypat
 def test_a_job_without_a_log_is_named_all_the_same(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     written(tmp_path, "snakemake.log", LOG)
-    assert list(failures(tmp_path / "snakemake.log")) == [
+    assert list(failures([tmp_path / "snakemake.log"])) == [
         "error: the job ended without a message [logs/resample/a/b.log]"
     ]

@@ -57,7 +57,7 @@ def test_jobs_run_the_code_of_the_checkout_whose_snakefile_is_called(checkout, t
         *("--cores", "1", "--configfile", str(BASE / "tests" / "configs" / "tiny.yaml")),
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert HERE in (results / "logs" / "acquire" / "tiny_spleen.log").read_text()
+    assert HERE in done.stderr
 
 
 def test_a_new_key_with_its_default_retrains_nothing(finished, checkout):
@@ -133,8 +133,7 @@ def test_a_wrong_source_is_tried_once_and_its_error_stands_last(tiny_content, tm
     done = project.run("--cores", "1", "resources/raw/tiny_spleen/manifest.json")
     assert done.returncode != 0
     assert done.stderr.count("Error in rule acquire_published") == 1
-    last = [line for line in done.stderr.splitlines() if line.strip()][-5:]
-    told = [line for line in last if line.startswith("error: ")]
-    assert len(told) == 1
-    assert "nowhere" in told[0]
-    assert told[0].endswith("[logs/acquire/tiny_spleen.log]")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "nowhere" in last
+    assert last.endswith("[logs/acquire/tiny_spleen.log]")

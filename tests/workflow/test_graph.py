@@ -114,6 +114,17 @@ def test_adding_a_method_that_is_not_compared_reruns_nothing(finished):
     assert finished.edited("methods", methods).planned() == {}
 
 
+def test_adding_a_data_set_makes_its_files_and_trains_the_runs_that_learn_from_it(finished):
+    more = {**finished.content["datasets"]["partially_labelled"][2], "name": "tiny_more"}
+    planned = finished.edited(
+        "datasets/partially_labelled", [*finished.content["datasets"]["partially_labelled"], more]
+    )
+    jobs = planned.planned()
+    assert (jobs["acquire_phantom"], jobs["resample"], jobs["list_cases"], jobs["score_existence"]) == (1, 4, 1, 1)
+    assert not {"train_roi_aware", "embed"} & set(jobs)
+    assert jobs["predict"] == 2 * 4
+
+
 def test_adding_a_seed_trains_that_seed_only(finished):
     planned = finished.edited("seeds", [0, 1]).planned()
     assert planned == {"train": 2, "predict": 6, "score": 2, "write_report": 1}
