@@ -1,4 +1,4 @@
-"""The error lines of failed jobs, gathered by Snakemake's logs, so that they can stand last on the screen."""
+"""The error lines of failed jobs, found through Snakemake's log, to be printed last."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _reason(log: Path) -> str:
     if not log.is_file():
         return "error: the job ended without a message"
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    errors = [line[line.index(_ERROR) :] for line in lines if _ERROR in line]
+    errors = [line for line in lines if line.startswith(_ERROR)]
     if errors:
         return errors[-1]
     return f"error: {lines[-1].strip()}" if lines else "error: the job ended without a message"

@@ -102,7 +102,7 @@ def _check_grids(truth: Geometry, prediction: Geometry, true_file: Path, predict
     if truth.size != prediction.size or shift > _SAME_GRID_WITHIN_VOXELS * min(truth.spacing_mm):
         raise UserError(
             str(predicted_file),
-            f"is not on the grid of its truth {true_file} (sizes {prediction.size} and {truth.size})",
+            f"is on another grid than its truth {true_file} (sizes {prediction.size} and {truth.size})",
             "rerun stage predict for this data set",
         )
 
