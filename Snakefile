@@ -2,30 +2,43 @@
 
 snakemake --cores all                                       the embedded phantom benchmark
 snakemake --cores all --configfile config/mots.yaml         the paper's experiment
-snakemake --cores all segmentation                          one stage, and what it needs
+snakemake models --cores all --configfile config/mots.yaml  one target, and what it needs
+
+Name targets first: `--configfile` takes everything that follows it for another config.
 """
 
+import atexit
+import os
+import shlex
 import sys
+from dataclasses import fields
 from pathlib import Path
 
+from snakemake.utils import min_version
 
-from pipeline_lib.config import settings
-from pipeline_lib.config.schema import load_config
-from pipeline_lib.tools.disk import check_disk
+from pipeline_lib.config.loading import load_config
 from pipeline_lib.errors import UserError
 from pipeline_lib.machine import visible_gpus
-from pipeline_lib.stages.versions import VERSIONS
+from pipeline_lib.stages import settings
+from pipeline_lib.stages.command import flag_of
+from pipeline_lib.stages.table import STAGES, has_execution, version_of
+from pipeline_lib.tools.disk import check_disk
+from pipeline_lib.tools.failures import failures
+
+min_version("9.27")
 
 BASE = Path(workflow.basedir)
 
 # A config given on the command line stands alone: merged into the default, it would inherit phantom values.
-if not workflow.config_settings.configfiles:
+CONFIG_FILES = [Path(file) for file in workflow.config_settings.configfiles or ()]
+if not CONFIG_FILES:
+    CONFIG_FILES = [BASE / "config/config.yaml"]
 
-    configfile: BASE / "config/config.yaml"
+    configfile: CONFIG_FILES[0]
 
 
 try:
-    LACUNA = load_config(config, BASE)
+    LACUNA = load_config(config, BASE, CONFIG_FILES)
 except UserError as error:
     sys.exit(f"error: {error}")
 
@@ -37,16 +50,22 @@ onstart:
         sys.exit(f"error: {error}")
 
 
+onerror:
+    # Last of all, below what Snakemake itself still has to say.
+    atexit.register(print, *failures(map(Path, log)), sep="\n", file=sys.stderr)
+
+
 report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/targets.smk"
+include: "workflow/rules/old_names.smk"
 include: "workflow/rules/volumes.smk"
-include: "workflow/rules/text.smk"
+include: "workflow/rules/embeddings.smk"
 include: "workflow/rules/roi_aware.smk"
 include: "workflow/rules/existence.smk"
-include: "workflow/rules/segmentation.smk"
+include: "workflow/rules/models.smk"
 include: "workflow/rules/evaluation.smk"
 
 
@@ -55,6 +74,6 @@ localrules:
 
 
 rule all:
-    """Everything: every stage's artifacts by name, so that one lost in the middle is remade too."""
+    """Everything: every target by name, so that a file lost in the middle is remade too."""
     input:
         *TARGETS.values(),

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from train_step import Measured, measured, parsed, write_cases
 
-from pipeline_lib.config import settings
-from pipeline_lib.config.schema import load_config
+from pipeline_lib.config.loading import load_config
+from pipeline_lib.stages.train.settings import settings_from
 
 BASE = Path(__file__).parents[1]
 ROUNDS = 3
@@ -26,7 +26,7 @@ ROUNDS = 3
 
 def scored_patches() -> tuple[int, int]:
     """Patches that are scored before the paper's trainings, and in one of them that scores online."""
-    training = settings.segmentation(load_config(BASE / "config" / "mots.yaml", BASE), "latent_class")
+    training = settings_from(load_config(BASE / "config" / "mots.yaml", BASE), "latent_class-seed0")
     cases = sum(len(names) for names in training.cases.values())
     return cases * training.patches.pool_size, cases * training.optimisation.epochs
 

@@ -20,8 +20,8 @@ import SimpleITK as sitk
 from records import record_of
 
 from pipeline_lib.config.datasets import Dataset, PhantomSource
+from pipeline_lib.config.loading import load_config
 from pipeline_lib.config.phantom import Phantom
-from pipeline_lib.config.schema import load_config
 from pipeline_lib.config.structures import structure_names
 from pipeline_lib.datasets.images import read_image
 from pipeline_lib.datasets.phantom.case import ORGAN_ROIS, make_case
@@ -61,7 +61,7 @@ def phantom_labels(cases: int) -> Iterator[Label]:
 
 
 def acquired_labels(configfile: Path, directory: Path, cases: int) -> Iterator[Label]:
-    config = load_config(configfile, Path.cwd())
+    config = load_config(configfile)
     structures = structure_names(config.roi_aware.structures)
     for dataset in config.all_datasets:
         root = directory / "resources" / "raw" / dataset.name / dataset.root

@@ -9,11 +9,10 @@ from pydantic import Field
 from .section import Count, Millimetres, Name, Section
 
 
-class Inference(Section):
-    """Sliding-window inference."""
+class Prediction(Section):
+    """What decides the predictions."""
 
     overlap: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.5, description="Overlap of neighbouring windows.")
-    windows_at_once: Count = Field(default=2, description="Windows put through the network together.")
     mirror: bool = Field(default=False, description="Average over the eight mirrored windows.")
     weights: Literal["student", "teacher"] = Field(
         default="student", description="Which network predicts, where the method has a teacher."
@@ -22,6 +21,12 @@ class Inference(Section):
         default={},
         description="ROIs of whose prediction only the largest connected part is kept, as `liver: largest_part`.",
     )
+
+
+class PredictionExecution(Section):
+    """How predictions are computed; nothing here changes them beyond rounding, and an edit reruns nothing."""
+
+    windows_at_once: Count = Field(default=2, description="Windows put through the network together.")
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Device; auto takes a GPU if there is one."
     )
@@ -29,6 +34,10 @@ class Inference(Section):
         default="auto",
         description="Autocast precision; auto is bfloat16 on a GPU and on a CPU that computes in it, else float32.",
     )
+
+
+class Inference(PredictionExecution, Prediction):
+    """Sliding-window inference. Editing `windows_at_once`, `device` or `precision` reruns nothing."""
 
 
 class Scores(Section):

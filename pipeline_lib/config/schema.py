@@ -1,13 +1,11 @@
-"""The whole config: loaded, resolved and checked before any job starts."""
+"""The whole config, and the checks of what its sections say together."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Self
+import re
+from typing import Annotated, Self
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from ..errors import UserError
 from .augmentation import Augmentation
@@ -39,7 +37,7 @@ class Datasets(Section):
 
 
 class Run(Section):
-    """One training: a method with a seed."""
+    """One training: a method with a seed, named METHOD-seedSEED."""
 
     name: str
     method: str
@@ -96,10 +94,12 @@ class Config(Section):
 
     @property
     def runs(self) -> tuple[Run, ...]:
-        """Every training that the default target needs; the seed is in the name where there are several."""
-        several = len(self.seeds) > 1
+        """Every training that the default target needs.
+
+        The seed is in the name of every run, so that another entry of `seeds` renames, and so retrains, none.
+        """
         return tuple(
-            Run(name=f"{method}-seed{seed}" if several else method, method=method, seed=seed)
+            Run(name=f"{method}-seed{seed}", method=method, seed=seed)
             for method in self.compare or self.methods
             for seed in self.seeds
         )
@@ -110,124 +110,21 @@ class Config(Section):
             if dataset.name == name:
                 return dataset
         used = ", ".join(dataset.name for dataset in self.all_datasets)
-        raise UserError("config: datasets", f"has no {name}", f"choose of: {used}")
+        raise UserError("config: datasets", f"unknown data set {name}", f"choose from: {used}")
 
     def run(self, name: str) -> Run:
-        """The training of this name; any method of the config may be asked for, compared or not."""
-        method, _, seed = name.partition("-seed")
-        if method not in self.methods:
-            raise UserError("config: methods", f"has no {method}", f"choose of: {', '.join(self.methods)}")
-        return Run(name=name, method=method, seed=int(seed) if seed else self.seeds[0])
+        """The training METHOD-seedSEED of any method of the config, compared or not, and of any seed.
 
-
-def load_config(source: Mapping[str, Any] | Path, base: Path) -> Config:
-    """Read, resolve and check a config.
-
-    Parameters
-    ----------
-    source: a YAML file, or the mapping that Snakemake made of one.
-    base: the project's folder; data set names are looked up in its `config/datasets/`.
-
-    Raises
-    ------
-    UserError: one line that names the first wrong key, what is wrong and what to do.
-    """
-    where = str(source) if isinstance(source, Path) else "config"
-    content = _read_yaml(source) if isinstance(source, Path) else dict(source)
-    datasets = content.get("datasets")
-    if isinstance(datasets, Mapping):
-        content = {**content, "datasets": _load_datasets(datasets, base)}
-    return _validated(Config, content, where)
-
-
-def load_dataset(name: str, base: Path) -> Dataset:
-    """Read `config/datasets/NAME.yaml`, or the YAML file that `name` is the path of."""
-    path = Path(name) if name.endswith((".yaml", ".yml")) else base / "config" / "datasets" / f"{name}.yaml"
-    if not path.is_file():
-        known = sorted(file.stem for file in (base / "config" / "datasets").glob("*.yaml"))
-        raise UserError("config: datasets", f"there is no {path}", f"write that file or choose of: {', '.join(known)}")
-    content = _read_yaml(path)
-    cases = content.get("cases")
-    if isinstance(cases, str):
-        listed = path.parent / cases
-        if not listed.is_file():
-            raise UserError(f"{path}: cases", f"there is no {listed}", "write that list, one case name a line")
-        content["cases"] = listed.read_text(encoding="utf-8").split()
-    dataset = _validated(Dataset, content, str(path))
-    if dataset.name != path.stem:
-        raise UserError(f"{path}: name", f"is {dataset.name!r}", f"name the data set as its file, {path.stem!r}")
-    return dataset
-
-
-def _load_datasets(datasets: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    resolved = dict(datasets)
-    partial = datasets.get("partially_labelled")
-    if isinstance(partial, list | tuple):
-        resolved["partially_labelled"] = [
-            load_dataset(entry, base) if isinstance(entry, str) else entry for entry in partial
-        ]
-    if isinstance(datasets.get("fully_labelled"), str):
-        resolved["fully_labelled"] = load_dataset(datasets["fully_labelled"], base)
-    return resolved
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(str(path), f"cannot be read ({error.strerror})", "give the path of a YAML file") from error
-    except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
-        raise UserError(str(path), f"is not valid YAML ({problem})", "mend the file") from error
-    if not isinstance(content, dict):
-        raise UserError(str(path), "holds no mapping of keys", "start from config/config.yaml")
-    return content
-
-
-def _validated(model: type[Any], content: Mapping[str, Any], where: str) -> Any:
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        raise _first_problem(error, model, where) from error
-
-
-def _first_problem(error: ValidationError, model: type[Any], where: str) -> UserError:
-    problems = error.errors()
-    first = problems[0]
-    key = ".".join(str(part) for part in first["loc"]) or "(top level)"
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    if first["type"] == "extra_forbidden":
-        allowed = ", ".join(_keys_at(model, first["loc"][:-1])) or "see config/README.md"
-        return UserError(f"{where}: {key}", f"is not a known key{more}", f"allowed here: {allowed}")
-    if first["type"] == "value_error":
-        return UserError(f"{where}: {key}", f"{first['ctx']['error']}{more}", "see config/README.md for the key")
-    given = f", given {first['input']!r}" if not isinstance(first["input"], Mapping | Section) else ""
-    return UserError(f"{where}: {key}", f"{first['msg']}{given}{more}", "see config/README.md for the key")
-
-
-def _keys_at(model: Any, location: tuple[Any, ...]) -> list[str]:
-    """Field names of the section that a location of a pydantic error leads to, through its JSON schema."""
-    schema = model.model_json_schema()
-    here = schema
-    for part in location:
-        here = _resolve(here, schema)
-        options = [here, *(_resolve(option, schema) for option in (*here.get("anyOf", ()), *here.get("oneOf", ())))]
-        here = next((inner for option in options if (inner := _inside(option, part))), {})
-    return sorted(_resolve(here, schema).get("properties", {}))
-
-
-def _inside(schema: dict[str, Any], part: str | int) -> dict[str, Any] | None:
-    """Schema of one entry of a section, mapping or list; None if this schema has no such entry."""
-    if part in schema.get("properties", {}):
-        return schema["properties"][part]
-    if isinstance(part, int):
-        return schema.get("items")
-    named = next(iter(schema.get("patternProperties", {}).values()), None)
-    return named or schema.get("additionalProperties") or None
-
-
-def _resolve(part: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    return schema["$defs"][part["$ref"].rsplit("/", 1)[1]] if "$ref" in part else part
+        UserError: the name has another form, or the config has no such method.
+        """
+        parts = re.fullmatch(r"(?P<method>.+)-seed(?P<seed>\d+)", name)
+        if parts is None:
+            wrong, remedy = f"{name} is not the name of a run", f"write METHOD-seedSEED, as {self.runs[0].name}"
+            raise UserError("config: methods", wrong, remedy)
+        if parts["method"] not in self.methods:
+            known = ", ".join(self.methods)
+            raise UserError("config: methods", f"unknown method {parts['method']}", f"choose from: {known}")
+        return Run(name=name, method=parts["method"], seed=int(parts["seed"]))
 
 
 def _check_labels(config: Config) -> None:
@@ -239,13 +136,13 @@ def _check_labels(config: Config) -> None:
         unknown = sorted(set(dataset.labels) - set(config.roi_names))
         if unknown:
             raise ValueError(
-                f"data set {dataset.name} labels {', '.join(unknown)}, which is in no list of ROIs "
-                f"(`rois` has: {', '.join(config.roi_names)})"
+                f"data set {dataset.name} labels {', '.join(unknown)}, which `rois` does not define "
+                f"(it has: {', '.join(config.roi_names)})"
             )
         if not dataset.labels:
             raise ValueError(f"data set {dataset.name} labels no ROI, so it cannot train a segmentation network")
         if not dataset.used_cases:
-            raise ValueError(f"data set {dataset.name} has no case that is not skipped")
+            raise ValueError(f"data set {dataset.name} skips all its cases")
         if dataset.split_cases("train"):
             labelled |= set(dataset.labels)
     never = [name for name in config.roi_names if name not in labelled]
@@ -266,7 +163,7 @@ def _check_structures(config: Config) -> None:
     for roi in config.rois:
         unknown = sorted(set(roi.structures) - set(known))
         if unknown:
-            raise ValueError(f"ROI {roi.name}: {', '.join(unknown)} is no structure of `roi_aware.structures`")
+            raise ValueError(f"ROI {roi.name}: {', '.join(unknown)} not in `roi_aware.structures`")
 
 
 def _check_post_processing(config: Config) -> None:
@@ -305,7 +202,7 @@ def _check_labelled_cases(config: Config, name: str, method: Method) -> None:
     for dataset, count in method.labelled_cases.items():
         if dataset not in trained:
             raise ValueError(
-                f"method {name}: `labelled_cases` names {dataset}, which is no partially labelled data set "
+                f"method {name}: `labelled_cases` names {dataset}, which is not a partially labelled data set "
                 f"(those are: {', '.join(trained)})"
             )
         if count > trained[dataset]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import hashlib
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 Millimetres = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -18,3 +19,20 @@ class Section(BaseModel):
     """A frozen part of the config in which an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_serializer(mode="wrap")
+    def _with_its_kind(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keep `kind`, by which a union is read again, also where values that equal their default are left out."""
+        content = serialise(self)
+        return {"kind": self.kind, **content} if "kind" in type(self).model_fields else content
+
+
+def text_without_defaults(section: Section) -> str:
+    """JSON without the values that equal their default: a new key with its default changes nothing in it."""
+    return section.model_dump_json(indent=2, exclude_defaults=True)
+
+
+def digest(*parts: Section | str) -> str:
+    """A short name for the content of sections (without defaults) and texts."""
+    texts = (text_without_defaults(part) if isinstance(part, Section) else part for part in parts)
+    return hashlib.sha256("".join(f"{text}\n" for text in texts).encode()).hexdigest()[:12]

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..config.stage_settings import Cases
 from ..config.volumes import Patches
 from ..errors import UserError
 from ..volumes.store import open_volume
@@ -25,7 +24,7 @@ def score_column(roi: str) -> str:
 
 
 def scored_cases(
-    cases: Cases,
+    cases: Mapping[str, Sequence[str]],
     labelled: Mapping[str, Sequence[str]],
     rois: Sequence[str],
     volumes: Sequence[Path],

@@ -16,8 +16,8 @@ _MOST_STRUCTURES = 30
 def reliability_figure(metrics: Mapping[str, Any], structures: Sequence[str]) -> Figure:
     """Reliability diagram over the structures that decide a ROI's existence, and their AUROC.
 
-    `metrics` is results/roi_aware/metrics.json. The curve joins all structures: in each tenth of the scores, the mean
-    score and the share of patches that hold the structure; faint points are single structures.
+    `metrics` is results/roi_aware_network/metrics.json. The curve joins all structures: in each tenth of the
+    scores, the mean score and the share of patches that hold the structure; faint points are single structures.
     """
     rows = {name: metrics["structures"][name] for name in structures if name in metrics["structures"]}
     shown = list(rows)[:_MOST_STRUCTURES]

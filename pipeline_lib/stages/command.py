@@ -39,7 +39,7 @@ def stage_command(
     `--volume-folder`), a tuple field takes several paths, and one that may be None can be left out.
     `--settings` takes the stage's settings as JSON or as the path of a JSON file; so does `--execution`, for stages
     that have settings of how they run apart from what they make. Exit codes: 0 done, 2 something
-    the user can mend (one line says what), 1 a bug (traceback).
+    the user can fix (one line says what), 1 a bug (traceback).
     """
     os.environ.setdefault(_HUGE_PAGES, "1")
     module = sys.modules[run.__module__]
@@ -78,18 +78,22 @@ def _read_json(model: type[Section], given: str, flag: str) -> Section:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        remedy = "print them with python -m pipeline_lib.config.settings"
+        remedy = "print them with python -m pipeline_lib.stages.settings"
         raise UserError(f"{flag}: {key}", first["msg"], remedy) from error
+
+
+def flag_of(field: str) -> str:
+    """The flag of a field of a stage's `Inputs` or `Outputs`."""
+    return "--" + field.replace("_", "-")
 
 
 def _add_flags(parser: argparse.ArgumentParser, model: type[Any]) -> None:
     hints = typing.get_type_hints(model)
     for field in dataclasses.fields(model):
-        flag = "--" + field.name.replace("_", "-")
         several = typing.get_origin(hints[field.name]) is tuple
         optional = isinstance(hints[field.name], types.UnionType)
         parser.add_argument(
-            flag,
+            flag_of(field.name),
             dest=field.name,
             type=Path,
             nargs="*" if several else "?" if optional else None,

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config.datasets import ARCHIVE_ENDINGS, Dataset, DownloadSource, PhantomSource, RemoteFile
-from ..config.schema import Config, load_config
+from ..config.loading import load_config
+from ..config.schema import Config
 from ..errors import UserError
 
 # A torso's field of view in mm³, and the bytes that a voxel of it takes: two in a raw case, about one after the
@@ -109,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Print how much disk each data set of a config takes, in GB.")
     parser.add_argument("--configfile", type=Path, required=True)
     try:
-        config = load_config(parser.parse_args().configfile, Path.cwd())
+        config = load_config(parser.parse_args().configfile)
     except UserError as error:
         sys.exit(f"error: {error}")
     rows = {dataset.name: disk_of(dataset, config.volumes.spacing_mm) for dataset in config.all_datasets}

@@ -1,6 +1,6 @@
 """Split a file of ROI bits (a prediction, or a phantom's truth) into one mask per ROI, as TotalSegmentator writes them.
 
-    python -m pipeline_lib.tools.split_rois results/predictions/METHOD/DATASET/CASE.nii.gz masks/CASE
+    python -m pipeline_lib.tools.split_rois results/predictions/RUN/DATASET/CASE.nii.gz masks/CASE
 
 writes masks/CASE/liver.nii.gz, masks/CASE/liver_tumor.nii.gz, … (uint8, 0 and 1, on the same grid), empty ones too. No
 rule runs it: it is for programs that do not read bits.

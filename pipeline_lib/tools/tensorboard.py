@@ -1,9 +1,9 @@
 """Histories of trainings, finished or under way, as logs for TensorBoard. Needs the extra `tensorboard`.
 
-    python -m pipeline_lib.tools.tensorboard work/tensorboard results/segmentation/*/history.jsonl
+    python -m pipeline_lib.tools.tensorboard work/tensorboard results/models/*/history.jsonl
     tensorboard --logdir work/tensorboard
 
-A training under way keeps its history in work/segmentation/FINGERPRINT/history.jsonl; call it again for newer rows.
+A training under way keeps its history in work/train/FINGERPRINT/history.jsonl; call it again for newer rows.
 """
 
 from __future__ import annotations

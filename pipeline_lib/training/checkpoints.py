@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ..config.section import Section
+from ..config.section import Section, text_without_defaults
 from ..progress import say
 
 _KEPT = 2
@@ -25,7 +25,7 @@ _DIGEST_CHARACTERS = 32
 
 def fingerprint(settings: Section, files: Sequence[Path], version: int) -> str:
     """A short name for all that a training depends on: its settings, the contents of its input files, its version."""
-    whole = hashlib.blake2b(f"{version}\n{settings.model_dump_json()}\n".encode(), digest_size=10)
+    whole = hashlib.blake2b(f"{version}\n{text_without_defaults(settings)}\n".encode(), digest_size=10)
     for file in files:
         whole.update(_digest(file).encode())
     return whole.hexdigest()

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipeline_lib.config.datasets import DownloadSource
+from pipeline_lib.config.loading import load_config, load_dataset
 from pipeline_lib.config.rois import existence_structures
-from pipeline_lib.config.schema import Config, load_config, load_dataset
+from pipeline_lib.config.schema import Config
 from pipeline_lib.config.structures import structure_names
 
 BASE = Path(__file__).parents[2]

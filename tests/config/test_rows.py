@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline_lib.config import settings
-from pipeline_lib.config.schema import load_config
+from pipeline_lib.config.loading import load_config
+from pipeline_lib.stages.predict import settings as predict
+from pipeline_lib.stages.train import settings as train
 
 BASE = Path(__file__).parents[2]
 
@@ -58,7 +59,7 @@ def flat(value: object, path: str = "") -> dict[str, object]:
 @pytest.mark.parametrize("name", ["mots", "config"])
 def test_two_rows_differ_in_what_the_paper_says(name, pair):
     config = load_config(BASE / "config" / f"{name}.yaml", BASE)
-    one, other = (flat(settings.segmentation(config, row).model_dump(mode="json")) for row in pair)
+    one, other = (flat(train.settings_from(config, f"{row}-seed0").model_dump(mode="json")) for row in pair)
     differing = {path for path in one.keys() | other.keys() if one.get(path) != other.get(path)}
     # What a row does not use stands at its default there, so that editing it trains the others only.
     unused = {path for path in differing if path.split(".")[0] in ("teacher", "existence", "networks")}
@@ -73,8 +74,8 @@ def test_two_rows_differ_in_what_the_paper_says(name, pair):
 def test_every_row_is_tested_in_the_same_way(run):
     config = load_config(BASE / "config" / "mots.yaml", BASE)
     for dataset in config.datasets.partially_labelled:
-        mine, baseline = (settings.inference(config, row, dataset.name) for row in (run, "baseline"))
-        assert mine.model_copy(update={"run": "baseline"}) == baseline
+        mine, baseline = (predict.settings_from(config, f"{row}-seed0", dataset.name) for row in (run, "baseline"))
+        assert mine.model_copy(update={"run": "baseline-seed0"}) == baseline
 
 
 def keys_of(node: yaml.Node, path: str = "") -> dict[str, int]:

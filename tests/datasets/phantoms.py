@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline_lib.config.loading import load_dataset
 from pipeline_lib.config.phantom import Phantom
-from pipeline_lib.config.schema import load_dataset
-from pipeline_lib.config.stage_settings import AcquireSettings
+from pipeline_lib.datasets.phantom.generate import PhantomDataset
 
 PROJECT = Path(__file__).parents[2]
 ROIS = (
@@ -34,7 +34,7 @@ def phantom_settings(name: str, seed: int = 0, cases: int = 3, spacing=(8.0, 8.0
     """
     dataset = load_dataset(name, PROJECT)
     changed = dataset.source.model_copy(update={"cases": cases, "spacing_mm": spacing, **(source or {})})
-    return AcquireSettings(
+    return PhantomDataset(
         dataset=dataset.model_copy(update={"source": changed}),
         phantom=Phantom(**phantom),
         rois=ROIS,

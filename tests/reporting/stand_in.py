@@ -14,15 +14,18 @@ from scipy import ndimage
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.evaluation import Scores
 from pipeline_lib.config.methods import Method
-from pipeline_lib.config.stage_settings import CaseListSettings, ReportSettings, ScoreSettings, VolumeSettings
 from pipeline_lib.config.volumes import Volumes
 from pipeline_lib.existence.agreement import Decided, Presence, agreement, rightness
 from pipeline_lib.geometry import Geometry
 from pipeline_lib.label_bits import write_roi_bits
 from pipeline_lib.stages.list_cases import run as case_list
+from pipeline_lib.stages.list_cases.settings import Settings as ListCasesSettings
 from pipeline_lib.stages.resample import run as volumes
+from pipeline_lib.stages.resample.settings import Settings as ResampleSettings
 from pipeline_lib.stages.score import run as scores
+from pipeline_lib.stages.score.settings import Settings as ScoreSettings
 from pipeline_lib.stages.write_report.run import Inputs
+from pipeline_lib.stages.write_report.settings import Settings as WriteReportSettings
 
 ROIS = ("liver", "liver_tumor", "kidney", "spleen")
 METHODS = ("baseline", "latent_class")
@@ -36,7 +39,7 @@ class Workspace:
     """Where the finished pipeline lies and what the report stage gets."""
 
     folder: Path
-    settings: ReportSettings
+    settings: WriteReportSettings
     inputs: Inputs
 
 
@@ -112,7 +115,7 @@ def build(folder: Path) -> Workspace:
         )
     return Workspace(
         folder=folder,
-        settings=ReportSettings(
+        settings=WriteReportSettings(
             rois=ROIS,
             texts=tuple(roi.replace("_", " ") for roi in ROIS),
             runs=runs,
@@ -160,7 +163,7 @@ def _volumes_of(folder: Path, dataset: Dataset, seed: int) -> Path:
         write_roi_bits(folder / "resources/truth" / dataset.name / f"{case}.nii.gz", bits, grid, ROIS)
         out = folder / "results/volumes" / dataset.name / case
         volumes.run(
-            VolumeSettings(
+            ResampleSettings(
                 dataset=dataset.name,
                 layout="msd",
                 root=".",
@@ -175,7 +178,7 @@ def _volumes_of(folder: Path, dataset: Dataset, seed: int) -> Path:
         )
     path = folder / "results/volumes" / dataset.name / "cases.csv"
     split = {part: dataset.split_cases(part) for part in ("train", "test")}
-    case_list.run(CaseListSettings(**split, targets=ROIS), case_list.Inputs(path.parent), case_list.Outputs(path))
+    case_list.run(ListCasesSettings(**split, targets=ROIS), case_list.Inputs(path.parent), case_list.Outputs(path))
     return path
 
 
@@ -190,7 +193,7 @@ def _predict(folder: Path, method: str, dataset: Dataset, seed: int) -> Path:
 
 
 def _history(folder: Path, method: str) -> Path:
-    path = folder / "results/segmentation" / method / "history.jsonl"
+    path = folder / "results/models" / method / "history.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(5)
     with path.open("w") as file:
@@ -247,7 +250,7 @@ def _existence_check(folder: Path) -> tuple[Path, Path]:
 
 def _benchmarks(folder: Path) -> Path:
     path = folder / "results/benchmarks"
-    for name, seconds, memory in (("segmentation/baseline", 201.5, 1400.2), ("report", 9.1, 300.0)):
+    for name, seconds, memory in (("train/baseline-seed0", 201.5, 1400.2), ("write_report", 9.1, 300.0)):
         file = path / f"{name}.tsv"
         file.parent.mkdir(parents=True, exist_ok=True)
         header = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time"

@@ -20,7 +20,7 @@ from tests.slurm.pipeline import Run, write_profile
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(2000)]
 
 MADE_FROM_HERE_ON = (
-    ".snakemake", "benchmarks", "logs", "predictions", "report", "scores", "segmentation", "work"
+    ".snakemake", "benchmarks", "logs", "models", "predictions", "report", "scores", "work"
 )  # fmt: skip
 Start = Callable[..., Run]
 
@@ -43,7 +43,7 @@ def start(slurm) -> Iterator[Start]:
 def trained(tmp_path_factory, start) -> Run:
     """The pipeline up to the training, which has four processes on one node and is not interrupted."""
     folder = tmp_path_factory.mktemp("whole").resolve()
-    run = start(folder, "--workflow-profile", str(write_profile(folder, gpu=4)), "segmentation")
+    run = start(folder, "--workflow-profile", str(write_profile(folder, gpu=4)), "models")
     run.finish()
     return run
 
@@ -53,7 +53,7 @@ def limited(trained, tmp_path_factory, start) -> Run:
     """The same training under way in a job of two minutes, which it will not keep to."""
     folder = untrained(trained, tmp_path_factory.mktemp("limited"))
     profile = write_profile(folder, gpu=4, runtime=2, slurm_extra="'--signal=TERM@45'")
-    run = start(folder, "--workflow-profile", str(profile), "segmentation")
+    run = start(folder, "--workflow-profile", str(profile), "models")
     run.hold_training()
     return run
 
@@ -71,7 +71,7 @@ def untrained(trained: Run, folder: Path) -> Path:
 
 
 def weights(run: Run) -> dict[str, np.ndarray]:
-    return load_file(run.folder / "results/segmentation/latent_class/model.safetensors")
+    return load_file(run.folder / "results/models/latent_class-seed0/model.safetensors")
 
 
 def assert_same_weights(one: Run, other: Run) -> None:
@@ -91,7 +91,7 @@ def test_a_preempted_training_on_two_nodes_is_requeued(trained, limited, evaluat
     folder = untrained(trained, tmp_path)
     srun = "srun --nodes=2 --ntasks-per-node=1 --cpus-per-task=1"
     two_nodes = {"gpu": 0, "gres": "gpu:2", "nodes": 2, "tasks": 2, "tasks_per_gpu": 0, "mpi": srun}
-    run = start(folder, "--workflow-profile", str(write_profile(folder, **two_nodes)), "segmentation")
+    run = start(folder, "--workflow-profile", str(write_profile(folder, **two_nodes)), "models")
     run.hold_training()
     urgent = ("--partition=high", "--nodelist=n2", "--exclusive", "--output=/dev/null")
     slurm.command("sbatch", *urgent, "--wrap=sleep 1")

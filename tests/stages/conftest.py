@@ -13,7 +13,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained_roi_aware(world):
-    """The outputs of stage roi_aware."""
+    """The outputs of stage train_roi_aware."""
     inputs, outputs = world.roi_aware_paths()
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(world.root)
@@ -23,7 +23,7 @@ def trained_roi_aware(world):
 
 @pytest.fixture(scope="session")
 def scored_pools(world, trained_roi_aware):
-    """The tables of stage existence, by data set."""
+    """The tables of stage score_existence, by data set."""
     for dataset in CASES:
-        existence.run(existence_settings(dataset), *world.existence_paths(dataset))
+        existence.run(existence_settings(dataset), EXECUTION, *world.existence_paths(dataset))
     return {dataset: world.existence(dataset) for dataset in CASES}

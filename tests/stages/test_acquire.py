@@ -19,12 +19,14 @@ import pytest
 
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.phantom import Phantom
-from pipeline_lib.config.stage_settings import AcquireEncoderSettings, AcquireExecution, AcquireSettings
 from pipeline_lib.config.text import TextEncoder
 from pipeline_lib.datasets.download import Wanted
 from pipeline_lib.errors import UserError
 from pipeline_lib.stages.acquire import run as acquire
+from pipeline_lib.stages.acquire.settings import Execution as AcquireExecution
+from pipeline_lib.stages.acquire.settings import Settings as AcquireSettings
 from pipeline_lib.stages.acquire_encoder import run as acquire_encoder
+from pipeline_lib.stages.acquire_encoder.settings import Settings as AcquireEncoderSettings
 from tests.support.faulty_server import Fault, FaultyServer
 
 CASES = ("spleen_1", "spleen_2")

@@ -9,23 +9,23 @@ import pytest
 from pipeline_lib.config.augmentation import WeakView
 from pipeline_lib.config.existence import Existence
 from pipeline_lib.config.methods import Method
-from pipeline_lib.config.stage_settings import ExistenceCheckSettings
 from pipeline_lib.data.crops import CropPlan
 from pipeline_lib.errors import UserError
 from pipeline_lib.label_bits import write_roi_bits
 from pipeline_lib.stages.check_existence import run as existence_check
+from pipeline_lib.stages.check_existence.settings import Settings as CheckExistenceSettings
 from pipeline_lib.volumes.store import open_volume
 from tests.support.synthetic import PATCHES, WINDOW, case_masks
-from tests.support.training_world import CASES, LABELLED, ROI_STRUCTURES, ROIS
+from tests.support.training_world import CASES, EXECUTION, LABELLED, ROI_STRUCTURES, ROIS
 
 KNOWN = ("livers",)
 STILL = WeakView(flip_probability=(0, 0, 0), zoom_probability=0, noise_probability=0)
 
 
-def check_settings(medians, **changes) -> ExistenceCheckSettings:
+def check_settings(medians, **changes) -> CheckExistenceSettings:
     """Thresholds that sort the tiny network's scores into all three kinds."""
     rule = Method(encoder="any", latent="cross_entropy", positive_above=medians[1], negative_below=medians[0])
-    return ExistenceCheckSettings(
+    return CheckExistenceSettings(
         seed=0,
         weak=STILL,
         patches=PATCHES,
@@ -68,7 +68,7 @@ def checked(world, scored_pools, tmp_path_factory):
         given = {"inputs": inputs} | {name: changes.pop(name) for name in ("inputs",) if name in changes}
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.setattr(existence_check, "_CROPS", 20)
-            existence_check.run(check_settings(medians, **changes), given["inputs"], outputs)
+            existence_check.run(check_settings(medians, **changes), EXECUTION, given["inputs"], outputs)
         return pd.read_csv(outputs.agreement), pd.read_csv(outputs.decisions)
 
     run.inputs, run.pools, run.medians = inputs, pools, medians

@@ -10,19 +10,17 @@ import pytest
 import SimpleITK as sitk
 
 from pipeline_lib.config.datasets import Dataset
-from pipeline_lib.config.stage_settings import (
-    AcquireExecution,
-    AcquireSettings,
-    DeleteRawSettings,
-    ValidateSettings,
-    VolumeSettings,
-)
 from pipeline_lib.config.volumes import Volumes
 from pipeline_lib.errors import UserError
 from pipeline_lib.stages.acquire import run as acquire
+from pipeline_lib.stages.acquire.settings import Execution as AcquireExecution
+from pipeline_lib.stages.acquire.settings import Settings as AcquireSettings
 from pipeline_lib.stages.delete_raw import run as delete_raw
+from pipeline_lib.stages.delete_raw.settings import Settings as DeleteRawSettings
 from pipeline_lib.stages.resample import run as volumes
+from pipeline_lib.stages.resample.settings import Settings as ResampleSettings
 from pipeline_lib.stages.validate import run as validate
+from pipeline_lib.stages.validate.settings import Settings as ValidateSettings
 
 CASES = ("liver_0", "liver_1")
 SCORED = ("liver_0",)
@@ -53,7 +51,7 @@ class World:
         acquire.run(settings, AcquireExecution(), acquire.Inputs(), outputs)
 
     def make_volume(self, case):
-        settings = VolumeSettings(
+        settings = ResampleSettings(
             dataset="livers",
             layout="msd",
             root="Task",

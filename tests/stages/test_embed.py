@@ -15,12 +15,13 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
 
-from pipeline_lib.config.stage_settings import AcquireEncoderSettings, TextSettings
 from pipeline_lib.config.text import TextEncoder
 from pipeline_lib.errors import UserError
 from pipeline_lib.stages.acquire_encoder import run as acquire_encoder
+from pipeline_lib.stages.acquire_encoder.settings import Settings as AcquireEncoderSettings
 from pipeline_lib.stages.command import stage_command
 from pipeline_lib.stages.embed import run as text
+from pipeline_lib.stages.embed.settings import Settings as EmbedSettings
 from pipeline_lib.text.embeddings import read_embeddings
 
 ROIS = ("liver", "liver_tumor", "spleen")
@@ -30,7 +31,7 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:52cc993c\nsize
 
 
 def settings(encoder, **changes):
-    return TextSettings(
+    return EmbedSettings(
         rois=ROIS, texts=TEXTS, prompt="A scan of a {}", name="mine", encoder=TextEncoder(**encoder), tasks=()
     ).model_copy(update=changes)
 
@@ -335,7 +336,7 @@ def test_by_hand_with_no_weights_flag_value(tmp_path):
     arguments = ["--settings", settings({"kind": "wordllama"}).model_dump_json(), "--weights"]
     with pytest.raises(SystemExit) as end:
         stage_command(
-            text.run, TextSettings, text.Inputs, text.Outputs, arguments=[*arguments, "--embeddings", str(path)]
+            text.run, EmbedSettings, text.Inputs, text.Outputs, arguments=[*arguments, "--embeddings", str(path)]
         )
     assert end.value.code == 0
     assert path.is_file()

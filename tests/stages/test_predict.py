@@ -1,4 +1,4 @@
-"""Predictions on the original grids, by student or teacher, and what becomes of an interrupted inference."""
+"""Predictions on the original grids, by student or teacher, and what becomes of an interrupted prediction."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline_lib.config.evaluation import Inference
+from pipeline_lib.config.evaluation import Prediction, PredictionExecution
 from pipeline_lib.config.methods import DodNet, Method, Networks, SwinUnetr
-from pipeline_lib.config.stage_settings import InferenceSettings
 from pipeline_lib.config.volumes import Patches
 from pipeline_lib.errors import UserError
 from pipeline_lib.geometry import Geometry
@@ -19,6 +18,7 @@ from pipeline_lib.networks.build import build_segmentation_network
 from pipeline_lib.networks.model_file import save_model
 from pipeline_lib.networks.probabilities import probabilities
 from pipeline_lib.stages.predict import run as inference
+from pipeline_lib.stages.predict.settings import Settings as PredictSettings
 from pipeline_lib.volumes.intensity import scaled
 from pipeline_lib.volumes.record import CaseRecord
 from pipeline_lib.volumes.resampling import masks_on_original_grid
@@ -89,11 +89,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def predict(world: Path, out: Path, cases=CASES, **options: object) -> Path:
-    settings = InferenceSettings(
-        run="some", dataset="some", cases=cases, inference=Inference(device="cpu", precision="float32", **options)
-    )
+    settings = PredictSettings(run="some", dataset="some", cases=cases, prediction=Prediction(**options))
+    execution = PredictionExecution(device="cpu", precision="float32")
     inputs = inference.Inputs(world / "volumes" / "cases.csv", world / "model.safetensors")
-    inference.run(settings, inputs, inference.Outputs(out))
+    inference.run(settings, execution, inputs, inference.Outputs(out))
     return out
 
 
@@ -126,7 +125,7 @@ def test_a_case_of_one_window_is_the_networks_own_output_on_the_original_grid(wo
 def test_every_case_is_written_and_the_work_folder_is_gone(world, tmp_path):
     folder = predict(world, tmp_path / "out")
     assert sorted(path.name for path in folder.iterdir()) == [*(f"{case}.nii.gz" for case in CASES), "rois.json"]
-    assert not any((tmp_path / "work" / "inference").iterdir())
+    assert not any((tmp_path / "work" / "predict").iterdir())
 
 
 @pytest.mark.usefixtures("_in_tmp_path")
@@ -165,7 +164,7 @@ def test_other_settings_never_go_on_from_these_cases(world, tmp_path, monkeypatc
     for overlap in (0.5, 0.25):
         with pytest.raises(KeyboardInterrupt):
             predict(world, tmp_path / "out", overlap=overlap)
-    assert len(list((tmp_path / "work" / "inference").iterdir())) == 2
+    assert len(list((tmp_path / "work" / "predict").iterdir())) == 2
 
 
 @pytest.mark.usefixtures("_in_tmp_path")

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from pipeline_lib.config.stage_settings import CaseListSettings, VolumeSettings
 from pipeline_lib.config.volumes import Volumes
 from pipeline_lib.errors import UserError
 from pipeline_lib.geometry import Geometry
 from pipeline_lib.label_bits import plane_mask, read_roi_bits, roi_mask, write_roi_bits
 from pipeline_lib.stages.list_cases import run as case_list
+from pipeline_lib.stages.list_cases.settings import Settings as ListCasesSettings
 from pipeline_lib.stages.resample import run as volumes
+from pipeline_lib.stages.resample.settings import Settings as ResampleSettings
 from pipeline_lib.tools.split_rois import split_rois
 from pipeline_lib.volumes.resampling import masks_on_original_grid
 from pipeline_lib.volumes.store import Volume, open_volume
@@ -47,8 +48,8 @@ def anatomy() -> tuple[np.ndarray, np.ndarray, Geometry]:
     return hu, label_map, grid
 
 
-def settings(layout="msd", labels=LABELS, targets=TARGETS, case="c", root=".", spacing=SPACING) -> VolumeSettings:
-    return VolumeSettings(
+def settings(layout="msd", labels=LABELS, targets=TARGETS, case="c", root=".", spacing=SPACING) -> ResampleSettings:
+    return ResampleSettings(
         dataset="set",
         layout=layout,
         root=root,
@@ -60,7 +61,7 @@ def settings(layout="msd", labels=LABELS, targets=TARGETS, case="c", root=".", s
     )
 
 
-def make(chosen: VolumeSettings, raw: Path, folder: Path) -> Volume:
+def make(chosen: ResampleSettings, raw: Path, folder: Path) -> Volume:
     volumes.run(
         chosen,
         volumes.Inputs(raw / "manifest.json"),
@@ -194,7 +195,7 @@ def test_the_case_list_has_a_row_per_used_case_and_tells_unknown_from_absent(tmp
         make(settings(case=case), tmp_path, folder / case)
     cases = folder / "cases.csv"
     arguments = (
-        CaseListSettings(train=("c_1", "c_2"), test=("c_0",), targets=TARGETS),
+        ListCasesSettings(train=("c_1", "c_2"), test=("c_0",), targets=TARGETS),
         case_list.Inputs(folder),
         case_list.Outputs(cases),
     )

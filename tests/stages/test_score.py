@@ -14,11 +14,11 @@ import SimpleITK as sitk
 
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.evaluation import Scores
-from pipeline_lib.config.stage_settings import ScoreSettings
 from pipeline_lib.errors import UserError
 from pipeline_lib.geometry import Geometry
 from pipeline_lib.label_bits import write_roi_bits
 from pipeline_lib.stages.score.run import Inputs, Outputs, run
+from pipeline_lib.stages.score.settings import Settings as ScoreSettings
 
 ROIS = ("liver", "liver_tumor", "spleen")
 GRID = Geometry(
@@ -144,5 +144,5 @@ def test_the_command_line_writes_the_same_table(tmp_path):
     command += ["--predictions", str(predictions), "--truth", str(truth), "--scores", str(tmp_path / "again.csv")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "scores some-seed3  cases 2/2  100 %" in done.stderr
+    assert "score some-seed3  cases 2/2  100 %" in done.stderr
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "again.csv"), expected)

@@ -11,7 +11,7 @@ from pipeline_lib.data.pool import pool_positions
 from pipeline_lib.networks.model_file import load_roi_aware_model
 from pipeline_lib.stages.score_existence import run as existence
 from pipeline_lib.volumes.store import open_volume
-from tests.support.training_world import CASES, ROI_STRUCTURES, ROIS, STRUCTURES, existence_settings
+from tests.support.training_world import CASES, EXECUTION, ROI_STRUCTURES, ROIS, STRUCTURES, existence_settings
 
 
 def test_each_case_has_its_whole_pool(world, scored_pools):
@@ -42,7 +42,7 @@ def test_scores_are_the_frozen_networks_on_the_patch_as_it_is(world, scored_pool
 def test_again_is_the_same_to_the_byte(world, scored_pools, tmp_path):
     inputs, _ = world.existence_paths("spleens")
     again = existence.Outputs(tmp_path / "again.parquet")
-    existence.run(existence_settings("spleens"), inputs, again)
+    existence.run(existence_settings("spleens"), EXECUTION, inputs, again)
     assert again.scores.read_bytes() == scored_pools["spleens"].read_bytes()
 
 
@@ -50,7 +50,7 @@ def test_again_is_the_same_to_the_byte(world, scored_pools, tmp_path):
 def test_options_change_the_scores_and_not_the_pool(world, scored_pools, tmp_path, changes):
     inputs, _ = world.existence_paths("spleens")
     outputs = existence.Outputs(tmp_path / "changed.parquet")
-    existence.run(existence_settings("spleens", **changes), inputs, outputs)
+    existence.run(existence_settings("spleens", **changes), EXECUTION, inputs, outputs)
     plain, changed = pd.read_parquet(scored_pools["spleens"]), pd.read_parquet(outputs.scores)
     places, scores = ["case", "patch", "z", "y", "x"], [f"score_{roi}" for roi in ROIS]
     pd.testing.assert_frame_equal(plain[places], changed[places])
@@ -61,7 +61,7 @@ def test_options_change_the_scores_and_not_the_pool(world, scored_pools, tmp_pat
 def test_without_a_network_nothing_is_known(world, tmp_path):
     inputs = replace(world.existence_paths("spleens")[0], model=None, metrics=None)
     outputs = existence.Outputs(tmp_path / "unknown.parquet")
-    existence.run(existence_settings("spleens"), inputs, outputs)
+    existence.run(existence_settings("spleens"), EXECUTION, inputs, outputs)
     table = pd.read_parquet(outputs.scores)
     assert table[[f"score_{roi}" for roi in ROIS]].isna().all(axis=None)
     assert len(table) == 2 * existence_settings("spleens").patches.pool_size

@@ -10,7 +10,6 @@ import torch
 from pipeline_lib.config.existence import Existence
 from pipeline_lib.config.methods import Method
 from pipeline_lib.config.optimisation import Execution, Optimisation
-from pipeline_lib.config.stage_settings import ExecutionSettings
 from pipeline_lib.errors import UserError
 from pipeline_lib.networks.model_file import load_segmentation_model
 from pipeline_lib.stages.train import run as segmentation
@@ -73,7 +72,7 @@ def test_every_method_trains_and_its_model_can_be_used(name, here, tmp_path):
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert all(0 < row["loss"]["supervised"] < 10 for row in rows)
     assert ("positive" in rows[0]) == settings.method.needs_existence
-    assert not list((tmp_path / "work" / "segmentation").iterdir())
+    assert not list((tmp_path / "work" / "train").iterdir())
 
 
 def test_the_history_counts_what_each_roi_was(here, tmp_path):
@@ -158,16 +157,14 @@ def test_killed_or_stopped_it_ends_with_the_same_weights(here, tmp_path):
         original, Checkpoints.save = Checkpoints.save, save
         folder.mkdir(exist_ok=True)
         os.chdir(folder)
-        segmentation.run(settings, ExecutionSettings(execution=how), *paths(here, "latent_class", folder))
+        segmentation.run(settings, how, *paths(here, "latent_class", folder))
 
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     assert in_processes(run, undisturbed) == [0]
     assert in_processes(run, disturbed, 3) == [-signal.SIGKILL]
     assert not (disturbed / "results" / "latent_class").exists()
 
-    arguments = stage_arguments(
-        "train", settings, ExecutionSettings(execution=how), *paths(here, "latent_class", disturbed)
-    )
+    arguments = stage_arguments("train", settings, how, *paths(here, "latent_class", disturbed))
     torchrun = start_stage(arguments, disturbed, processes=1)
     said = ""
     while "going on after step 2" not in said:
@@ -188,7 +185,7 @@ def test_killed_or_stopped_it_ends_with_the_same_weights(here, tmp_path):
 
 def test_torchrun_starts_processes_that_share_the_batch(here, tmp_path):
     settings = segmentation_settings(optimisation=SHORT)
-    execution = ExecutionSettings(execution=Execution(device="cpu", precision="float32", data_workers=0))
+    execution = Execution(device="cpu", precision="float32", data_workers=0)
     shared, alone = (paths(here, "latent_class", tmp_path / name) for name in ("shared", "alone"))
     torchrun = start_stage(stage_arguments("train", settings, execution, *shared), tmp_path, processes=2)
     _, said = torchrun.communicate(timeout=240)

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from pipeline_lib.config.optimisation import Execution, Optimisation
-from pipeline_lib.config.stage_settings import ExecutionSettings
 from pipeline_lib.data.pool import pool_positions
 from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json
@@ -70,7 +69,7 @@ def test_the_history_covers_the_whole_training(trained_roi_aware):
 
 
 def test_nothing_is_left_in_the_work_folder(world, trained_roi_aware):
-    assert not list((world.root / "work" / "roi_aware").iterdir())
+    assert not list((world.root / "work" / "train_roi_aware").iterdir())
 
 
 def test_it_learns_which_balls_are_there(world, monkeypatch):
@@ -100,7 +99,7 @@ def test_positive_weights_favour_rare_structures(world, monkeypatch):
 
 def test_gradient_checkpointing_is_refused(world, monkeypatch):
     monkeypatch.chdir(world.root)
-    execution = ExecutionSettings(execution=Execution(device="cpu", gradient_checkpointing="all"))
+    execution = Execution(device="cpu", gradient_checkpointing="all")
     inputs, outputs = world.roi_aware_paths("refused")
     with pytest.raises(UserError, match=r"^roi_aware\.execution\.gradient_checkpointing: .*; leave it out"):
         roi_aware.run(roi_aware_settings(), execution, inputs, replace(outputs))

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from pipeline_lib.config.datasets import Dataset
-from pipeline_lib.config.stage_settings import ValidateSettings
+from pipeline_lib.stages.validate.settings import Settings as ValidateSettings
 
 
 def write(path, array):

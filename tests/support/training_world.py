@@ -14,15 +14,12 @@ from pipeline_lib.config.existence import Existence
 from pipeline_lib.config.methods import DodNet, Method, Networks, SwinUnetr, Teacher
 from pipeline_lib.config.optimisation import Execution, Optimisation
 from pipeline_lib.config.roi_aware import RoiAware
-from pipeline_lib.config.stage_settings import (
-    ExecutionSettings,
-    ExistenceSettings,
-    RoiAwareSettings,
-    SegmentationSettings,
-)
 from pipeline_lib.stages.score_existence import run as existence
+from pipeline_lib.stages.score_existence.settings import Settings as ScoreExistenceSettings
 from pipeline_lib.stages.train import run as segmentation
+from pipeline_lib.stages.train.settings import Settings as TrainSettings
 from pipeline_lib.stages.train_roi_aware import run as roi_aware
+from pipeline_lib.stages.train_roi_aware.settings import Settings as TrainRoiAwareSettings
 from pipeline_lib.text.embeddings import write_embeddings
 from tests.support.synthetic import PATCHES, SPACING, WINDOW, write_dataset
 
@@ -34,7 +31,7 @@ CASES = {"livers": ("liver_1", "liver_2", "liver_3"), "spleens": ("spleen_1", "s
 FULL_CASES = ("full_1", "full_2", "full_3", "full_4")
 TINY = Networks(swin_unetr=SwinUnetr(feature_size=12, depths=(1, 1, 1, 1), window=4), dodnet=DodNet(width=8))
 LATENT_CLASS = Method(encoder="vectors", latent="cross_entropy", consistency="ambiguous")
-EXECUTION = ExecutionSettings(execution=Execution(device="cpu", data_workers=0))
+EXECUTION = Execution(device="cpu", data_workers=0)
 
 
 @dataclass(frozen=True)
@@ -51,17 +48,17 @@ class World:
 
     @property
     def roi_aware(self) -> Path:
-        return self.root / "results" / "roi_aware"
+        return self.root / "results" / "roi_aware_network"
 
     @property
     def embeddings(self) -> Path:
-        return self.root / "results" / "text" / "vectors.safetensors"
+        return self.root / "results" / "embeddings" / "vectors.safetensors"
 
     @property
     def task_codes(self) -> Path:
-        return self.root / "results" / "text" / "one_hot.safetensors"
+        return self.root / "results" / "embeddings" / "one_hot.safetensors"
 
-    def roi_aware_paths(self, name="roi_aware"):
+    def roi_aware_paths(self, name="roi_aware_network"):
         folder = self.root / "results" / name
         outputs = roi_aware.Outputs(folder / "model.safetensors", folder / "metrics.json", folder / "history.jsonl")
         return roi_aware.Inputs(self.cases("full")), outputs
@@ -80,7 +77,7 @@ class World:
             self.roi_aware / "model.safetensors",
             self.roi_aware / "metrics.json",
         )
-        folder = self.root / "results" / "segmentation" / run
+        folder = self.root / "results" / "models" / run
         return inputs, segmentation.Outputs(folder / "model.safetensors", folder / "history.jsonl")
 
 
@@ -96,9 +93,9 @@ def build_world(root: Path) -> World:
     return world
 
 
-def roi_aware_settings(**changes) -> RoiAwareSettings:
+def roi_aware_settings(**changes) -> TrainRoiAwareSettings:
     optimisation = Optimisation(epochs=2, batch=2, learning_rate=1e-3)
-    return RoiAwareSettings(
+    return TrainRoiAwareSettings(
         dataset="full",
         cases=FULL_CASES,
         structures=STRUCTURES,
@@ -110,8 +107,8 @@ def roi_aware_settings(**changes) -> RoiAwareSettings:
     )
 
 
-def existence_settings(dataset: str, **changes) -> ExistenceSettings:
-    return ExistenceSettings(
+def existence_settings(dataset: str, **changes) -> ScoreExistenceSettings:
+    return ScoreExistenceSettings(
         dataset=dataset,
         cases=CASES[dataset],
         rois=ROIS,
@@ -123,8 +120,8 @@ def existence_settings(dataset: str, **changes) -> ExistenceSettings:
     )
 
 
-def segmentation_settings(run="latent_class", method=LATENT_CLASS, **changes) -> SegmentationSettings:
-    return SegmentationSettings(
+def segmentation_settings(run="latent_class", method=LATENT_CLASS, **changes) -> TrainSettings:
+    return TrainSettings(
         run=run,
         seed=0,
         method=method,

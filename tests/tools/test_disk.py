@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.config.schema import Config, load_config
+from pipeline_lib.config.loading import load_config
+from pipeline_lib.config.schema import Config
 from pipeline_lib.config.storage import Storage
 from pipeline_lib.errors import UserError
 from pipeline_lib.tools.disk import bytes_needed, check_disk

@@ -17,8 +17,9 @@ import pytest
 
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.phantom import Phantom
-from pipeline_lib.config.stage_settings import AcquireExecution, AcquireSettings
 from pipeline_lib.stages.acquire import run as acquire
+from pipeline_lib.stages.acquire.settings import Execution as AcquireExecution
+from pipeline_lib.stages.acquire.settings import Settings as AcquireSettings
 from tests.support.faulty_server import Fault, FaultyServer
 
 from .conftest import Project
@@ -92,11 +93,11 @@ def online(tmp_path_factory, tiny_content):
 
 @pytest.fixture(scope="module")
 def offline(online, tmp_path_factory) -> Project:
-    """The same after `acquire` from a server that fails at first, and everything else without a network."""
+    """The same after `raw_data` from a server that fails at first, and everything else without a network."""
     project, server = online
     server.faults["Task.tar"] = deque([Fault("truncated", after=1000), Fault("status", status=503)])
     server.faults["data/case_00001/imaging.nii.gz"] = deque([Fault("page")])
-    fetched = project.run("--cores", "2", "acquire", environment={"NO_PROXY": "127.0.0.1"})
+    fetched = project.run("--cores", "2", "raw_data", environment={"NO_PROXY": "127.0.0.1"})
     assert fetched.returncode == 0, fetched.stdout + fetched.stderr
     server.close()
     cut = CutNetwork(tmp_path_factory.mktemp("cut"))
@@ -124,7 +125,7 @@ def test_the_cut_is_one(tmp_path):
 def test_all_stages_after_acquire_do_without_a_network(offline):
     results = offline.folder / "results"
     assert (results / "report" / "index.html").is_file()
-    scores = pd.read_csv(results / "scores" / "baseline.csv")
+    scores = pd.read_csv(results / "scores" / "baseline-seed0.csv")
     assert list(scores["roi"]) == ["liver", "liver_tumor"]
 
 

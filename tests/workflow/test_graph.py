@@ -32,24 +32,24 @@ def test_every_artifact_is_there(finished):
     for path in (
         "volumes/tiny_liver/tiny_liver_000/image.b2nd",
         "volumes/tiny_liver/cases.csv",
-        "text/wordllama.safetensors",
-        "roi_aware/model.safetensors",
-        "roi_aware/metrics.json",
-        "roi_aware/history.jsonl",
+        "embeddings/wordllama.safetensors",
+        "roi_aware_network/model.safetensors",
+        "roi_aware_network/metrics.json",
+        "roi_aware_network/history.jsonl",
         "existence/tiny_liver.parquet",
-        "segmentation/latent_class/model.safetensors",
-        "segmentation/latent_class/history.jsonl",
-        "scores/latent_class.csv",
+        "models/latent_class-seed0/model.safetensors",
+        "models/latent_class-seed0/history.jsonl",
+        "scores/latent_class-seed0.csv",
         "report/index.html",
         "report/table.csv",
     ):
         assert (results / path).is_file(), path
-    assert list((results / "predictions" / "latent_class" / "tiny_liver").glob("*.nii.gz"))
+    assert list((results / "predictions" / "latent_class-seed0" / "tiny_liver").glob("*.nii.gz"))
     assert not list((finished.folder / "work").rglob("*.pt")), "checkpoints go once the model is in place"
 
 
 def test_scores_have_a_row_for_every_roi_and_test_case(finished):
-    scores = pd.read_csv(finished.folder / "results" / "scores" / "latent_class.csv")
+    scores = pd.read_csv(finished.folder / "results" / "scores" / "latent_class-seed0.csv")
     assert list(scores.columns[:5]) == ["method", "dataset", "case", "roi", "dice"]
     rois = [roi["name"] for roi in finished.content["rois"]]
     for _, rows in scores.groupby(["dataset", "case"]):
@@ -70,7 +70,7 @@ def test_a_reformatted_config_reruns_nothing(finished):
 @pytest.mark.parametrize(
     ("path", "value", "rerun"),
     [
-        ("phantom/noise_hu", 25, {"generate_phantom", "resample", "list_cases", *AFTER_VOLUMES}),
+        ("phantom/noise_hu", 25, {"acquire_phantom", "resample", "list_cases", *AFTER_VOLUMES}),
         ("volumes/spacing_mm", [8, 8, 9], {"resample", "list_cases", *AFTER_VOLUMES}),
         ("text/prompt", "A CT of a {}", {"embed", *AFTER_EXISTENCE}),
         ("patches/pool_size", 4, AFTER_VOLUMES),
@@ -89,8 +89,11 @@ def test_a_reformatted_config_reruns_nothing(finished):
         ("methods/latent_class/positive_above", 0.7, AFTER_EXISTENCE),
         ("methods/dodnet/encoder", "one_hot", set()),
         ("inference/overlap", 0.3, AFTER_TRAINING),
+        ("inference", {"overlap": 0.25, "windows_at_once": 1, "device": "cpu", "precision": "float32"}, set()),
+        ("roi_aware/execution/device", "cpu", set()),
+        ("execution/device", "cpu", set()),
         ("scores/surface_tolerance_mm", 3.0, {"score", "write_report"}),
-        ("seed", 1, {"generate_phantom", "resample", "list_cases", *AFTER_VOLUMES}),
+        ("seed", 1, {"acquire_phantom", "resample", "list_cases", *AFTER_VOLUMES}),
     ],
 )
 def test_an_edit_reruns_its_stages_and_no_other(finished, path, value, rerun):
@@ -106,7 +109,28 @@ def test_an_edit_that_concerns_one_method_leaves_the_others(finished, path, valu
     assert planned["predict"] == 3
 
 
-def test_a_method_more_trains_that_method_only(finished):
+def test_adding_a_method_that_is_not_compared_reruns_nothing(finished):
+    methods = {**finished.content["methods"], "other": {"network": "dodnet", "encoder": "one_hot"}}
+    assert finished.edited("methods", methods).planned() == {}
+
+
+def test_adding_a_data_set_makes_its_files_and_trains_the_runs_that_learn_from_it(finished):
+    more = {**finished.content["datasets"]["partially_labelled"][2], "name": "tiny_more"}
+    planned = finished.edited(
+        "datasets/partially_labelled", [*finished.content["datasets"]["partially_labelled"], more]
+    )
+    jobs = planned.planned()
+    assert (jobs["acquire_phantom"], jobs["resample"], jobs["list_cases"], jobs["score_existence"]) == (1, 4, 1, 1)
+    assert not {"train_roi_aware", "embed"} & set(jobs)
+    assert jobs["predict"] == 2 * 4
+
+
+def test_adding_a_seed_trains_that_seed_only(finished):
+    planned = finished.edited("seeds", [0, 1]).planned()
+    assert planned == {"train": 2, "predict": 6, "score": 2, "write_report": 1}
+
+
+def test_adding_a_method_trains_only_that_method(finished):
     planned = finished.edited("compare", ["baseline", "latent_class", "mean_teacher"]).planned()
     assert planned == {"train": 1, "predict": 3, "score": 1, "write_report": 1}
 
@@ -120,9 +144,9 @@ def test_another_split_remakes_no_volume(finished):
 @pytest.mark.parametrize(
     ("lost", "rule"),
     [
-        ("results/text/wordllama.safetensors", "embed"),
+        ("results/embeddings/wordllama.safetensors", "embed"),
         ("results/existence/tiny_kits.parquet", "score_existence"),
-        ("results/scores/baseline.csv", "score"),
+        ("results/scores/baseline-seed0.csv", "score"),
     ],
 )
 def test_a_lost_output_is_remade(finished, lost, rule):
@@ -191,6 +215,32 @@ def test_the_snakefile_loads_without_torch(finished):
     assert not imported & {"torch", "monai", "SimpleITK", "open_clip"}
 
 
+@pytest.mark.parametrize(
+    ("path", "rules"),
+    [
+        ("execution/device", {"train"}),
+        ("roi_aware/execution/device", {"train_roi_aware", "score_existence", "check_existence"}),
+        ("inference/device", {"predict"}),
+    ],
+)
+def test_every_rule_leaves_the_gpus_alone_where_its_device_is_the_cpu(finished, tmp_path, path, rules):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pipeline_lib.machine\npipeline_lib.machine.visible_gpus = lambda: 2\n"
+    )
+    python_path = os.pathsep.join((str(tmp_path), str(BASE)))
+    asked = ("--dry-run", "--forceall", "all", "existence_check")
+
+    def using_gpus(project: Project) -> set[str]:
+        done = project.run(*asked, environment={"PYTHONPATH": python_path})
+        assert done.returncode == 0, done.stderr
+        jobs = re.findall(r"^(?:local)?rule (\w+):\n(.*?)^\n?(?=\[|$)", done.stdout, re.MULTILINE | re.DOTALL)
+        return {rule for rule, lines in jobs if re.search(r"\bgpu=[1-9]", lines)}
+
+    every = {"train", "train_roi_aware", "score_existence", "check_existence", "predict"}
+    assert using_gpus(finished) == every
+    assert using_gpus(finished.edited(path, "cpu")) == every - rules
+
+
 def test_the_default_profile_gives_way_to_the_one_named(finished, tmp_path):
     (tmp_path / "config.yaml").write_text("set-resources: {train: {gpu: 3}}\nresources: {gpu: 4}\n")
     arguments = ("--forcerun", "train", "--printshellcmds", "--workflow-profile", str(tmp_path))
@@ -239,7 +289,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(finished, tmp_path):
     project = copied(finished, tmp_path).edited("compare", ["baseline"])
     project = project.edited("segmentation/epochs", 4).edited("execution/checkpoint_minutes", 0.0001)
     running = subprocess.Popen(
-        project.command("--cores", "1", "segmentation"),
+        project.command("--cores", "1", "models"),
         cwd=BASE,
         start_new_session=True,
         stdout=subprocess.DEVNULL,
@@ -251,12 +301,12 @@ def test_a_killed_run_goes_on_from_its_checkpoint(finished, tmp_path):
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
     kill_trainings(tmp_path)
-    assert not (tmp_path / "results" / "segmentation" / "baseline" / "model.safetensors").exists()
+    assert not (tmp_path / "results" / "models" / "baseline-seed0" / "model.safetensors").exists()
     assert project.run("--unlock").returncode == 0
-    done = project.run("--cores", "2", "--rerun-incomplete", "segmentation")
+    done = project.run("--cores", "2", "--rerun-incomplete", "models")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "results" / "segmentation" / "baseline" / "model.safetensors").is_file()
-    assert "going on after step" in (tmp_path / "logs" / "segmentation" / "baseline.log").read_text()
+    assert (tmp_path / "results" / "models" / "baseline-seed0" / "model.safetensors").is_file()
+    assert "going on after step" in (tmp_path / "logs" / "train" / "baseline-seed0.log").read_text()
 
 
 def copied(project: Project, folder: Path) -> Project:

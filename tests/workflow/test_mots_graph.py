@@ -32,14 +32,14 @@ def settings_of(folder: Path, stage: str) -> list[dict]:
 
 
 def trained_and_tested(folder: Path) -> set[tuple[str, str, str]]:
-    """(data set, case, split) as the stages segmentation and inference are told."""
+    """(data set, case, split) as the stages train and predict are told."""
     train = {
         (dataset, case, "train")
-        for method in settings_of(folder, "segmentation")
+        for method in settings_of(folder, "train")
         for dataset, cases in method["cases"].items()
         for case in cases
     }
-    test = {(one["dataset"], case, "test") for one in settings_of(folder, "inference") for case in one["cases"]}
+    test = {(one["dataset"], case, "test") for one in settings_of(folder, "predict") for case in one["cases"]}
     return train | test
 
 
@@ -54,7 +54,7 @@ def test_jobs(planned):
 def test_every_case_that_is_used_is_resampled_and_no_other(planned):
     folder, output = planned
     resampled = set(re.findall(r"wildcards: dataset=(\w+), case=(\w+)$", output, re.MULTILINE))
-    (roi_aware,) = settings_of(folder, "roi_aware")
+    (roi_aware,) = settings_of(folder, "train_roi_aware")
     assert len(roi_aware["cases"]) == 1203
     assert resampled == {(dataset, case) for dataset, case, _ in trained_and_tested(folder)} | {
         (FULLY_LABELLED, case) for case in roi_aware["cases"]
@@ -63,10 +63,10 @@ def test_every_case_that_is_used_is_resampled_and_no_other(planned):
 
 def test_every_method_trains_on_920_images_and_is_tested_on_235_others(planned):
     folder, _ = planned
-    assert len(settings_of(folder, "segmentation")) == 5
-    for method in settings_of(folder, "segmentation"):
+    assert len(settings_of(folder, "train")) == 5
+    for method in settings_of(folder, "train"):
         assert sum(len(cases) for cases in method["cases"].values()) == 920
-    tested = Counter(one["run"] for one in settings_of(folder, "inference") for _ in one["cases"])
+    tested = Counter(one["run"] for one in settings_of(folder, "predict") for _ in one["cases"])
     assert len(tested) == 5
     assert set(tested.values()) == {235}
     assert len({(dataset, case) for dataset, case, _ in trained_and_tested(folder)}) == 920 + 235

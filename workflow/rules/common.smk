@@ -1,4 +1,5 @@
-# Shared by all: names of data sets and runs, settings of the stages, memory and threads.
+# Requires: LACUNA, the config.
+# Makes: what all rules share: names of data sets and runs, settings and commands of stages, memory, threads and GPUs.
 
 PARTIAL = tuple(dataset.name for dataset in LACUNA.datasets.partially_labelled)
 PHANTOM = tuple(
@@ -36,37 +37,75 @@ wildcard_constraints:
     dataset=any_of(dataset.name for dataset in LACUNA.all_datasets),
     case=r"[^/]+",
     encoder=any_of(LACUNA.text.encoders),
-    run=rf"(?:{any_of(LACUNA.methods)})(?:-seed\d+)?",
+    run=rf"(?:{any_of(LACUNA.methods)})-seed\d+",
 
 
-# Jobs use the Python that runs Snakemake, also where its environment was not activated.
-# An environment that Snakemake deploys has the libraries of environment.yml, and finds this package here.
-if workflow.deployment_settings.deployment_method:
-    shell.prefix(f'export PYTHONPATH="{BASE}"; ')
-else:
-    shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
+# Jobs run this checkout's code, whichever one is installed or lies in the working directory, with the Python that runs
+# Snakemake, also where its environment was not activated. An environment that Snakemake deploys brings its own Python.
+JOB_ENVIRONMENT = {"PYTHONPATH": str(BASE), "PYTHONSAFEPATH": "1"}
+if not workflow.deployment_settings.deployment_method:
+    JOB_ENVIRONMENT = {
+        **JOB_ENVIRONMENT,
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, (str(BASE), os.environ.get("PYTHONPATH")))
+        ),
+        "PATH": os.pathsep.join(
+            (str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))
+        ),
+    }
+
+# Snakemake takes braces for its own.
+shell.prefix(
+    "".join(
+        f"export {name}={shlex.quote(value)}; "
+        for name, value in JOB_ENVIRONMENT.items()
+    )
+    .replace("{", "{{")
+    .replace("}", "}}")
+)
 
 
-def settings_of(stage, *names):
-    """File with the stage's slice of the config, for `params`: an edit of the slice reruns its jobs."""
+def settings_of(stage):
+    """File with the settings of a stage, for `params`: an edit of them reruns its jobs."""
+    names = settings.wildcards_of(settings.slice_of(stage))
 
     def of_wildcards(wildcards):
-        return settings.settings_file(
-            stage, LACUNA, **{name: wildcards[name] for name in names}
-        )
+        values = {name: wildcards[name] for name in names}
+        return settings.settings_file(stage, LACUNA, **values)
 
     return of_wildcards
 
 
-def execution_of(stage, *names):
+def execution_of(stage):
     """How a stage runs. Snakemake does not track a parameter that takes `input`: editing it reruns nothing."""
+    names = settings.wildcards_of(settings.slice_of(stage, execution=True))
 
     def untracked(wildcards, input):
-        return settings.settings_file(
-            f"{stage}_execution", LACUNA, **{name: wildcards[name] for name in names}
-        )
+        values = {name: wildcards[name] for name in names}
+        return settings.settings_file(stage, LACUNA, execution=True, **values)
 
     return untracked
+
+
+def shell_command(stage, launcher="python -m", params=(), without=()):
+    """A stage's command line for `shell`: a flag for its settings, each of its inputs and outputs, and its log.
+
+    Inputs named in `params` are parameters of the rule instead of its files; those in `without` are left out. `exec`
+    lets signals reach the stage: bash would die of them and leave it behind.
+    """
+    words = [f"exec {launcher} pipeline_lib.stages.{stage}.run"]
+    words += ["--settings {params.settings:q}"]
+    words += ["--execution {params.execution:q}"] if has_execution(stage) else []
+    for kind, paths in (
+        ("input", STAGES[stage].Inputs),
+        ("output", STAGES[stage].Outputs),
+    ):
+        for name in (
+            field.name for field in fields(paths) if field.name not in without
+        ):
+            owner = "params" if name in params else kind
+            words.append(f"{flag_of(name)} {{{owner}.{name}:q}}")
+    return " ".join((*words, "--log {log:q}"))
 
 
 def code_of(*patterns):
@@ -81,6 +120,11 @@ def code_of(*patterns):
 def all_cores():
     """Cores that Snakemake was given; 1 where none are, as for --report and --unlock (`workflow.cores` would refuse)."""
     return workflow.resource_settings.cores or 1
+
+
+def gpus_of(execution, most=1):
+    """GPUs of a job that runs like this, at most `most`: none where its device is the CPU."""
+    return 0 if execution.device == "cpu" else min(visible_gpus(), most)
 
 
 def training_threads():
@@ -138,9 +182,9 @@ def training_memory_mb():
 
 def truth_of(datasets):
     """Where the scored truth of these data sets lies: every ROI of a phantom, or the published labels."""
-    place = (
+    path = (
         "resources/truth/{dataset}"
         if LACUNA.scores.truth == "full"
         else "resources/raw/{dataset}/manifest.json"
     )
-    return expand(place, dataset=datasets)
+    return expand(path, dataset=datasets)

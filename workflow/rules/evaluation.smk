@@ -1,4 +1,4 @@
-# Requires: results/segmentation/RUN/, results/volumes/DATASET/cases.csv; for scores the raw labels or the full truth.
+# Requires: results/models/RUN/, results/volumes/DATASET/cases.csv; for scores the raw labels or the full truth.
 # Makes: results/predictions/RUN/DATASET/, results/scores/RUN.csv, results/report/
 
 
@@ -6,33 +6,29 @@ rule predict:
     """Segment the test cases of one data set, each on its original grid."""
     input:
         cases="results/volumes/{dataset}/cases.csv",
-        model="results/segmentation/{run}/model.safetensors",
+        model="results/models/{run}/model.safetensors",
     output:
         predictions=directory("results/predictions/{run}/{dataset}"),
     log:
-        "logs/inference/{run}/{dataset}.log",
+        "logs/predict/{run}/{dataset}.log",
     benchmark:
-        "results/benchmarks/inference/{run}/{dataset}.tsv"
+        "results/benchmarks/predict/{run}/{dataset}.tsv"
     conda:
         "../../environment.yml"
     threads: training_threads()
     resources:
         mem_mb=lambda wildcards, attempt: attempt * training_memory_mb(),
-        gpu=min(visible_gpus(), 1),
+        gpu=gpus_of(LACUNA.inference),
     params:
-        settings=settings_of("inference", "run", "dataset"),
-        version=VERSIONS["inference"],
+        settings=settings_of("predict"),
+        execution=execution_of("predict"),
+        version=version_of("predict"),
     shell:
-        "exec python -m pipeline_lib.stages.predict.run"
-        " --settings {params.settings:q}"
-        " --cases {input.cases:q}"
-        " --model {input.model:q}"
-        " --predictions {output.predictions:q}"
-        " --log {log:q}"
+        shell_command("predict")
 
 
 rule score:
-    """Hold every prediction of one run against the truth."""
+    """Compare every prediction of one run with the truth."""
     input:
         predictions=lambda wildcards: expand(
             "results/predictions/{run}/{dataset}", run=wildcards.run, dataset=TESTED
@@ -42,30 +38,25 @@ rule score:
     output:
         scores="results/scores/{run}.csv",
     log:
-        "logs/scores/{run}.log",
+        "logs/score/{run}.log",
     benchmark:
-        "results/benchmarks/scores/{run}.tsv"
+        "results/benchmarks/score/{run}.tsv"
     conda:
         "../../environment.yml"
     resources:
         mem_mb=4000,
     params:
-        settings=settings_of("scores", "run"),
+        settings=settings_of("score"),
     shell:
-        "exec python -m pipeline_lib.stages.score.run"
-        " --settings {params.settings:q}"
-        " --predictions {input.predictions:q}"
-        " --truth {input.truth:q}"
-        " --scores {output.scores:q}"
-        " --log {log:q}"
+        shell_command("score")
 
 
 rule write_report:
     """Tables, figures and one page that opens offline."""
     input:
         scores=expand("results/scores/{run}.csv", run=RUNS),
-        histories=expand("results/segmentation/{run}/history.jsonl", run=RUNS),
-        roi_aware_metrics=only_with_existence("results/roi_aware/metrics.json"),
+        histories=expand("results/models/{run}/history.jsonl", run=RUNS),
+        roi_aware_metrics=only_with_existence("results/roi_aware_network/metrics.json"),
         existence=expand("results/existence/{dataset}.parquet", dataset=PARTIAL),
         existence_check=only_if_made(EXISTENCE_CHECK),
         cases=expand(
@@ -90,27 +81,15 @@ rule write_report:
             labels={"figure": "{figure}"},
         ),
     log:
-        "logs/report.log",
+        "logs/write_report.log",
     benchmark:
-        "results/benchmarks/report.tsv"
+        "results/benchmarks/write_report.tsv"
     conda:
         "../../environment.yml"
     resources:
         mem_mb=4000,
     params:
-        settings=settings_of("report"),
+        settings=settings_of("write_report"),
         benchmarks="results/benchmarks",
     shell:
-        "exec python -m pipeline_lib.stages.write_report.run"
-        " --settings {params.settings:q}"
-        " --scores {input.scores:q}"
-        " --histories {input.histories:q}"
-        " --roi-aware-metrics {input.roi_aware_metrics:q}"
-        " --existence {input.existence:q}"
-        " --existence-check {input.existence_check:q}"
-        " --cases {input.cases:q}"
-        " --predictions {input.predictions:q}"
-        " --truth {input.truth:q}"
-        " --benchmarks {params.benchmarks:q}"
-        " --folder {output.folder:q}"
-        " --log {log:q}"
+        shell_command("write_report", params=["benchmarks"])

@@ -1,48 +1,43 @@
-# Requires: results/volumes/DATASET/cases.csv, results/roi_aware/; for the check also resources/truth/ of phantoms
-# Makes: results/existence/DATASET.parquet, results/existence_check/
+# Requires: results/volumes/DATASET/cases.csv, results/roi_aware_network/; for the check also resources/truth/ of phantoms.
+# Makes: results/existence/DATASET.parquet, results/existence_check/.
 
 
 rule score_existence:
     """Draw the patch pool of each training case and score each patch with the frozen ROI-aware network."""
     input:
         cases="results/volumes/{dataset}/cases.csv",
-        model=only_with_existence("results/roi_aware/model.safetensors"),
-        metrics=only_with_existence("results/roi_aware/metrics.json"),
+        model=only_with_existence("results/roi_aware_network/model.safetensors"),
+        metrics=only_with_existence("results/roi_aware_network/metrics.json"),
     output:
         scores="results/existence/{dataset}.parquet",
     log:
-        "logs/existence/{dataset}.log",
+        "logs/score_existence/{dataset}.log",
     benchmark:
-        "results/benchmarks/existence/{dataset}.tsv"
+        "results/benchmarks/score_existence/{dataset}.tsv"
     conda:
         "../../environment.yml"
     threads: training_threads()
     resources:
         mem_mb=lambda wildcards, attempt: attempt * training_memory_mb(),
-        gpu=min(visible_gpus(), 1),
+        gpu=gpus_of(LACUNA.roi_aware.execution),
     params:
-        settings=settings_of("existence", "dataset"),
-        version=VERSIONS["existence"],
+        settings=settings_of("score_existence"),
+        execution=execution_of("score_existence"),
+        version=version_of("score_existence"),
     shell:
-        "exec python -m pipeline_lib.stages.score_existence.run"
-        " --settings {params.settings:q}"
-        " --cases {input.cases:q}"
-        " --model {input.model:q}"
-        " --metrics {input.metrics:q}"
-        " --scores {output.scores:q}"
-        " --log {log:q}"
+        shell_command("score_existence")
 
 
 rule check_existence:
-    """Hold the decisions about existence against each other and, where it is known, against the full truth.
+    """Compare the decisions about existence with each other and, where it is known, with the full truth.
 
     No training reads what this makes. It is not part of `all`; once made, the report shows it and keeps it up to date.
     """
     input:
         cases=expand("results/volumes/{dataset}/cases.csv", dataset=PARTIAL),
         existence=expand("results/existence/{dataset}.parquet", dataset=PARTIAL),
-        model="results/roi_aware/model.safetensors",
-        metrics="results/roi_aware/metrics.json",
+        model="results/roi_aware_network/model.safetensors",
+        metrics="results/roi_aware_network/metrics.json",
         truth=expand(
             "resources/truth/{dataset}",
             dataset=[dataset for dataset in PARTIAL if dataset in PHANTOM],
@@ -52,25 +47,17 @@ rule check_existence:
         agreement="results/existence_check/agreement.csv",
         decisions="results/existence_check/decisions.csv",
     log:
-        "logs/existence_check.log",
+        "logs/check_existence.log",
     benchmark:
-        "results/benchmarks/existence_check.tsv"
+        "results/benchmarks/check_existence.tsv"
     conda:
         "../../environment.yml"
     threads: training_threads()
     resources:
         mem_mb=lambda wildcards, attempt: attempt * training_memory_mb(),
-        gpu=min(visible_gpus(), 1),
+        gpu=gpus_of(LACUNA.roi_aware.execution),
     params:
-        settings=settings_of("existence_check"),
+        settings=settings_of("check_existence"),
+        execution=execution_of("check_existence"),
     shell:
-        "exec python -m pipeline_lib.stages.check_existence.run"
-        " --settings {params.settings:q}"
-        " --cases {input.cases:q}"
-        " --existence {input.existence:q}"
-        " --model {input.model:q}"
-        " --metrics {input.metrics:q}"
-        " --truth {input.truth:q}"
-        " --agreement {output.agreement:q}"
-        " --decisions {output.decisions:q}"
-        " --log {log:q}"
+        shell_command("check_existence")

@@ -1,5 +1,5 @@
 # Requires: results/volumes/FULLY_LABELLED/cases.csv
-# Makes: results/roi_aware/ (model, metrics with calibration, history)
+# Makes: results/roi_aware_network/ (model, metrics with calibration, history)
 
 
 rule train_roi_aware:
@@ -7,29 +7,22 @@ rule train_roi_aware:
     input:
         cases=only_with_existence(f"results/volumes/{FULLY_LABELLED}/cases.csv"),
     output:
-        model="results/roi_aware/model.safetensors",
-        metrics="results/roi_aware/metrics.json",
-        history="results/roi_aware/history.jsonl",
+        model="results/roi_aware_network/model.safetensors",
+        metrics="results/roi_aware_network/metrics.json",
+        history="results/roi_aware_network/history.jsonl",
     log:
-        "logs/roi_aware.log",
+        "logs/train_roi_aware.log",
     benchmark:
-        "results/benchmarks/roi_aware.tsv"
+        "results/benchmarks/train_roi_aware.tsv"
     conda:
         "../../environment.yml"
     threads: all_cores()
     resources:
         mem_mb=lambda wildcards, attempt: attempt * training_memory_mb(),
-        gpu=min(visible_gpus(), 1),
+        gpu=gpus_of(LACUNA.roi_aware.execution),
     params:
-        settings=settings_of("roi_aware"),
-        execution=execution_of("roi_aware"),
-        version=VERSIONS["roi_aware"],
+        settings=settings_of("train_roi_aware"),
+        execution=execution_of("train_roi_aware"),
+        version=version_of("train_roi_aware"),
     shell:
-        "exec python -m pipeline_lib.stages.train_roi_aware.run"
-        " --settings {params.settings:q}"
-        " --execution {params.execution:q}"
-        " --cases {input.cases:q}"
-        " --model {output.model:q}"
-        " --metrics {output.metrics:q}"
-        " --history {output.history:q}"
-        " --log {log:q}"
+        shell_command("train_roi_aware")

@@ -1,4 +1,6 @@
-# Named targets, one per stage: `snakemake --cores all TARGET` brings it up to date with all that it needs.
+# Requires: the rules of all stages.
+# Makes: named targets, one for each kind of artifact: `snakemake TARGET --cores all` brings it up to date with all that
+# it needs. `validate` is a target too, a rule of its own.
 
 TARGETS = {
     "volumes": [
@@ -8,14 +10,16 @@ TARGETS = {
             dataset=() if LACUNA.storage.keep_raw_cases else PUBLISHED,
         ),
     ],
-    "text": expand(
-        "results/text/{encoder}.safetensors",
+    "embeddings": expand(
+        "results/embeddings/{encoder}.safetensors",
         encoder=sorted({encoder_of(run) for run in RUNS}),
     ),
-    "roi_aware": only_with_existence("results/roi_aware/model.safetensors"),
+    "roi_aware_network": only_with_existence(
+        "results/roi_aware_network/model.safetensors"
+    ),
     "existence": expand("results/existence/{dataset}.parquet", dataset=PARTIAL),
-    "segmentation": expand("results/segmentation/{run}/model.safetensors", run=RUNS),
-    "inference": expand(
+    "models": expand("results/models/{run}/model.safetensors", run=RUNS),
+    "predictions": expand(
         "results/predictions/{run}/{dataset}", run=RUNS, dataset=TESTED
     ),
     "scores": expand("results/scores/{run}.csv", run=RUNS),
@@ -24,19 +28,19 @@ TARGETS = {
 
 
 localrules:
-    acquire,
+    raw_data,
     volumes,
-    text,
-    roi_aware,
+    embeddings,
+    roi_aware_network,
     existence,
     existence_check,
-    segmentation,
-    inference,
+    models,
+    predictions,
     scores,
     report,
 
 
-rule acquire:
+rule raw_data:
     """All that needs a network: data sets and the weights of text encoders."""
     input:
         expand("resources/raw/{dataset}/manifest.json", dataset=(*PHANTOM, *PUBLISHED)),
@@ -49,16 +53,16 @@ rule volumes:
         TARGETS["volumes"],
 
 
-rule text:
+rule embeddings:
     """The ROI embeddings of every encoder that a compared method uses."""
     input:
-        TARGETS["text"],
+        TARGETS["embeddings"],
 
 
-rule roi_aware:
+rule roi_aware_network:
     """The ROI-aware network."""
     input:
-        TARGETS["roi_aware"],
+        TARGETS["roi_aware_network"],
 
 
 rule existence:
@@ -73,16 +77,16 @@ rule existence_check:
         EXISTENCE_CHECK,
 
 
-rule segmentation:
+rule models:
     """The trained network of every compared method."""
     input:
-        TARGETS["segmentation"],
+        TARGETS["models"],
 
 
-rule inference:
+rule predictions:
     """The predictions of every compared method on every test case."""
     input:
-        TARGETS["inference"],
+        TARGETS["predictions"],
 
 
 rule scores:

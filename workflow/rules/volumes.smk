@@ -1,6 +1,7 @@
 # Requires: config `datasets`, `phantom`, `volumes`.
-# Makes: resources/raw/DATASET/, resources/truth/DATASET/, results/validation.csv, results/volumes/DATASET/CASE/, results/volumes/DATASET/cases.csv,
-# and with `storage.keep_raw_cases: false` resources/raw/DATASET/deleted.json instead of the raw cases.
+# Makes: resources/raw/DATASET/, resources/truth/DATASET/, results/validation.csv, results/volumes/DATASET/CASE/,
+# results/volumes/DATASET/cases.csv, and with `storage.keep_raw_cases: false` resources/raw/DATASET/deleted.json instead
+# of the raw cases.
 
 
 localrules:
@@ -18,21 +19,18 @@ rule acquire_published:
         "results/benchmarks/acquire/{dataset}.tsv"
     wildcard_constraints:
         dataset=any_of(PUBLISHED),
-    retries: 3
+    # Downloads retry by themselves; what the user must fix would fail again.
+    retries: 0
     conda:
         "../../environment.yml"
     params:
-        settings=settings_of("acquire", "dataset"),
-        execution=execution_of("acquire", "dataset"),
+        settings=settings_of("acquire"),
+        execution=execution_of("acquire"),
     shell:
-        "exec python -m pipeline_lib.stages.acquire.run"
-        " --settings {params.settings:q}"
-        " --execution {params.execution:q}"
-        " --manifest {output.manifest:q}"
-        " --log {log:q}"
+        shell_command("acquire", without=["truth"])
 
 
-rule generate_phantom:
+rule acquire_phantom:
     """Make a phantom data set in its published layout, and the truth of every ROI apart from it."""
     output:
         manifest="resources/raw/{dataset}/manifest.json",
@@ -48,16 +46,11 @@ rule generate_phantom:
     resources:
         mem_mb=2000,
     params:
-        settings=settings_of("acquire", "dataset"),
-        execution=execution_of("acquire", "dataset"),
-        version=VERSIONS["acquire"],
+        settings=settings_of("acquire"),
+        execution=execution_of("acquire"),
+        version=version_of("acquire"),
     shell:
-        "exec python -m pipeline_lib.stages.acquire.run"
-        " --settings {params.settings:q}"
-        " --execution {params.execution:q}"
-        " --manifest {output.manifest:q}"
-        " --truth {output.truth:q}"
-        " --log {log:q}"
+        shell_command("acquire")
 
 
 rule validate:
@@ -81,11 +74,7 @@ rule validate:
     params:
         settings=settings_of("validate"),
     shell:
-        "exec python -m pipeline_lib.stages.validate.run"
-        " --settings {params.settings:q}"
-        " --manifests {input.manifests:q}"
-        " --cases {output.cases:q}"
-        " --log {log:q}"
+        shell_command("validate")
 
 
 rule resample:
@@ -97,24 +86,18 @@ rule resample:
         labels="results/volumes/{dataset}/{case}/labels.b2nd",
         record="results/volumes/{dataset}/{case}/case.json",
     log:
-        "logs/volumes/{dataset}/{case}.log",
+        "logs/resample/{dataset}/{case}.log",
     benchmark:
-        "results/benchmarks/volumes/{dataset}/{case}.tsv"
+        "results/benchmarks/resample/{dataset}/{case}.tsv"
     conda:
         "../../environment.yml"
     resources:
         mem_mb=lambda wildcards, attempt: attempt * resampling_memory_mb(),
     params:
-        settings=settings_of("volume", "dataset", "case"),
-        version=VERSIONS["volumes"],
+        settings=settings_of("resample"),
+        version=version_of("resample"),
     shell:
-        "exec python -m pipeline_lib.stages.resample.run"
-        " --settings {params.settings:q}"
-        " --manifest {input.manifest:q}"
-        " --image {output.image:q}"
-        " --labels {output.labels:q}"
-        " --record {output.record:q}"
-        " --log {log:q}"
+        shell_command("resample")
 
 
 rule list_cases:
@@ -129,27 +112,23 @@ rule list_cases:
     output:
         cases="results/volumes/{dataset}/cases.csv",
     log:
-        "logs/case_list/{dataset}.log",
+        "logs/list_cases/{dataset}.log",
     benchmark:
-        "results/benchmarks/case_list/{dataset}.tsv"
+        "results/benchmarks/list_cases/{dataset}.tsv"
     conda:
         "../../environment.yml"
     resources:
         mem_mb=1000,
     params:
-        settings=settings_of("case_list", "dataset"),
-        version=VERSIONS["case_list"],
-        folder="results/volumes/{dataset}",
+        settings=settings_of("list_cases"),
+        version=version_of("list_cases"),
+        volume_folder="results/volumes/{dataset}",
     shell:
-        "exec python -m pipeline_lib.stages.list_cases.run"
-        " --settings {params.settings:q}"
-        " --volume-folder {params.folder:q}"
-        " --cases {output.cases:q}"
-        " --log {log:q}"
+        shell_command("list_cases", params=["volume_folder"])
 
 
 rule delete_raw:
-    """Delete the raw cases of a data set whose volumes are made; wanted only with `storage.keep_raw_cases: false`."""
+    """Delete the raw cases of a data set whose volumes are made; used only with `storage.keep_raw_cases: false`."""
     input:
         manifest="resources/raw/{dataset}/manifest.json",
         cases="results/volumes/{dataset}/cases.csv",
@@ -165,11 +144,6 @@ rule delete_raw:
     conda:
         "../../environment.yml"
     params:
-        settings=settings_of("delete_raw", "dataset"),
+        settings=settings_of("delete_raw"),
     shell:
-        "exec python -m pipeline_lib.stages.delete_raw.run"
-        " --settings {params.settings:q}"
-        " --manifest {input.manifest:q}"
-        " --cases {input.cases:q}"
-        " --deleted {output.deleted:q}"
-        " --log {log:q}"
+        shell_command("delete_raw")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...config.datasets import PhantomSource
-from ...config.stage_settings import AcquireSettings
+from ...config.datasets import Dataset, PhantomSource
+from ...config.phantom import Phantom
+from ...config.section import Section
 from ...config.structures import structure_names
 from ...errors import UserError
 from ...progress import Progress
@@ -15,7 +16,16 @@ from .tumours import TUMOUR_ROIS, VESSEL_ROI
 from .writers import Writer, check_layout
 
 
-def generate_dataset(settings: AcquireSettings, raw_folder: Path, truth_folder: Path) -> None:
+class PhantomDataset(Section):
+    """A data set with a phantom source, the look of its cases, the ROIs of its complete truth, and the seed."""
+
+    dataset: Dataset
+    phantom: Phantom
+    rois: tuple[str, ...]
+    seed: int
+
+
+def generate_dataset(settings: PhantomDataset, raw_folder: Path, truth_folder: Path) -> None:
     """Make every case of a phantom data set.
 
     Parameters
@@ -39,20 +49,20 @@ def generate_dataset(settings: AcquireSettings, raw_folder: Path, truth_folder: 
     writer.write_description()
 
 
-def generate_case(settings: AcquireSettings, name: str) -> PhantomCase:
+def generate_case(settings: PhantomDataset, name: str) -> PhantomCase:
     """Make one case; it depends on (seed, data set, case) and the settings, not on what was made before."""
     dataset, phantom = settings.dataset, settings.phantom
-    if not isinstance(dataset.source, PhantomSource) or phantom is None:
+    if not isinstance(dataset.source, PhantomSource):
         raise TypeError(f"data set {dataset.name} is no phantom")
     labelled = frozenset(part for roi in dataset.labels for part in ORGAN_ROIS.get(roi, ()))
     return make_case(dataset.source, phantom, _key(settings, name), labelled)
 
 
-def _key(settings: AcquireSettings, name: str) -> tuple[str | int, ...]:
-    return settings.seed or 0, settings.dataset.name, name
+def _key(settings: PhantomDataset, name: str) -> tuple[str | int, ...]:
+    return settings.seed, settings.dataset.name, name
 
 
-def _check_rois(settings: AcquireSettings) -> None:
+def _check_rois(settings: PhantomDataset) -> None:
     dataset = settings.dataset
     known = {*ORGAN_ROIS, *TUMOUR_ROIS, VESSEL_ROI, *structure_names("totalsegmentator_v1")}
     for where, rois in (("rois", settings.rois), (f"data set {dataset.name}: labels", tuple(dataset.labels))):

@@ -9,11 +9,9 @@ The manifest is written last: a data set that has one is there, as far as it is 
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from ...config.datasets import Dataset, DownloadSource, LocalSource, PhantomSource
-from ...config.stage_settings import AcquireExecution, AcquireSettings
 from ...datasets import deletion
 from ...datasets.manifest import write_manifest
 from ...datasets.published import STATE, download_dataset, take_local
@@ -21,22 +19,10 @@ from ...datasets.readers import CaseFiles, case_files
 from ...errors import UserError
 from ...progress import say
 from ..command import stage_command
+from .settings import Execution, Inputs, Outputs, Settings
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """None: everything comes from the settings."""
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """`manifest` lies at the top of the raw folder; `truth` is the folder of a phantom's complete labels."""
-
-    manifest: Path
-    truth: Path | None
-
-
-def run(settings: AcquireSettings, execution: AcquireExecution, inputs: Inputs, outputs: Outputs) -> None:
+def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outputs) -> None:
     dataset, raw = settings.dataset.model_copy(update={"skip": execution.skip}), outputs.manifest.parent
     source, linked = dataset.source, False
     raw.mkdir(parents=True, exist_ok=True)
@@ -51,19 +37,23 @@ def run(settings: AcquireSettings, execution: AcquireExecution, inputs: Inputs, 
     write_manifest(outputs.manifest, dataset.name, source.model_dump(mode="json"), linked)
 
 
-def _make_phantom(settings: AcquireSettings, outputs: Outputs) -> None:
-    """Generate a phantom from the start: a half-made one is cheaper to make anew than to check."""
-    from ...datasets.phantom.generate import generate_dataset  # only phantoms need the generator's libraries
+def _make_phantom(settings: Settings, outputs: Outputs) -> None:
+    """Generate a phantom from the start: a half-made one is cheaper to make again than to check."""
+    from ...datasets.phantom.generate import (  # only phantoms need the generator's libraries
+        PhantomDataset,
+        generate_dataset,
+    )
 
     raw, truth = outputs.manifest.parent, outputs.truth
     if truth is None:
         raise UserError("--truth", "is missing", f"name the folder of the truth of phantom {settings.dataset.name}")
     if (raw / STATE).exists():
-        raise UserError(str(raw), "holds downloaded files", "name the phantom otherwise, or remove that folder")
+        raise UserError(str(raw), "holds downloaded files", "give the phantom another name, or remove that folder")
     for folder in (raw, truth):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    generate_dataset(settings, raw, truth)
+    phantom = PhantomDataset(dataset=settings.dataset, phantom=settings.phantom, rois=settings.rois, seed=settings.seed)
+    generate_dataset(phantom, raw, truth)
 
 
 def _check_cases(dataset: Dataset, raw: Path) -> None:
@@ -92,4 +82,4 @@ def _files(files: CaseFiles) -> list[Path]:
 
 
 if __name__ == "__main__":
-    stage_command(run, AcquireSettings, Inputs, Outputs, execution=AcquireExecution)
+    stage_command(run, Settings, Inputs, Outputs, execution=Execution)

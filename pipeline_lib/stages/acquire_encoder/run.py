@@ -2,23 +2,23 @@
 
     python -m pipeline_lib.stages.acquire_encoder.run --settings SETTINGS --weights resources/encoders/ENCODER
 
-BiomedCLIP's are fetched file by file, resumed and held against the published checksum; its folder is what open_clip
-reads as `local-dir:`. Those of other open_clip models come by open_clip's and the hub's own clients.
+BiomedCLIP's are fetched file by file, resumed and compared with the published checksum; its folder is what open_clip
+reads as `local-dir:`. Those of other open_clip models come through open_clip's and the hub's own clients, which
+retry by themselves.
 """
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
-from ...config.stage_settings import AcquireEncoderSettings
 from ...datasets.download import Wanted
 from ...datasets.transfers import fetch
 from ...errors import UserError
 from ...files import whole_folder
 from ...text.encoders import BIOMEDCLIP, fetch_open_clip
 from ..command import stage_command
+from .settings import Inputs, Outputs, Settings
 
 _HUB = "https://huggingface.co"
 _WEIGHTS = "open_clip_pytorch_model.bin"
@@ -35,23 +35,11 @@ _OTHER_FILES = (
 _TEXT_TOWER, _TEXT_TOWER_CONFIG = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract", "config.json"
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """None: everything comes from the settings."""
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """`weights` is the folder with the model's files."""
-
-    weights: Path
-
-
-def run(settings: AcquireEncoderSettings, inputs: Inputs, outputs: Outputs) -> None:
+def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
     encoder = settings.encoder
     if not encoder.is_downloaded:
         where = f"text.encoders.{settings.name}"
-        raise UserError(where, "nothing of it is to be fetched", "leave it out of `acquire`")
+        raise UserError(where, "needs no download", "leave it out of `raw_data`")
     # Snakemake removes a declared folder when its job fails; the fetched files must survive that to be resumed.
     fetched = outputs.weights.with_name(f".{outputs.weights.name}.fetched")
     if encoder.kind == "biomedclip":
@@ -80,4 +68,4 @@ def encoder_files(folder: Path, weights_sha256: str, hub: str = _HUB) -> list[Wa
 
 
 if __name__ == "__main__":
-    stage_command(run, AcquireEncoderSettings, Inputs, Outputs)
+    stage_command(run, Settings, Inputs, Outputs)

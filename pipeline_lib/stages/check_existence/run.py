@@ -1,13 +1,13 @@
-"""Stage existence_check: are the decisions about existence the same with cached and with online scores, and right?
+"""Are the decisions about existence the same with cached and with online scores, and right?
 
-    python -m pipeline_lib.stages.check_existence.run --settings settings.json \\
+    python -m pipeline_lib.stages.check_existence.run --settings settings.json --execution execution.json \\
         --cases results/volumes/DATASET/cases.csv … --existence results/existence/DATASET.parquet … \\
         --model results/roi_aware/model.safetensors --metrics results/roi_aware/metrics.json \\
         --truth resources/truth/DATASET … --agreement results/existence_check/agreement.csv \\
         --decisions results/existence_check/decisions.csv
 
 `--cases` and `--existence` are given in the order of the settings' data sets. Nothing is learned from what this stage
-makes: it alone, besides the scores and the report, may see the full truth of the training cases.
+makes: only this stage, the scores and the report may see the full truth of the training cases.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...config.methods import Method
-from ...config.stage_settings import ExistenceCheckSettings
 from ...data.batches import Views
 from ...data.crops import CropPlan, TrainingCase
 from ...data.patches import patch_images, voxels_in_patches
@@ -43,6 +42,7 @@ from ...training.distributed import training_device
 from ...volumes.full_truth import link_with_full_truth
 from ...volumes.store import open_volume
 from ..command import stage_command
+from .settings import Execution, Inputs, Outputs, Settings
 
 _CROPS = 1024
 """How many of a training's first samples are compared."""
@@ -50,28 +50,6 @@ _CROPS = 1024
 Scores = NDArray[np.float32]
 Variant = tuple[str, bool]
 """Calibration of the scores, and whether they are averages over the mirrored patches."""
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Lists of cases (volumes lie beside them), existence scores, the ROI-aware network, folders of full truth.
-
-    The folders of `truth` are named by their data sets; a data set may have none.
-    """
-
-    cases: tuple[Path, ...]
-    existence: tuple[Path, ...]
-    model: Path
-    metrics: Path
-    truth: tuple[Path, ...]
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """How often cached and online scores decide alike on training crops; how many decisions are right."""
-
-    agreement: Path
-    decisions: Path
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,15 +61,17 @@ class Patches:
     scores: Mapping[tuple[str, Variant], Scores]
 
 
-def run(settings: ExistenceCheckSettings, inputs: Inputs, outputs: Outputs) -> None:
+def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outputs) -> None:
     """Compare cached with online decisions on training crops, and both with what the patches hold."""
     cases = scored_cases(
         settings.cases, settings.labelled, settings.rois, [path.parent for path in inputs.cases], inputs.existence
     )
+    device = training_device(execution.device)
     with TemporaryDirectory(prefix="lacuna-") as scratch:
         cases = with_full_truth(cases, inputs, Path(scratch))
-        crops = training_crops(settings, inputs, cases)
-        pool = pooled_patches(settings, inputs, [case for case in cases if has_full_truth(case, inputs)])
+        crops = training_crops(settings, inputs, cases, device)
+        known = [case for case in cases if has_full_truth(case, inputs)]
+        pool = pooled_patches(settings, inputs, known, device)
     kinds = {"training crops": crops} if pool is None else {"training crops": crops, "pool": pool}
     rows = [row for kind, patches in kinds.items() for row in decision_rows(settings, inputs, kind, patches)]
     write_table(outputs.decisions, rows)
@@ -105,7 +85,7 @@ def has_full_truth(case: TrainingCase, inputs: Inputs) -> bool:
 def with_full_truth(cases: Sequence[TrainingCase], inputs: Inputs, scratch: Path) -> tuple[TrainingCase, ...]:
     """The cases, those with full truth as volumes below `scratch` whose labels are all that is there."""
     folders = {folder.name: folder for folder in inputs.truth}
-    progress = Progress("existence_check: truth", len(cases), "cases")
+    progress = Progress("check_existence: truth", len(cases), "cases")
     found = []
     for case in cases:
         if has_full_truth(case, inputs):
@@ -117,15 +97,16 @@ def with_full_truth(cases: Sequence[TrainingCase], inputs: Inputs, scratch: Path
     return tuple(found)
 
 
-def training_crops(settings: ExistenceCheckSettings, inputs: Inputs, cases: tuple[TrainingCase, ...]) -> Patches:
+def training_crops(
+    settings: Settings, inputs: Inputs, cases: tuple[TrainingCase, ...], device: torch.device
+) -> Patches:
     """The weak views of a training's first samples, with the cached scores of their crops and their own."""
-    device = training_device("auto")
     plan = CropPlan(len(cases), min(len(case.pool) for case in cases), epochs=1, batch=1, seed=settings.seed)
     reader = CropReader(cases, plan, settings.patches.shape, settings.weak)
     views = Views(settings.weak, None, settings.patches.shape, settings.window_hu, settings.seed, device)
     cached, online = configured(settings), (settings.existence.calibration, False)
     scorer = scorer_of(settings, inputs, online, device)
-    progress = Progress("existence_check: training crops", _CROPS, "crops")
+    progress = Progress("check_existence: training crops", _CROPS, "crops")
     labelled, known, present, own, pools = [], [], [], [], []
     for first in range(0, _CROPS, settings.existence.batch):
         samples = range(first, min(first + settings.existence.batch, _CROPS))
@@ -144,17 +125,18 @@ def training_crops(settings: ExistenceCheckSettings, inputs: Inputs, cases: tupl
     )
 
 
-def pooled_patches(settings: ExistenceCheckSettings, inputs: Inputs, cases: Sequence[TrainingCase]) -> Patches | None:
+def pooled_patches(
+    settings: Settings, inputs: Inputs, cases: Sequence[TrainingCase], device: torch.device
+) -> Patches | None:
     """All pooled patches of `cases`, whose full truth is known, scored in every variant; None if there is no case."""
     if not cases:
         return None
-    device = training_device("auto")
     scorers = {
         variant: scorer_of(settings, inputs, variant, device)
         for variant in product(("none", *get_args(Kind)), (False, True))
     }
     shape = settings.patches.shape
-    progress = Progress("existence_check: pools", len(cases), "cases")
+    progress = Progress("check_existence: pools", len(cases), "cases")
     labelled, present = [], []
     scores: dict[tuple[str, Variant], list[Tensor]] = {("cached", variant): [] for variant in scorers}
     for case in cases:
@@ -175,7 +157,7 @@ def pooled_patches(settings: ExistenceCheckSettings, inputs: Inputs, cases: Sequ
     )
 
 
-def agreement_rows(settings: ExistenceCheckSettings, inputs: Inputs, crops: Patches) -> Iterator[dict[str, Any]]:
+def agreement_rows(settings: Settings, inputs: Inputs, crops: Patches) -> Iterator[dict[str, Any]]:
     """One row per rule and ROI: cached against online decisions on the crops that do not label the ROI."""
     for name, rule in settings.rules.items():
         cached, online = (
@@ -185,9 +167,7 @@ def agreement_rows(settings: ExistenceCheckSettings, inputs: Inputs, crops: Patc
             yield {"methods": name, "roi": roi, **agreement(cached, online, number, ~crops.labelled[:, number])}
 
 
-def decision_rows(
-    settings: ExistenceCheckSettings, inputs: Inputs, kind: str, patches: Patches
-) -> Iterator[dict[str, Any]]:
+def decision_rows(settings: Settings, inputs: Inputs, kind: str, patches: Patches) -> Iterator[dict[str, Any]]:
     """One row per rule, way to score, and ROI: on the patches that do not label it and, apart, on those that do."""
     for (name, rule), ((made, variant), scores) in product(settings.rules.items(), patches.scores.items()):
         thresholds = decision_thresholds(rule, settings.structures, inputs.metrics, variant[0])
@@ -218,9 +198,7 @@ def decision_rows(
                 }
 
 
-def decided(
-    settings: ExistenceCheckSettings, inputs: Inputs, rule: Method, variant: Variant, scores: Scores
-) -> Decided:
+def decided(settings: Settings, inputs: Inputs, rule: Method, variant: Variant, scores: Scores) -> Decided:
     """What `rule` decides by these scores (N K), for labelled ROIs too, as if they were not."""
     thresholds = decision_thresholds(rule, settings.structures, inputs.metrics, variant[0])
     tensor = torch.from_numpy(scores)
@@ -228,11 +206,11 @@ def decided(
     return Decided(decisions.positive.numpy(), decisions.negative.numpy())
 
 
-def configured(settings: ExistenceCheckSettings) -> Variant:
+def configured(settings: Settings) -> Variant:
     return settings.existence.calibration, settings.existence.average_flips
 
 
-def scorer_of(settings: ExistenceCheckSettings, inputs: Inputs, variant: Variant, device: torch.device) -> RoiScorer:
+def scorer_of(settings: Settings, inputs: Inputs, variant: Variant, device: torch.device) -> RoiScorer:
     calibration, average_flips = variant
     existence = settings.existence.model_copy(update={"calibration": calibration})
     return load_scorer(inputs.model, inputs.metrics, settings.structures, existence, device, average_flips)
@@ -248,4 +226,4 @@ def joined(parts: Sequence[Tensor]) -> NDArray[Any]:
 
 
 if __name__ == "__main__":
-    stage_command(run, ExistenceCheckSettings, Inputs, Outputs)
+    stage_command(run, Settings, Inputs, Outputs, execution=Execution)

@@ -9,34 +9,16 @@ deleted its own input could lose both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
-from ...config.stage_settings import DeleteRawSettings
 from ...datasets.deletion import delete_images
 from ...datasets.readers import case_files
 from ...files import write_json
 from ...progress import say
 from ...volumes.store import open_volume
 from ..command import stage_command
+from .settings import Inputs, Outputs, Settings
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """The raw data set's manifest, and the list of its volumes, which lie beside that list."""
-
-    manifest: Path
-    cases: Path
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What was deleted, in figures."""
-
-    deleted: Path
-
-
-def run(settings: DeleteRawSettings, inputs: Inputs, outputs: Outputs) -> None:
+def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
     """Raises UserError if a volume lacks a file; nothing is deleted then."""
     dataset = settings.dataset
     for case in dataset.used_cases:
@@ -52,4 +34,4 @@ def run(settings: DeleteRawSettings, inputs: Inputs, outputs: Outputs) -> None:
 
 
 if __name__ == "__main__":
-    stage_command(run, DeleteRawSettings, Inputs, Outputs)
+    stage_command(run, Settings, Inputs, Outputs)

@@ -1,4 +1,4 @@
-"""text: one embedding per ROI, from its prompt and a text encoder (for DoDNet, from its task).
+"""One embedding per ROI, from its prompt and a text encoder (for DoDNet, from its task).
 
 By hand:
 
@@ -7,34 +7,20 @@ By hand:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 
-from ...config.stage_settings import TextSettings
 from ...errors import UserError
 from ...progress import say
 from ...text.embeddings import write_embeddings
 from ...text.encoders import encode_prompts, read_vectors, task_codes
 from ..command import stage_command
+from .settings import Inputs, Outputs, Settings
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """`weights`: at most one folder, the encoder's weights where the acquire stage fetched them."""
-
-    weights: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True)
-class Outputs:
-    embeddings: Path
-
-
-def run(settings: TextSettings, inputs: Inputs, outputs: Outputs) -> None:
-    """Write the embeddings, K×D; raises UserError if the encoder cannot be had or cannot tell two ROIs apart."""
+def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
+    """Write the embeddings, K×D; raises UserError if the encoder cannot be loaded or gives two ROIs the same vector."""
     encoder, rois = settings.encoder, settings.rois
     prompts: tuple[str, ...] = ()
     if encoder.kind == "one_hot":
@@ -46,10 +32,10 @@ def run(settings: TextSettings, inputs: Inputs, outputs: Outputs) -> None:
         embeddings, sha256 = encode_prompts(encoder, settings.name, prompts, *inputs.weights)
     _check(embeddings, settings)
     write_embeddings(outputs.embeddings, embeddings, rois, prompts, encoder.model_dump_json(), sha256)
-    say(f"text: {len(rois)} ROIs × {embeddings.shape[1]} numbers by {settings.name}")
+    say(f"embed: {len(rois)} ROIs × {embeddings.shape[1]} numbers by {settings.name}")
 
 
-def _check(embeddings: np.ndarray, settings: TextSettings) -> None:
+def _check(embeddings: np.ndarray, settings: Settings) -> None:
     where = f"text.encoders.{settings.name}"
     if not np.isfinite(embeddings).all():
         raise UserError(where, "gives numbers that are not finite", "check its weights or vectors")
@@ -61,4 +47,4 @@ def _check(embeddings: np.ndarray, settings: TextSettings) -> None:
 
 
 if __name__ == "__main__":
-    stage_command(run, TextSettings, Inputs, Outputs)
+    stage_command(run, Settings, Inputs, Outputs)

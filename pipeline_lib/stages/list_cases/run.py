@@ -9,39 +9,23 @@ A target that the data set does not label has an empty cell: unknown, not zero.
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
-from pathlib import Path
 
-from ...config.stage_settings import CaseListSettings
 from ...errors import UserError
 from ...files import whole_file
 from ...volumes.record import CaseRecord, read_record
 from ...volumes.store import RECORD
 from ..command import stage_command
+from .settings import Inputs, Outputs, Settings
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """The folder that holds a folder for each case."""
-
-    volume_folder: Path
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """One row per used case."""
-
-    cases: Path
-
-
-def run(settings: CaseListSettings, inputs: Inputs, outputs: Outputs) -> None:
+def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
     rows = []
     for split, cases in (("train", settings.train), ("test", settings.test)):
         for case in cases:
             path = inputs.volume_folder / case / RECORD
             record = read_record(path)
             if record.targets != settings.targets:
-                raise UserError(str(path), "has other targets than the config", "rerun the stage volumes")
+                raise UserError(str(path), "has other targets than the config", "rerun stage resample")
             rows.append(_row(record, split))
     rows.sort(key=lambda row: str(row["case"]))
     with whole_file(outputs.cases) as partial, partial.open("w", newline="", encoding="utf-8") as file:
@@ -64,4 +48,4 @@ def _row(record: CaseRecord, split: str) -> dict[str, str | int | float]:
 
 
 if __name__ == "__main__":
-    stage_command(run, CaseListSettings, Inputs, Outputs)
+    stage_command(run, Settings, Inputs, Outputs)

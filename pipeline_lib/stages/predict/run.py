@@ -1,9 +1,9 @@
-"""Stage inference: segment the test cases of one data set with one trained network.
+"""Segment the test cases of one data set with one trained network.
 
-Each case becomes results/predictions/RUN/DATASET/CASE.nii.gz, ROI bits on the original image's grid. An inference that
-was stopped goes on with the cases that are left: finished ones wait in work/inference/FINGERPRINT/.
+Each case becomes results/predictions/RUN/DATASET/CASE.nii.gz, ROI bits on the original image's grid. A
+prediction that was stopped resumes with the remaining cases: finished ones wait in work/predict/FINGERPRINT/.
 
-    python -m pipeline_lib.stages.predict.run --settings settings.json \\
+    python -m pipeline_lib.stages.predict.run --settings settings.json --execution execution.json \\
         --cases results/volumes/DATASET/cases.csv --model results/segmentation/RUN/model.safetensors \\
         --predictions results/predictions/RUN/DATASET
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...config.evaluation import Inference
-from ...config.stage_settings import InferenceSettings
+from ...config.evaluation import Prediction
 from ...config.volumes import Patches
 from ...files import whole_folder
 from ...inference.fast_form import for_prediction
@@ -33,39 +31,25 @@ from ...networks.model_file import load_segmentation_model
 from ...networks.precision import autocast_type
 from ...progress import Progress, say
 from ...training.checkpoints import fingerprint
+from ...training.distributed import training_device
 from ...volumes.resampling import masks_on_original_grid
 from ...volumes.store import Volume, open_volume
 from ..command import stage_command
-from ..versions import VERSIONS
+from .settings import VERSION, Execution, Inputs, Outputs, Settings
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """The data set's list of cases, whose volumes lie beside it, and the trained network."""
-
-    cases: Path
-    model: Path
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Folder of predictions, one NIfTI file per case."""
-
-    predictions: Path
-
-
-def run(settings: InferenceSettings, inputs: Inputs, outputs: Outputs) -> None:
+def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outputs) -> None:
     """Predict all cases of `settings.cases` and move them into place together."""
-    finished = Path("work") / "inference" / fingerprint(settings, (inputs.model, inputs.cases), VERSIONS["inference"])
+    finished = Path("work") / "predict" / fingerprint(settings, (inputs.model, inputs.cases), VERSION)
     finished.mkdir(parents=True, exist_ok=True)
     todo = [case for case in settings.cases if not _prediction(finished, case).exists()]
-    stage = f"inference {settings.run}"
+    stage = f"predict {settings.run}"
     if len(todo) < len(settings.cases):
-        say(f"{stage}  {len(settings.cases) - len(todo)} of {len(settings.cases)} cases are there from before")
+        say(f"{stage}  {len(settings.cases) - len(todo)} of {len(settings.cases)} cases are already done")
     if todo:
-        device = _device(settings.inference)
-        network, description = load_segmentation_model(inputs.model, device, settings.inference.weights)
-        window = sliding_window(settings.inference, description, device)
+        device = training_device(execution.device)
+        network, description = load_segmentation_model(inputs.model, device, settings.prediction.weights)
+        window = sliding_window(settings.prediction, execution, description, device)
         network = for_prediction(network, device, window.precision)
         volumes = {case: open_volume(inputs.cases.parent / case) for case in todo}
         progress = Progress(stage, sum(_window_count(volume, window) for volume in volumes.values()), "windows")
@@ -75,7 +59,7 @@ def run(settings: InferenceSettings, inputs: Inputs, outputs: Outputs) -> None:
                 volume,
                 tuple(description["rois"]),
                 window,
-                settings.inference.post_processing,
+                settings.prediction.post_processing,
                 _prediction(finished, case),
                 progress,
             )
@@ -85,16 +69,18 @@ def run(settings: InferenceSettings, inputs: Inputs, outputs: Outputs) -> None:
     shutil.rmtree(finished)
 
 
-def sliding_window(inference: Inference, description: dict[str, Any], device: torch.device) -> SlidingWindow:
+def sliding_window(
+    prediction: Prediction, execution: Execution, description: dict[str, Any], device: torch.device
+) -> SlidingWindow:
     """Windows as the config lays them, of the patch size and intensity window that the model was trained with."""
     return SlidingWindow(
         shape=Patches.model_validate(description["patches"]).shape,
-        overlap=inference.overlap,
-        windows_at_once=inference.windows_at_once,
-        mirror=inference.mirror,
+        overlap=prediction.overlap,
+        windows_at_once=execution.windows_at_once,
+        mirror=prediction.mirror,
         window_hu=tuple(description["window_hu"]),
         device=device,
-        precision=autocast_type(inference.precision, device, training=False),
+        precision=autocast_type(execution.precision, device, training=False),
     )
 
 
@@ -143,11 +129,5 @@ def _window_count(volume: Volume, window: SlidingWindow) -> int:
     return count
 
 
-def _device(inference: Inference) -> torch.device:
-    if inference.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(inference.device)
-
-
 if __name__ == "__main__":
-    stage_command(run, InferenceSettings, Inputs, Outputs)
+    stage_command(run, Settings, Inputs, Outputs, execution=Execution)

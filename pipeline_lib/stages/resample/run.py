@@ -8,12 +8,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from ...config.stage_settings import VolumeSettings
 from ...datasets.readers import RawCase, read_case
 from ...geometry import Geometry
 from ...volumes.preparation import body_box, foreground
@@ -21,25 +18,10 @@ from ...volumes.record import CaseRecord, Voxel, write_record
 from ...volumes.resampling import image_volume, mask_volume
 from ...volumes.store import write_image, write_labels
 from ..command import stage_command
+from .settings import Inputs, Outputs, Settings
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """The raw data set's manifest; the raw folder is the one it lies in."""
-
-    manifest: Path
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """The three files of a volume."""
-
-    image: Path
-    labels: Path
-    record: Path
-
-
-def run(settings: VolumeSettings, inputs: Inputs, outputs: Outputs) -> None:
+def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
     raw = read_case(
         settings.layout,
         inputs.manifest.parent / settings.root,
@@ -76,7 +58,7 @@ def run(settings: VolumeSettings, inputs: Inputs, outputs: Outputs) -> None:
 class _Targets:
     """Label planes of a case, one after another, and what is counted in them on the way."""
 
-    def __init__(self, settings: VolumeSettings, raw: RawCase, original: Geometry, grid: Geometry) -> None:
+    def __init__(self, settings: Settings, raw: RawCase, original: Geometry, grid: Geometry) -> None:
         self._settings, self._raw, self._original, self._grid = settings, raw, original, grid
         self.voxels: dict[str, int] = {}
         self.foreground: dict[str, tuple[Voxel, ...]] = {}
@@ -113,4 +95,4 @@ class _Targets:
 
 
 if __name__ == "__main__":
-    stage_command(run, VolumeSettings, Inputs, Outputs)
+    stage_command(run, Settings, Inputs, Outputs)

@@ -1,4 +1,4 @@
-"""Stage scores: hold the predictions of one run against the truth, per case and ROI, on the original grids.
+"""Compare one run's predictions with the ground truth, per case and ROI, on the original grids.
 
     python -m pipeline_lib.stages.score.run --settings settings.json \\
         --predictions results/predictions/RUN/DATASET … \\
@@ -10,7 +10,6 @@ The truth of a data set is its folder of full truth where `scores.truth` is full
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ import pandas as pd
 import SimpleITK as sitk
 
 from ...config.datasets import Dataset
-from ...config.stage_settings import ScoreSettings
 from ...datasets.readers import case_files, read_label_map, voxels_with
 from ...errors import UserError
 from ...files import whole_file
@@ -28,41 +26,27 @@ from ...label_bits import read_roi_bits, roi_mask, roi_names
 from ...progress import Progress
 from ...scoring.case_scores import COLUMNS, score_roi
 from ..command import stage_command
+from .settings import Inputs, Outputs, Settings
 
 _SAME_GRID_WITHIN_VOXELS = 0.25
 """Shift of a corner that is taken for rounding in a file's header."""
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """A folder of predictions and the truth of each data set that has test cases, in the same order."""
-
-    predictions: tuple[Path, ...]
-    truth: tuple[Path, ...]
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """The table of scores, one row per case and ROI."""
-
-    scores: Path
-
-
-def run(settings: ScoreSettings, inputs: Inputs, outputs: Outputs) -> None:
+def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
     """Score every test case of every data set.
 
     Raises UserError where a prediction and its truth do not lie on the same grid, or files are missing.
     """
     if len(inputs.predictions) != len(inputs.truth):
         raise UserError(
-            "--truth", f"has {len(inputs.truth)} paths for {len(inputs.predictions)} predictions", "pair them"
+            "--truth", f"has {len(inputs.truth)} paths for {len(inputs.predictions)} predictions", "give one for each"
         )
     datasets = {dataset.name: dataset for dataset in settings.datasets}
     pairs = [
         (datasets[folder.name], folder, truth) for folder, truth in zip(inputs.predictions, inputs.truth, strict=True)
     ]
     progress = Progress(
-        f"scores {settings.run}", sum(len(dataset.split_cases("test")) for dataset, _, _ in pairs), "cases"
+        f"score {settings.run}", sum(len(dataset.split_cases("test")) for dataset, _, _ in pairs), "cases"
     )
     rows = []
     for dataset, folder, truth in pairs:
@@ -73,13 +57,11 @@ def run(settings: ScoreSettings, inputs: Inputs, outputs: Outputs) -> None:
         pd.DataFrame(rows, columns=COLUMNS).to_csv(partial, index=False, float_format="%.6g")
 
 
-def _score_case(
-    settings: ScoreSettings, dataset: Dataset, case: str, prediction: Path, truth: Path
-) -> list[dict[str, Any]]:
+def _score_case(settings: Settings, dataset: Dataset, case: str, prediction: Path, truth: Path) -> list[dict[str, Any]]:
     bits, grid = read_roi_bits(prediction)
     names = roi_names(prediction)
     if names != settings.rois:
-        raise UserError(str(prediction), f"has the ROIs {', '.join(names)}", "rerun inference with this config")
+        raise UserError(str(prediction), f"has the ROIs {', '.join(names)}", "rerun stage predict with this config")
     rows = []
     for roi, mask in _true_masks(settings, dataset, case, truth, grid, prediction):
         row = score_roi(
@@ -95,7 +77,7 @@ def _score_case(
 
 
 def _true_masks(
-    settings: ScoreSettings, dataset: Dataset, case: str, truth: Path, grid: Geometry, prediction: Path
+    settings: Settings, dataset: Dataset, case: str, truth: Path, grid: Geometry, prediction: Path
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Each ROI that has a truth, with its mask (bool, D H W on `grid`)."""
     if settings.scores.truth == "full":
@@ -120,10 +102,10 @@ def _check_grids(truth: Geometry, prediction: Geometry, true_file: Path, predict
     if truth.size != prediction.size or shift > _SAME_GRID_WITHIN_VOXELS * min(truth.spacing_mm):
         raise UserError(
             str(predicted_file),
-            f"lies on another grid than its truth {true_file} (sizes {prediction.size} and {truth.size})",
-            "rerun inference for this data set",
+            f"is on another grid than its truth {true_file} (sizes {prediction.size} and {truth.size})",
+            "rerun stage predict for this data set",
         )
 
 
 if __name__ == "__main__":
-    stage_command(run, ScoreSettings, Inputs, Outputs)
+    stage_command(run, Settings, Inputs, Outputs)

@@ -1,24 +1,20 @@
-"""Stage existence: the pool of patch positions of one data set's training cases, and what each patch contains.
+"""The pool of patch positions of one data set's training cases, and what each patch contains.
 
 Positions are seeded and drawn once; the frozen ROI-aware network scores each patch as it is, without augmentation.
 Trainings draw their crops from the pool, so a crop's scores are looked up instead of computed in every step.
 
-    python -m pipeline_lib.stages.score_existence.run --settings settings.json \\
+    python -m pipeline_lib.stages.score_existence.run --settings settings.json --execution execution.json \\
         --cases results/volumes/DATASET/cases.csv --model results/roi_aware/model.safetensors \\
         --metrics results/roi_aware/metrics.json --scores results/existence/DATASET.parquet
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from ...config.stage_settings import ExistenceSettings
 from ...data.patches import patch_images
 from ...data.pool import pool_positions
 from ...data.training_cases import STARTS, score_column
@@ -28,40 +24,19 @@ from ...progress import Progress
 from ...training.distributed import training_device
 from ...volumes.store import Volume, open_volume
 from ..command import stage_command
+from .settings import Execution, Inputs, Outputs, Settings
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """The data set's list of cases, whose volumes lie beside it; the ROI-aware network, if there is one.
-
-    `metrics` holds the network's calibration and is needed only where existence.calibration asks for one.
-    """
-
-    cases: Path
-    model: Path | None
-    metrics: Path | None
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Table of pooled patches: data set, case, patch, start index z, y, x, and one score per ROI.
-
-    Without a ROI-aware network the scores are NaN: nothing is known, so every unlabelled ROI is ambiguous.
-    """
-
-    scores: Path
-
-
-def run(settings: ExistenceSettings, inputs: Inputs, outputs: Outputs) -> None:
+def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outputs) -> None:
     """Draw and score the pools of `settings.cases`."""
-    device = training_device("auto")
+    device = training_device(execution.device)
     scorer = None
     if inputs.model is not None:
         existence = settings.existence
         scorer = load_scorer(
             inputs.model, inputs.metrics, settings.structures, existence, device, existence.average_flips
         )
-    progress = Progress(f"existence {settings.dataset}", len(settings.cases), "cases")
+    progress = Progress(f"score_existence {settings.dataset}", len(settings.cases), "cases")
     # A data set whose cases are all for testing has an empty pool.
     none = np.empty((0, 3), np.int64), np.empty((0, len(settings.rois)), np.float32)
     tables = [] if settings.cases else [pool_table(settings, "", *none)]
@@ -78,16 +53,14 @@ def run(settings: ExistenceSettings, inputs: Inputs, outputs: Outputs) -> None:
 
 
 def pool_scores(
-    scorer: RoiScorer, volume: Volume, starts: NDArray[np.int64], settings: ExistenceSettings, device: torch.device
+    scorer: RoiScorer, volume: Volume, starts: NDArray[np.int64], settings: Settings, device: torch.device
 ) -> NDArray[np.float32]:
     """Existence scores N × K of the patches at `starts` (N × 3)."""
     batches = patch_images(volume, starts, settings.patches.shape, settings.existence.batch, device)
     return torch.cat([scorer(images) for images in batches]).cpu().numpy()
 
 
-def pool_table(
-    settings: ExistenceSettings, case: str, starts: NDArray[np.int64], scores: NDArray[np.float32]
-) -> pd.DataFrame:
+def pool_table(settings: Settings, case: str, starts: NDArray[np.int64], scores: NDArray[np.float32]) -> pd.DataFrame:
     """The rows of one case."""
     table = pd.DataFrame({"dataset": settings.dataset, "case": case, "patch": np.arange(len(starts))})
     table[STARTS] = starts
@@ -96,4 +69,4 @@ def pool_table(
 
 
 if __name__ == "__main__":
-    stage_command(run, ExistenceSettings, Inputs, Outputs)
+    stage_command(run, Settings, Inputs, Outputs, execution=Execution)

@@ -1,7 +1,7 @@
-"""Stage segmentation: train one method on the partially labelled data sets.
+"""Train one method on the partially labelled data sets.
 
-A training that was stopped or killed goes on from its newest checkpoint in work/segmentation/FINGERPRINT/ when the
-same command is given again; it ends with the same weights. On all GPUs of a machine, or in one process:
+An interrupted training resumes from its newest checkpoint in work/train/FINGERPRINT/ when the same command is given
+again; it ends with the same weights. On all GPUs of a machine, or in one process:
 
     python -m torch.distributed.run --standalone --nproc-per-node 4 -m pipeline_lib.stages.train.run …
     python -m pipeline_lib.stages.train.run --settings settings.json --execution execution.json \\
@@ -15,13 +15,10 @@ same command is given again; it ends with the same weights. On all GPUs of a mac
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from ...config.optimisation import Execution
-from ...config.stage_settings import ExecutionSettings, SegmentationSettings
 from ...data.batches import Views
 from ...data.crops import CropPlan, TrainingCase
 from ...data.reading import CropReader
@@ -41,45 +38,23 @@ from ...training.checkpoints import Checkpoints, fingerprint
 from ...training.distributed import Processes, joined_processes
 from ...training.loop import Material, Names, train
 from ..command import stage_command
-from ..versions import VERSIONS
+from .settings import VERSION, Execution, Inputs, Outputs, Settings
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """Lists of cases (their volumes lie beside them) and existence scores of the data sets; the ROIs' embeddings.
-
-    The ROI-aware network is needed only where existence.mode is online, its metrics there and for a wanted precision.
-    """
-
-    cases: tuple[Path, ...]
-    existence: tuple[Path, ...]
-    embeddings: Path
-    roi_aware_model: Path | None
-    roi_aware_metrics: Path | None
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """The trained network, and what happened on the way, one line of JSON per few steps."""
-
-    model: Path
-    history: Path
-
-
-def run(settings: SegmentationSettings, execution: ExecutionSettings, inputs: Inputs, outputs: Outputs) -> None:
+def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outputs) -> None:
     """Train `settings.method` to the end of its schedule and write the network."""
-    with joined_processes(execution.execution) as processes:
+    with joined_processes(execution) as processes:
         checkpoints = Checkpoints(work_folder(settings, inputs))
         cases = training_cases(settings, inputs)
-        task = segmentation_task(settings, execution.execution, inputs, processes)
+        task = segmentation_task(settings, execution, inputs, processes)
         history = train(
             task,
             material(settings, cases, processes),
             settings.optimisation,
-            execution.execution,
+            execution,
             processes,
             checkpoints,
-            Names(f"segmentation {settings.run}", "segmentation", "execution"),
+            Names(f"train {settings.run}", "segmentation", "execution"),
         )
         if processes.first:
             save(settings, task, outputs)
@@ -88,7 +63,7 @@ def run(settings: SegmentationSettings, execution: ExecutionSettings, inputs: In
             checkpoints.remove()
 
 
-def work_folder(settings: SegmentationSettings, inputs: Inputs) -> Path:
+def work_folder(settings: Settings, inputs: Inputs) -> Path:
     """Where this training keeps its checkpoints: a name of its own for all that it depends on."""
     files = [*inputs.cases, *inputs.existence, inputs.embeddings]
     online = settings.existence.mode == "online"
@@ -96,16 +71,16 @@ def work_folder(settings: SegmentationSettings, inputs: Inputs) -> Path:
         files.append(inputs.roi_aware_model)
     if (online or settings.method.wanted_precision is not None) and inputs.roi_aware_metrics is not None:
         files.append(inputs.roi_aware_metrics)
-    return Path("work") / "segmentation" / fingerprint(settings, files, VERSIONS["segmentation"])
+    return Path("work") / "train" / fingerprint(settings, files, VERSION)
 
 
-def training_cases(settings: SegmentationSettings, inputs: Inputs) -> tuple[TrainingCase, ...]:
+def training_cases(settings: Settings, inputs: Inputs) -> tuple[TrainingCase, ...]:
     """The cases of all data sets with their pools and existence scores."""
     folders = [path.parent for path in inputs.cases]
     return scored_cases(settings.cases, settings.labelled, settings.rois, folders, inputs.existence)
 
 
-def material(settings: SegmentationSettings, cases: tuple[TrainingCase, ...], processes: Processes) -> Material:
+def material(settings: Settings, cases: tuple[TrainingCase, ...], processes: Processes) -> Material:
     """Which crops are learned from, and how they look."""
     patch = settings.patches.shape
     plan = CropPlan.of(cases, settings.optimisation, settings.seed)
@@ -123,9 +98,7 @@ def material(settings: SegmentationSettings, cases: tuple[TrainingCase, ...], pr
     )
 
 
-def segmentation_task(
-    settings: SegmentationSettings, execution: Execution, inputs: Inputs, processes: Processes
-) -> PartialLabels:
+def segmentation_task(settings: Settings, execution: Execution, inputs: Inputs, processes: Processes) -> PartialLabels:
     """The student with its seeded first weights, its teacher and losses."""
     torch.manual_seed(key_number("first weights", settings.seed) % 2**63)
     embeddings = read_embeddings(inputs.embeddings, settings.rois)
@@ -143,7 +116,7 @@ def segmentation_task(
     )
 
 
-def online_scorer(settings: SegmentationSettings, inputs: Inputs, processes: Processes) -> RoiScorer | None:
+def online_scorer(settings: Settings, inputs: Inputs, processes: Processes) -> RoiScorer | None:
     """The ROI-aware network where it scores x_T in every step; None where the pools' scores are used."""
     if settings.existence.mode == "cached":
         return None
@@ -159,7 +132,7 @@ def online_scorer(settings: SegmentationSettings, inputs: Inputs, processes: Pro
     )
 
 
-def save(settings: SegmentationSettings, task: PartialLabels, outputs: Outputs) -> None:
+def save(settings: Settings, task: PartialLabels, outputs: Outputs) -> None:
     """Write the student, and the teacher where there is one, with all that is needed to use them."""
     description = settings.model_dump(
         mode="json", include={"run", "seed", "method", "networks", "rois", "patches", "spacing_mm", "window_hu"}
@@ -168,4 +141,4 @@ def save(settings: SegmentationSettings, task: PartialLabels, outputs: Outputs) 
 
 
 if __name__ == "__main__":
-    stage_command(run, SegmentationSettings, Inputs, Outputs, execution=ExecutionSettings)
+    stage_command(run, Settings, Inputs, Outputs, execution=Execution)

@@ -1,8 +1,8 @@
-"""Stage roi_aware: train and evaluate the network that says which structures a patch contains.
+"""Train and evaluate the network that says which structures a patch contains.
 
 It learns from most cases of the fully labelled data set; the others give its metrics and its calibration. It is
-resumable like stage segmentation, and may be started with torchrun as that is. BatchNorm sees one process's part of
-the batch at a time, so here (and here alone) the number of processes and parts has a say in the result.
+resumable like stage train, and may be started with torchrun likewise. BatchNorm sees one process's part
+of the batch at a time, so here, and only here, the number of processes and parts affects the result.
 
     python -m pipeline_lib.stages.train_roi_aware.run --settings settings.json --execution execution.json \\
         --cases results/volumes/DATASET/cases.csv --model results/roi_aware/model.safetensors \\
@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...config.optimisation import Execution
-from ...config.stage_settings import ExecutionSettings, RoiAwareSettings
 from ...config.volumes import Patches
 from ...data.batches import Views
 from ...data.crops import CropPlan, TrainingCase
@@ -44,47 +41,31 @@ from ...training.distributed import Processes, joined_processes
 from ...training.loop import Material, Names, train
 from ...volumes.store import open_volume
 from ..command import stage_command
-from ..versions import VERSIONS
+from .settings import VERSION, Execution, Inputs, Outputs, Settings
 
 _AROUND_STRUCTURES = 0.5
 """Share of the patches around a voxel of a structure, each equally often: rare ones are seen, absent ones too."""
 
-_TITLE = "roi_aware"
+_TITLE = "train_roi_aware"
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """The fully labelled data set's list of cases, whose volumes lie beside it."""
-
-    cases: Path
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """The trained network, its metrics on held-out cases with fitted calibrations, and the training's history."""
-
-    model: Path
-    metrics: Path
-    history: Path
-
-
-def run(settings: RoiAwareSettings, execution: ExecutionSettings, inputs: Inputs, outputs: Outputs) -> None:
+def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outputs) -> None:
     """Train on the training cases, evaluate on the held-out ones, write both."""
-    if execution.execution.gradient_checkpointing == "all":
+    if execution.gradient_checkpointing == "all":
         wrong = "would have BatchNorm count each batch twice"
         raise UserError("roi_aware.execution.gradient_checkpointing", wrong, "leave it out")
-    with joined_processes(execution.execution) as processes:
-        work = fingerprint(settings, [inputs.cases], VERSIONS[_TITLE])
+    with joined_processes(execution) as processes:
+        work = fingerprint(settings, [inputs.cases], VERSION)
         checkpoints = Checkpoints(Path("work") / _TITLE / work)
         learned, held_out = split(settings)
         patches = settings.patches.model_copy(update={"foreground_fraction": _AROUND_STRUCTURES})
         cases = pooled(learned, patches, settings, inputs)
-        task = presence_task(settings, execution.execution, cases, processes)
+        task = presence_task(settings, execution, cases, processes)
         history = train(
             task,
             material(settings, cases, processes),
             settings.roi_aware.optimisation,
-            execution.execution,
+            execution,
             processes,
             checkpoints,
             Names(_TITLE, "roi_aware.optimisation", "roi_aware.execution", recomputes=False),
@@ -101,7 +82,7 @@ def run(settings: RoiAwareSettings, execution: ExecutionSettings, inputs: Inputs
             checkpoints.remove()
 
 
-def split(settings: RoiAwareSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def split(settings: Settings) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the cases to learn from and of those held out; keyed by the seed."""
     cases = sorted(settings.cases)
     held_out_count = math.ceil(settings.roi_aware.held_out_fraction * len(cases))
@@ -116,14 +97,12 @@ def split(settings: RoiAwareSettings) -> tuple[tuple[str, ...], tuple[str, ...]]
     return tuple(case for case in cases if case not in held_out), tuple(sorted(held_out))
 
 
-def pooled(
-    names: Sequence[str], patches: Patches, settings: RoiAwareSettings, inputs: Inputs
-) -> tuple[TrainingCase, ...]:
+def pooled(names: Sequence[str], patches: Patches, settings: Settings, inputs: Inputs) -> tuple[TrainingCase, ...]:
     """The cases with their pools of patches."""
     return fully_labelled_cases(names, inputs.cases.parent, settings.structures, patches, settings.seed)
 
 
-def material(settings: RoiAwareSettings, cases: tuple[TrainingCase, ...], processes: Processes) -> Material:
+def material(settings: Settings, cases: tuple[TrainingCase, ...], processes: Processes) -> Material:
     """Which crops are learned from: weak views alone, because those are what the network will score."""
     patch = settings.patches.shape
     plan = CropPlan.of(cases, settings.roi_aware.optimisation, settings.seed)
@@ -132,7 +111,7 @@ def material(settings: RoiAwareSettings, cases: tuple[TrainingCase, ...], proces
 
 
 def presence_task(
-    settings: RoiAwareSettings, execution: Execution, cases: tuple[TrainingCase, ...], processes: Processes
+    settings: Settings, execution: Execution, cases: tuple[TrainingCase, ...], processes: Processes
 ) -> StructurePresence:
     """The network with its seeded first weights, and its loss."""
     torch.manual_seed(key_number("first weights", settings.seed) % 2**63)
@@ -144,10 +123,10 @@ def presence_task(
     return StructurePresence(network, settings.structures, settings.roi_aware.least_voxels, weight)
 
 
-def weights_from_pools(settings: RoiAwareSettings, cases: tuple[TrainingCase, ...]) -> Tensor:
+def weights_from_pools(settings: Settings, cases: tuple[TrainingCase, ...]) -> Tensor:
     """Weights of the positive terms, from how often each structure is in the training cases' pooled patches."""
     positives = torch.zeros(len(settings.structures))
-    progress = Progress("roi_aware: counting structures", len(cases), "cases")
+    progress = Progress("train_roi_aware: counting structures", len(cases), "cases")
     for case in cases:
         voxels = voxels_in_patches(open_volume(case.folder), case.pool, settings.patches.shape)
         positives += torch.from_numpy((voxels >= settings.roi_aware.least_voxels).sum(0))
@@ -157,12 +136,12 @@ def weights_from_pools(settings: RoiAwareSettings, cases: tuple[TrainingCase, ..
 
 @torch.no_grad()
 def evaluate(
-    task: StructurePresence, cases: tuple[TrainingCase, ...], settings: RoiAwareSettings, device: torch.device
+    task: StructurePresence, cases: tuple[TrainingCase, ...], settings: Settings, device: torch.device
 ) -> dict[str, Any]:
     """Metrics of the trained network on the pooled patches of held-out `cases`."""
     network = task.student.eval()
     shape, batch = settings.patches.shape, settings.roi_aware.optimisation.batch
-    progress = Progress("roi_aware: evaluating", len(cases), "cases")
+    progress = Progress("train_roi_aware: evaluating", len(cases), "cases")
     logits, present = [], []
     for case in cases:
         volume = open_volume(case.folder)
@@ -175,4 +154,4 @@ def evaluate(
 
 
 if __name__ == "__main__":
-    stage_command(run, RoiAwareSettings, Inputs, Outputs, execution=ExecutionSettings)
+    stage_command(run, Settings, Inputs, Outputs, execution=Execution)

@@ -13,33 +13,17 @@ import csv
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from pathlib import Path
 
-from ...config.stage_settings import ValidateSettings
 from ...datasets.deletion import is_deleted
 from ...datasets.validation import CheckedCase, check_case, repeated_cases
 from ...errors import UserError
 from ...files import whole_file
 from ...progress import Progress, say
 from ..command import stage_command
+from .settings import Inputs, Outputs, Settings
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """The manifest of each data set, in the order of the settings; the raw folders are those they lie in."""
-
-    manifests: tuple[Path, ...]
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """One row per case that was read; written only if nothing is wrong."""
-
-    cases: Path
-
-
-def run(settings: ValidateSettings, inputs: Inputs, outputs: Outputs) -> None:
+def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
     checked = _check(settings, inputs)
     findings = [*(finding for case in checked for finding in case.findings), *repeated_cases(checked)]
     for finding in findings:
@@ -56,7 +40,7 @@ def run(settings: ValidateSettings, inputs: Inputs, outputs: Outputs) -> None:
         writer.writerows((case.dataset, case.case, case.split, case.image, case.digest) for case in checked)
 
 
-def _check(settings: ValidateSettings, inputs: Inputs) -> list[CheckedCase]:
+def _check(settings: Settings, inputs: Inputs) -> list[CheckedCase]:
     """Every case, in the order of the data sets and names, whatever the order in which they are read."""
     for dataset, manifest in zip(settings.datasets, inputs.manifests, strict=True):
         if is_deleted(manifest.parent):
@@ -79,4 +63,4 @@ def _check(settings: ValidateSettings, inputs: Inputs) -> list[CheckedCase]:
 
 
 if __name__ == "__main__":
-    stage_command(run, ValidateSettings, Inputs, Outputs)
+    stage_command(run, Settings, Inputs, Outputs)

@@ -1,4 +1,4 @@
-"""Stage report: tables, figures and one page that opens offline.
+"""Tables, figures and one page that opens offline.
 
     python -m pipeline_lib.stages.write_report.run --settings settings.json \\
         --scores results/scores/RUN.csv … --histories results/segmentation/RUN/history.jsonl … \\
@@ -10,12 +10,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import pandas as pd
 
-from ...config.stage_settings import ReportSettings
 from ...files import read_json, whole_folder
 from ...progress import Progress, say
 from ...reporting.data_card import data_card, labelled_rois, odd_cases, read_cases
@@ -30,40 +26,12 @@ from ...reporting.tables import PAGE, TABLE, dice_table, text_table
 from ...reporting.training_figures import read_history
 from ...reporting.viewer import viewer_markup
 from ..command import stage_command
+from .settings import Inputs, Outputs, Settings
 
 FIGURES = "figures"
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """Everything that the pipeline has made; paths are told apart by their names, so their order does not matter.
-
-    scores: RUN.csv of every run; histories: RUN/history.jsonl of every run; predictions: RUN/DATASET of every run and
-    every data set with test cases; truth: for each of these data sets the folder of its full truth, or its raw
-    manifest, as for the stage scores; cases: cases.csv of any data sets, the fully labelled one's too; existence:
-    DATASET.parquet; existence_check: agreement.csv and decisions.csv, where they were made; benchmarks: the folder of
-    Snakemake's benchmark files.
-    """
-
-    scores: tuple[Path, ...]
-    histories: tuple[Path, ...]
-    predictions: tuple[Path, ...]
-    truth: tuple[Path, ...]
-    cases: tuple[Path, ...]
-    existence: tuple[Path, ...]
-    existence_check: tuple[Path, ...]
-    roi_aware_metrics: Path | None
-    benchmarks: Path | None
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """The folder with table.csv, index.html and the rest."""
-
-    folder: Path
-
-
-def run(settings: ReportSettings, inputs: Inputs, outputs: Outputs) -> None:
+def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
     """Write the tables (csv), the figures (PNG and SVG) and the page, and print the Dice table."""
     results = read_results(inputs.scores, settings.runs, settings.rois)
     table = dice_table(results, settings.scores.convention, [dataset.name for dataset in settings.datasets])
@@ -81,7 +49,7 @@ def run(settings: ReportSettings, inputs: Inputs, outputs: Outputs) -> None:
             ("data_card_odd_cases.csv", odd),
         ):
             content.to_csv(folder / name, index=False, float_format="%.6g")
-        progress = Progress("report", _figure_count(settings), "figures")
+        progress = Progress("write_report", _figure_count(settings), "figures")
         material, shown = _material(settings, inputs, results, summary, cases), []
         for figure in draw_all(material, folder / FIGURES):
             shown.append(figure)
@@ -113,7 +81,7 @@ def run(settings: ReportSettings, inputs: Inputs, outputs: Outputs) -> None:
 
 
 def _material(
-    settings: ReportSettings, inputs: Inputs, results: Results, summary: pd.DataFrame, cases: dict[str, pd.DataFrame]
+    settings: Settings, inputs: Inputs, results: Results, summary: pd.DataFrame, cases: dict[str, pd.DataFrame]
 ) -> Material:
     methods = {run: method for run, method, _ in settings.runs}
     first_runs: dict[str, str] = {}
@@ -137,7 +105,7 @@ def _material(
     )
 
 
-def _scans(settings: ReportSettings, inputs: Inputs) -> dict[tuple[str, str], Scan]:
+def _scans(settings: Settings, inputs: Inputs) -> dict[tuple[str, str], Scan]:
     """Every test case that has predictions, by data set and case."""
     predictions = {(path.parent.name, path.name): path for path in inputs.predictions}
     volumes = {path.parent.name: path.parent for path in inputs.cases}
@@ -158,10 +126,10 @@ def _scans(settings: ReportSettings, inputs: Inputs) -> dict[tuple[str, str], Sc
     return scans
 
 
-def _figure_count(settings: ReportSettings) -> int:
+def _figure_count(settings: Settings) -> int:
     """About how many figures there will be: one for each ROI and method, and five more."""
     return len(settings.rois) + len({method for _, method, _ in settings.runs}) + 5
 
 
 if __name__ == "__main__":
-    stage_command(run, ReportSettings, Inputs, Outputs)
+    stage_command(run, Settings, Inputs, Outputs)

@@ -9,10 +9,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline_lib.config import settings
 from pipeline_lib.config.datasets import Dataset
-from pipeline_lib.config.schema import Config, load_config
+from pipeline_lib.config.loading import load_config
+from pipeline_lib.config.schema import Config
+from pipeline_lib.stages import settings
+from pipeline_lib.stages.acquire.settings import Execution
+from pipeline_lib.stages.table import STAGES
 
+score, train, validate, write_report = (
+    STAGES[stage].settings_from for stage in ("score", "train", "validate", "write_report")
+)
 BASE = Path(__file__).parents[2]
 CONFIG = ("--configfile", "config/config.yaml")
 
@@ -31,19 +37,21 @@ def printed(monkeypatch, capsys):
 
 
 def test_a_stage_gets_its_slice(printed):
-    slice_ = json.loads(printed("inference", *CONFIG, "--run", "baseline", "--dataset", "phantom_liver"))
-    assert slice_["run"] == "baseline"
-    assert set(slice_) == {"run", "dataset", "cases", "inference"}
+    slice_ = json.loads(printed("predict", *CONFIG, "--run", "baseline-seed0", "--dataset", "phantom_liver"))
+    assert slice_["run"] == "baseline-seed0"
+    assert set(slice_) == {"run", "dataset", "cases", "prediction"}
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("text",), "text needs --encoder"),
-        (("report", "--run", "baseline"), "report needs no other option"),
-        (("case_list", "--dataset", "nowhere"), "has no nowhere; choose of: phantom_liver"),
-        (("segmentation", "--run", "nothing"), "has no nothing; choose of: baseline"),
-        (("text", "--encoder", "nobody"), "has no nobody; choose of: wordllama"),
+        (("embed",), "embed needs --encoder"),
+        (("write_report", "--run", "baseline-seed0"), "write_report needs no other option"),
+        (("list_cases", "--dataset", "nowhere"), "unknown data set nowhere; choose from: phantom_liver"),
+        (("train", "--run", "nothing-seed0"), "unknown method nothing; choose from: baseline"),
+        (("train", "--run", "baseline"), "write METHOD-seedSEED, as baseline-seed0"),
+        (("list_cases", "--dataset", "phantom_liver", "--execution"), "list_cases has no settings of how it runs"),
+        (("embed", "--encoder", "nobody"), "unknown encoder nobody; choose from: wordllama"),
     ],
 )
 def test_a_wrong_call_ends_in_a_line(printed, capsys, arguments, expected):
@@ -68,11 +76,12 @@ def test_what_is_only_said_about_a_data_set_reruns_the_report_at_most(edit):
     )
     edited = config.model_copy(update={"datasets": config.datasets.model_copy(update={"partially_labelled": partial})})
     assert edited != config
-    for stage in ("acquire", "acquire_execution", "delete_raw", "case_list", "existence"):
-        cut = settings.SLICES[stage]
+    for stage in ("acquire", "delete_raw", "list_cases", "score_existence"):
+        cut = STAGES[stage].settings_from
         assert cut(edited, edited_spleen.name) == cut(config, edited_spleen.name), stage
-    assert settings.validate(edited) == settings.validate(config)
-    assert settings.scores(edited, "baseline") == settings.scores(config, "baseline")
+    assert STAGES["acquire"].execution_from(edited, edited_spleen.name) == Execution()
+    assert validate(edited) == validate(config)
+    assert score(edited, "baseline-seed0") == score(config, "baseline-seed0")
 
 
 def with_labelled_cases(count: int) -> Config:
@@ -82,8 +91,8 @@ def with_labelled_cases(count: int) -> Config:
 
 
 def test_fewer_labelled_cases_are_repeated_so_that_nothing_else_changes():
-    everything = settings.segmentation(with_labelled_cases(8), "baseline")
-    few = settings.segmentation(with_labelled_cases(3), "baseline")
+    everything = train(with_labelled_cases(8), "baseline-seed0")
+    few = train(with_labelled_cases(3), "baseline-seed0")
     names = few.cases["phantom_spleen"]
     assert len(set(names)) == 3
     assert len(names) == len(everything.cases["phantom_spleen"]) == 8
@@ -95,20 +104,22 @@ def test_fewer_labelled_cases_are_repeated_so_that_nothing_else_changes():
 
 def test_fewer_labelled_cases_are_among_the_more_and_the_seed_draws_them():
     config = with_labelled_cases(2), with_labelled_cases(5)
-    few, more = (set(settings.segmentation(each, "baseline").cases["phantom_spleen"]) for each in config)
+    few, more = (set(train(each, "baseline-seed0").cases["phantom_spleen"]) for each in config)
     assert few < more
-    drawn = {settings.segmentation(config[0], f"baseline-seed{seed}").cases["phantom_spleen"] for seed in range(6)}
+    drawn = {train(config[0], f"baseline-seed{seed}").cases["phantom_spleen"] for seed in range(6)}
     assert len(drawn) > 1
 
 
 def test_the_reports_fingerprint_names_what_results_depend_on_and_nothing_else():
     def fingerprint(**edits: object) -> str:
         edited = config.model_copy(update=edits)
-        return settings.report(edited).fingerprint
+        return write_report(edited).fingerprint
 
     config = load_config(BASE / "config/config.yaml", BASE)
     same = fingerprint()
     assert same == fingerprint(execution=config.execution.model_copy(update={"data_workers": 3}))
+    elsewhere = {"device": "cpu", "precision": "float32", "windows_at_once": 9}
+    assert same == fingerprint(inference=config.inference.model_copy(update=elsewhere))
     assert same == fingerprint(methods={**config.methods, "dodnet": config.methods["mean_teacher"]}), "not compared"
     slower = config.segmentation.model_copy(update={"learning_rate": 1e-5})
     other_prompt = config.text.model_copy(update={"prompt": "{}"})

@@ -1,0 +1,62 @@
+"""What stage acquire depends on, reads and writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...config.datasets import Dataset, SkippedCase
+from ...config.phantom import Phantom
+from ...config.schema import Config
+from ...config.section import Section
+from ..slices import regardless_of
+
+VERSION = 1
+"""Of generated phantoms; what is published does not change with this code."""
+
+
+class Settings(Section):
+    """Where a data set comes from; for a phantom also what it looks like."""
+
+    dataset: Dataset
+    phantom: Phantom | None
+    rois: tuple[str, ...]
+    seed: int | None
+
+
+class Execution(Section):
+    """Cases that are not fetched, and whether archives stay. Kept apart: editing it must not remake every volume."""
+
+    skip: tuple[SkippedCase, ...] = ()
+    keep_archives: bool = True
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """None: everything comes from the settings."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """`manifest` lies at the top of the raw folder; `truth` is the folder of a phantom's complete labels."""
+
+    manifest: Path
+    truth: Path | None
+
+
+def settings_from(config: Config, dataset: str) -> Settings:
+    """The source of one data set; a phantom's look, ROIs and seed."""
+    chosen = config.dataset(dataset)
+    phantom = chosen.source.kind == "phantom"
+    return Settings(
+        # What is fetched does not depend on these, and fetching again would remake every volume.
+        dataset=regardless_of(chosen, "split", "skip", "doubted", "licence"),
+        phantom=config.phantom if phantom else None,
+        rois=config.roi_names if phantom else (),
+        seed=config.seed if phantom else None,
+    )
+
+
+def execution_from(config: Config, dataset: str) -> Execution:
+    """The skipped cases of one data set, and the storage of archives."""
+    return Execution(skip=config.dataset(dataset).skip, keep_archives=config.storage.keep_archives)

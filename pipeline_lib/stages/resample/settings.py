@@ -1,0 +1,58 @@
+"""What stage resample depends on, reads and writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...config.datasets import Layout
+from ...config.schema import Config
+from ...config.section import Section
+from ...config.volumes import Volumes
+from ..slices import label_targets
+
+VERSION = 2
+
+
+class Settings(Section):
+    """How one raw case becomes a volume. `targets` are the names of its label bits, in order."""
+
+    dataset: str
+    layout: Layout
+    root: str
+    labels: dict[str, tuple[int, ...]]
+    ignored_labels: tuple[int, ...]
+    case: str
+    targets: tuple[str, ...]
+    volumes: Volumes
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The raw data set's manifest; the raw folder is the one it lies in."""
+
+    manifest: Path
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The three files of a volume."""
+
+    image: Path
+    labels: Path
+    record: Path
+
+
+def settings_from(config: Config, dataset: str, case: str) -> Settings:
+    """One case, its data set's layout and labels, and the grid of volumes."""
+    chosen = config.dataset(dataset)
+    return Settings(
+        dataset=dataset,
+        layout=chosen.layout,
+        root=chosen.root,
+        labels=chosen.labels,
+        ignored_labels=chosen.ignored_labels,
+        case=case,
+        targets=label_targets(config, dataset),
+        volumes=config.volumes,
+    )

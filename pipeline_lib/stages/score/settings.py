@@ -1,0 +1,51 @@
+"""What stage score depends on, reads and writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...config.datasets import Dataset
+from ...config.evaluation import Scores
+from ...config.schema import Config
+from ...config.section import Section
+from ..slices import regardless_of
+
+
+class Settings(Section):
+    """Which predictions are compared with which truth."""
+
+    run: str
+    rois: tuple[str, ...]
+    datasets: tuple[Dataset, ...]
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A folder of predictions and the truth of each data set that has test cases, in the same order."""
+
+    predictions: tuple[Path, ...]
+    truth: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The table of scores, one row per case and ROI."""
+
+    scores: Path
+
+
+def settings_from(config: Config, run: str) -> Settings:
+    """One run, and every data set with test cases."""
+    config.run(run)
+    return Settings(
+        run=run,
+        rois=config.roi_names,
+        datasets=tuple(
+            regardless_of(dataset, "doubted", "licence")
+            for dataset in config.datasets.partially_labelled
+            if dataset.split_cases("test")
+        ),
+        scores=config.scores,
+    )

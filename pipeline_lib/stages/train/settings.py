@@ -1,0 +1,109 @@
+"""What stage train depends on, reads and writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+
+from ...config.augmentation import Augmentation
+from ...config.datasets import Dataset
+from ...config.existence import Existence
+from ...config.methods import Method, Networks, Teacher
+from ...config.optimisation import Execution, Optimisation
+from ...config.rois import existence_structures
+from ...config.schema import Config
+from ...config.section import Section
+from ...config.volumes import Patches
+from ...randomness import random_generator
+from ..slices import labelled_rois
+
+VERSION = 1
+
+
+class Settings(Section):
+    """One training of one method. `cases` are the training cases of every data set."""
+
+    run: str
+    seed: int
+    method: Method
+    networks: Networks
+    teacher: Teacher
+    optimisation: Optimisation
+    augmentation: Augmentation
+    patches: Patches
+    existence: Existence
+    rois: tuple[str, ...]
+    structures: tuple[tuple[str, ...], ...]
+    labelled: dict[str, tuple[str, ...]]
+    cases: dict[str, tuple[str, ...]]
+    spacing_mm: tuple[float, float, float]
+    window_hu: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Lists of cases (their volumes lie beside them) and existence scores of the data sets; the ROIs' embeddings.
+
+    The ROI-aware network is needed only where existence.mode is online, its metrics there and for a wanted precision.
+    """
+
+    cases: tuple[Path, ...]
+    existence: tuple[Path, ...]
+    embeddings: Path
+    roi_aware_model: Path | None
+    roi_aware_metrics: Path | None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The trained network, and what happened on the way, one line of JSON per few steps."""
+
+    model: Path
+    history: Path
+
+
+def settings_from(config: Config, run: str) -> Settings:
+    """One method with one seed, and all data that it learns from."""
+    training = config.run(run)
+    method = config.methods[training.method]
+    return Settings(
+        run=run,
+        seed=training.seed,
+        method=method,
+        # Defaults stand for what the method does not use, so that editing it trains the others only.
+        networks=Networks(**{method.network: getattr(config.networks, method.network)}),
+        teacher=config.teacher if method.needs_teacher else Teacher(),
+        optimisation=config.segmentation,
+        augmentation=config.augmentation,
+        patches=config.patches,
+        existence=config.existence if method.needs_existence else Existence(),
+        rois=config.roi_names,
+        structures=existence_structures(config.rois),
+        labelled=labelled_rois(config),
+        cases={
+            dataset.name: _learned_cases(dataset, method, training.seed)
+            for dataset in config.datasets.partially_labelled
+        },
+        spacing_mm=config.volumes.spacing_mm,
+        window_hu=config.volumes.window_hu,
+    )
+
+
+def execution_from(config: Config) -> Execution:
+    """How the training runs: editing it reruns nothing."""
+    return config.execution
+
+
+def _learned_cases(dataset: Dataset, method: Method, seed: int) -> tuple[str, ...]:
+    """The training cases that `method` learns from, as often as the data set has cases.
+
+    Fewer labelled cases are repeated in place of the others: the training is as long and every data set has its share
+    of it. What is drawn for few cases is part of what is drawn for more.
+    """
+    cases = dataset.split_cases("train")
+    if dataset.name not in method.labelled_cases:
+        return cases
+    order = random_generator("labelled cases", seed, dataset.name).permutation(len(cases))
+    kept = [cases[index] for index in order[: method.labelled_cases[dataset.name]]]
+    return tuple(islice(cycle(kept), len(cases)))

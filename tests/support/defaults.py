@@ -1,0 +1,63 @@
+"""The defaults that each stage with a version reads, as they were when its version was last raised.
+
+Settings files leave out what equals its default, so Snakemake does not see a default that changes: the stages that
+read it need a higher VERSION. After that, or after a new key, renew the record:
+
+    python -m tests.support.defaults
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.stages.table import STAGES, version_of
+
+RECORD = Path(__file__).with_name("defaults.json")
+
+
+def defaults_of(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """`Model.key` and its default, for every model in a JSON schema."""
+    for model in (schema, *schema.get("$defs", {}).values()):
+        for key, field in model.get("properties", {}).items():
+            if "default" in field:
+                yield f"{model['title']}.{key}", field["default"]
+
+
+def current() -> dict[str, Any]:
+    """Stage → its version, and the defaults of all sections that its settings hold."""
+    return {
+        stage: {
+            "version": version_of(stage),
+            "defaults": dict(sorted(defaults_of(module.Settings.model_json_schema()))),
+        }
+        for stage, module in STAGES.items()
+        if version_of(stage) is not None
+    }
+
+
+def unannounced(recorded: dict[str, Any], now: dict[str, Any]) -> dict[str, list[str]]:
+    """Stage → defaults that changed, or went with their key, although its VERSION was not raised."""
+    found = {}
+    for stage in recorded.keys() & now.keys():
+        if now[stage]["version"] > recorded[stage]["version"]:
+            continue
+        old, new = recorded[stage]["defaults"], now[stage]["defaults"]
+        changed = sorted(key for key in old.keys() & new.keys() if old[key] != new[key])
+        if changed:
+            found[stage] = changed
+    return found
+
+
+def read_record() -> dict[str, Any]:
+    return json.loads(RECORD.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    missed = unannounced(read_record(), current()) if RECORD.is_file() else {}
+    if missed:
+        sys.exit(f"error: defaults have changed; raise VERSION of these stages first: {missed}")
+    RECORD.write_text(json.dumps(current(), indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,139 @@
+"""What a user sees of a call: whose code runs, old names of targets, where data sets lie, how a failure ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .conftest import BASE, SNAKEMAKE, Project, planned_jobs
+
+CODE = ("Snakefile", "workflow", "pipeline_lib", "config", "environment.yml")
+HERE = "that checkout's code ran"
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """Another checkout, whose stage acquire says that it ran."""
+    copy = tmp_path / "checkout"
+    copy.mkdir()
+    for name in CODE:
+        source = BASE / name
+        ignored = shutil.ignore_patterns("node_modules", "__pycache__")
+        shutil.copytree(source, copy / name, ignore=ignored) if source.is_dir() else shutil.copy(source, copy)
+    stage = copy / "pipeline_lib" / "stages" / "acquire" / "run.py"
+    text = stage.read_text().replace('if __name__ == "__main__":', f'if __name__ == "__main__":\n    say("{HERE}")')
+    stage.write_text(text)
+    return copy
+
+
+def called(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Call snakemake in `folder`, where the package is installed as it is, and not by PYTHONPATH."""
+    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return subprocess.run(
+        [SNAKEMAKE, *arguments],
+        cwd=folder,
+        env={**variables, **environment},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+
+
+@pytest.mark.parametrize("place", ["elsewhere", "in the installed checkout"])
+def test_jobs_run_the_code_of_the_checkout_whose_snakefile_is_called(checkout, tmp_path, place):
+    results = tmp_path / "results"
+    results.mkdir()
+    if place == "in the installed checkout":
+        (results / "pipeline_lib").symlink_to(BASE / "pipeline_lib")
+    done = called(
+        *(results, "resources/raw/tiny_spleen/manifest.json", "--snakefile", str(checkout / "Snakefile")),
+        *("--cores", "1", "--configfile", str(BASE / "tests" / "configs" / "tiny.yaml")),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert HERE in done.stderr
+
+
+def test_a_new_key_with_its_default_retrains_nothing(finished, checkout):
+    """Only what has code for its input runs again, because another checkout's files are other files."""
+    key = '    nesterov: bool = Field(default=False, description="New.")\n'
+    for name in ("optimisation", "methods", "augmentation", "datasets", "volumes", "text", "existence", "roi_aware"):
+        section = checkout / "pipeline_lib" / "config" / f"{name}.py"
+        text, count = re.subn(
+            r"(class \w+\(Section\):\n    \"\"\".*?\"\"\"\n)", rf"\1\n{key}", section.read_text(), flags=re.DOTALL
+        )
+        assert count, name
+        section.write_text(text)
+    finished.command()
+    done = called(
+        *(checkout, "--dry-run", "--directory", str(finished.folder)),
+        *("--configfile", str(finished.folder / "config.yaml")),
+        PYTHONPATH=str(checkout),
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(planned_jobs(done.stdout)) == {"score", "write_report"}
+    asked = [sys.executable, "-m", "pipeline_lib.stages.settings", "train", "--run", "baseline-seed0"]
+    printed = subprocess.run(
+        [*asked, "--configfile", str(finished.folder / "config.yaml")],
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": str(checkout)},
+        capture_output=True,
+        text=True,
+    )
+    assert "nesterov" in printed.stdout, "the key is there"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rule"),
+    [
+        ("acquire", "raw_data", "acquire_phantom"),
+        ("text", "embeddings", "embed"),
+        ("roi_aware", "roi_aware_network", "train_roi_aware"),
+        ("segmentation", "models", "train"),
+        ("inference", "predictions", "predict"),
+    ],
+)
+def test_an_old_name_of_a_target_works_and_says_the_new_one(tiny_content, tmp_path, old, new, rule):
+    project = Project(tmp_path, tiny_content)
+    by_old, by_new = (project.run("--dry-run", target) for target in (old, new))
+    assert f"note: target `{old}` is now called `{new}`" in by_old.stderr
+    assert "note:" not in by_new.stderr
+    plans = [planned_jobs(done.stdout) for done in (by_old, by_new)]
+    assert rule in plans[0]
+    assert {key: count for key, count in plans[0].items() if key != old} == {
+        key: count for key, count in plans[1].items() if key != new
+    }
+
+
+def test_a_data_set_file_beside_the_config_is_found_from_any_working_directory(tiny_content, tmp_path):
+    study = tmp_path / "study" / "config"
+    (study / "datasets").mkdir(parents=True)
+    first, *others = tiny_content["datasets"]["partially_labelled"]
+    (study / "datasets" / "tiny_liver.yaml").write_text(yaml.safe_dump(first))
+    datasets = {**tiny_content["datasets"], "partially_labelled": ["tiny_liver", *others]}
+    (study / "lab.yaml").write_text(yaml.safe_dump({**tiny_content, "datasets": datasets}))
+    options = ("--snakefile", str(BASE / "Snakefile"), "--dry-run", "raw_data", "--configfile", "config/lab.yaml")
+    for more in ((), ("--directory", str(tmp_path / "out"))):
+        done = called(tmp_path / "study", *options, *more, PYTHONPATH=str(BASE))
+        assert done.returncode == 0, done.stderr
+        assert "resources/raw/tiny_liver/manifest.json" in done.stdout
+
+
+def test_a_wrong_source_is_tried_once_and_its_error_stands_last(tiny_content, tmp_path):
+    source = {"kind": "local", "path": str(tmp_path / "nowhere")}
+    project = Project(tmp_path, {**tiny_content, "scores": {"truth": "labelled"}})
+    project = project.edited("datasets/partially_labelled/2/source", source)
+    project = project.edited("datasets/partially_labelled/2/cases", [f"tiny_spleen_{index:03d}" for index in range(4)])
+    done = project.run("--cores", "1", "resources/raw/tiny_spleen/manifest.json")
+    assert done.returncode != 0
+    assert done.stderr.count("Error in rule acquire_published") == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "nowhere" in last
+    assert last.endswith("[logs/acquire/tiny_spleen.log]")

@@ -1,0 +1,40 @@
+# Requires: results/volumes/DATASET/cases.csv, results/existence/DATASET.parquet, results/embeddings/ENCODER.safetensors.
+# Makes: results/models/RUN/ (model, history); checkpoints in work/train/ are undeclared on purpose:
+# Snakemake deletes declared outputs of a failed job, and an interrupted training resumes from its checkpoint.
+
+
+rule train:
+    """Train one method: mean teacher, latent classes, or labels alone."""
+    input:
+        cases=expand("results/volumes/{dataset}/cases.csv", dataset=PARTIAL),
+        existence=expand("results/existence/{dataset}.parquet", dataset=PARTIAL),
+        embeddings=lambda wildcards: f"results/embeddings/{encoder_of(wildcards.run)}.safetensors",
+        roi_aware_model=only_with_existence(
+            "results/roi_aware_network/model.safetensors"
+        ),
+        roi_aware_metrics=only_with_existence("results/roi_aware_network/metrics.json"),
+    output:
+        model="results/models/{run}/model.safetensors",
+        history="results/models/{run}/history.jsonl",
+    log:
+        "logs/train/{run}.log",
+    benchmark:
+        "results/benchmarks/train/{run}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: training_threads()
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * training_memory_mb(),
+        # A process for each GPU, and at least a sample for each process.
+        gpu=gpus_of(LACUNA.execution, most=LACUNA.segmentation.batch),
+    params:
+        settings=settings_of("train"),
+        execution=execution_of("train"),
+        version=version_of("train"),
+        # The resource itself is absent on one node: its mere presence makes SLURM's plugin expect several.
+        srun=lambda wildcards, resources: resources.get("mpi", ""),
+    shell:
+        shell_command(
+            "train",
+            launcher="{params.srun} python -m pipeline_lib.tools.launch --gpus {resources.gpu}",
+        )
