@@ -86,7 +86,13 @@ def volume(config: Config, dataset: str, case: str) -> VolumeSettings:
 
 def validate(config: Config) -> ValidateSettings:
     datasets = tuple(_regardless_of(dataset, "doubted", "licence") for dataset in config.all_datasets)
-    return ValidateSettings(datasets=datasets, targets=tuple(_targets(config, dataset.name) for dataset in datasets))
+    full = config.datasets.fully_labelled
+    return ValidateSettings(
+        datasets=datasets,
+        targets=tuple(_targets(config, dataset.name) for dataset in datasets),
+        organs={roi.name: roi.organ for roi in config.rois if roi.organ is not None},
+        held_out_cases={full.name: config.roi_aware.held_out_cases(len(full.used_cases))} if full is not None else {},
+    )
 
 
 def case_list(config: Config, dataset: str) -> CaseListSettings:

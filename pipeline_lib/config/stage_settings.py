@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from .augmentation import Augmentation, WeakView
-from .datasets import Dataset, Layout, SkippedCase
+from .datasets import Dataset, SkippedCase
 from .evaluation import Inference, Scores
 from .existence import Existence
+from .layouts import AnyLayout
 from .methods import Method, Networks, Teacher
 from .optimisation import Execution, Optimisation
 from .phantom import Phantom
@@ -45,7 +48,7 @@ class VolumeSettings(Section):
     """How one raw case becomes a volume. `targets` are the names of its label bits, in order."""
 
     dataset: str
-    layout: Layout
+    layout: AnyLayout
     root: str
     labels: dict[str, tuple[int, ...]]
     ignored_labels: tuple[int, ...]
@@ -55,10 +58,16 @@ class VolumeSettings(Section):
 
 
 class ValidateSettings(Section):
-    """All data sets; `targets` are those of each, in the same order."""
+    """All data sets; `targets` are those of each, in the same order.
+
+    `organs` maps each ROI that has one to its organ, `held_out_cases` a fully labelled data set to the number of its
+    cases that evaluate the ROI-aware network.
+    """
 
     datasets: tuple[Dataset, ...]
     targets: tuple[tuple[str, ...], ...]
+    organs: dict[str, str] = Field(default={})
+    held_out_cases: dict[str, int] = Field(default={})
 
 
 class CaseListSettings(Section):

@@ -223,7 +223,7 @@ def test_a_prediction_splits_into_one_mask_per_roi(tmp_path):
     assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == sorted(f"{name}.nii.gz" for name in names)
     for k, name in enumerate(names):
         mask = sitk.ReadImage(str(tmp_path / "masks" / f"{name}.nii.gz"))
-        assert Geometry.of(mask) == grid
+        assert Geometry.from_image(mask) == grid
         expected = {0: label_map > 0, 9: label_map == 2}.get(k, label_map > 9)
         assert np.array_equal(sitk.GetArrayFromImage(mask), expected)
     (tmp_path / "rois.json").unlink()
@@ -256,7 +256,7 @@ class TestRealCases:
         write_roi_bits(path, bits, volume.record.original, targets)
         bits, grid = read_roi_bits(path)
         raw = volumes.read_case(layout, SHARED / root, case, labels, targets)
-        assert grid == Geometry.of(raw.image)
+        assert grid == Geometry.from_image(raw.image)
         for k, (_, mask) in enumerate(raw.masks()):
             back = roi_mask(bits, k)
             assert 2 * (back & mask).sum() / max(back.sum() + mask.sum(), 1) > 0.97 or not mask.any()

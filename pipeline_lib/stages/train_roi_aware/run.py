@@ -11,7 +11,6 @@ the batch at a time, so here (and here alone) the number of processes and parts 
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -104,7 +103,7 @@ def run(settings: RoiAwareSettings, execution: ExecutionSettings, inputs: Inputs
 def split(settings: RoiAwareSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the cases to learn from and of those held out; keyed by the seed."""
     cases = sorted(settings.cases)
-    held_out_count = math.ceil(settings.roi_aware.held_out_fraction * len(cases))
+    held_out_count = settings.roi_aware.held_out_cases(len(cases))
     if held_out_count >= len(cases):
         raise UserError(
             "roi_aware.held_out_fraction",
