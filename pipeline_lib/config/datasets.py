@@ -93,6 +93,12 @@ _SPLIT_EXAMPLES = (
 )
 
 
+def _with_lists_of_names(schema: dict[str, Any]) -> None:
+    """For editors: `split` may list the names of each part too, before it becomes case → part."""
+    names = {"type": "array", "items": {"type": "string"}}
+    schema["anyOf"].append({"type": "object", "additionalProperties": names})
+
+
 class SkippedCase(Section):
     """A case left out on purpose."""
 
@@ -129,6 +135,7 @@ class Dataset(Section):
         default="every_fifth",
         description="Which cases are for testing: every fifth by sorted name from the first (MOTS), none "
         "(`all_training`), or `{train: [names], test: [names]}`; one of the two lists may be left out.",
+        json_schema_extra=_with_lists_of_names,
     )
     skip: tuple[SkippedCase, ...] = Field(default=(), description="Cases left out, each with its reason.")
     doubted: tuple[SkippedCase, ...] = Field(

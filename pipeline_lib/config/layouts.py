@@ -55,9 +55,7 @@ class Layout(Section):
             parts = _parts(key, template)
             unknown = sorted(parts - set(_PARTS if key == "labels" else ("case", "ending")))
             if unknown:
-                raise ValueError(
-                    f"`{key}`: {{{unknown[0]}}} stands for nothing here; use {{case}} (see config/README.md)"
-                )
+                raise ValueError(f"`{key}`: {{{unknown[0]}}} has no meaning here; use {{case}}")
             if "case" not in parts:
                 raise ValueError(f"`{key}`: {template!r} names the same file for every case; put {{case}} into it")
             path = PurePosixPath(template)

@@ -9,11 +9,14 @@ from typing import Any
 
 from ..config.datasets import Dataset
 from ..config.layouts import is_image_file, published
+from ..config.structures import structure_names
 from ..errors import UserError
 from ..files import read_json
 
 NAME = "dataset.json"
 _DEFAULT_ENDING = ".nii.gz"
+_ANATOMY = frozenset(structure_names("totalsegmentator_v1")) | frozenset(structure_names("totalsegmentator_v2"))
+"""Names that can only mean the organ; others, as \"cancer\", leave open which ROI they are."""
 
 
 def file_ending(root: Path) -> str:
@@ -81,10 +84,15 @@ def _labels(dataset: Dataset, description: Mapping[str, Any]) -> Iterator[tuple[
             continue
         ours = dataset.labels.get(name)
         if ours is not None and not values <= set(ours):
-            yield (
-                f"gives {name} label value {_listed(values)}, `labels` gives it {_listed(set(ours))}",
-                "correct `labels`",
-            )
+            wrong = f"gives {name} label value {_listed(values)}, but `labels` gives it {_listed(set(ours))}"
+            yield wrong, "correct `labels`"
+        for value in sorted(values) if ours is None and name in _ANATOMY else ():
+            rois = [roi for roi, of_roi in dataset.labels.items() if value in of_roi]
+            if rois and not any(roi in name or name in roi for roi in rois):
+                yield (
+                    f"calls label value {value} {name}, but `labels` gives it to {', '.join(rois)}",
+                    "correct `labels`",
+                )
 
 
 def _values_by_name(labels: Any) -> dict[str, set[int]]:

@@ -91,12 +91,12 @@ def case_files(layout: LayoutName | Layout, root: Path, case: str, targets: tupl
 
 def better_layout(layout: LayoutName | Layout, root: Path, case: str) -> str:
     """What to change so that a missing image of `case` is found, in words; empty if no published layout has it."""
-    for name in PUBLISHED:
-        if name != layout and case_files(name, root, case, ()).image.is_file():
-            return f"its files lie as in the layout {name}: correct `layout`"
     bare = case.removesuffix("_0000")
     if bare != case and case_files(layout, root, bare, ()).image.is_file():
         return f"name the case without its channel, {bare}"
+    for name in PUBLISHED:
+        if name != layout and case_files(name, root, case, ()).image.is_file():
+            return f"its files lie as in the layout {name}: correct `layout`"
     return ""
 
 
