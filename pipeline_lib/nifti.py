@@ -140,7 +140,9 @@ def read_placement(path: Path) -> Placement:
 
 
 def write_placement(path: Path, placement: Placement) -> None:
-    """Make a .nii.gz say that its voxels lie where `placement` says."""
+    """Make a .nii.gz say that its voxels lie where `placement` says; leaves a file that says so already as it is."""
+    if read_placement(path) == placement:
+        return
     with gzip.open(path, "rb") as file:
         content = bytearray(file.read())
     struct.pack_into("<4f", content, 76, *placement.pixdim)
@@ -218,6 +220,8 @@ def _grid(path: Path, header: Header) -> tuple[Geometry, tuple[str, ...], bool]:
     placement, notes = header.placement, []
     by_sform, by_qform = (_placed(header, affine) for affine in (placement.sform_lps(), placement.qform_lps()))
     if placement.sform_code > 0 and by_sform is None:
+        if placement.qform_code <= 0 or by_qform is None:
+            raise UserError(str(path), "has an sform that is singular or not finite, and no qform", FIX)
         notes.append("its sform is singular or not finite, so the qform is used")
     if placement.sform_code > 0 and by_sform is not None:
         chosen = by_sform

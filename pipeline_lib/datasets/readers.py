@@ -173,12 +173,13 @@ def whole_labels(path: Path, label_map: np.ndarray) -> np.ndarray:
     """
     if label_map.dtype.kind != "f":
         return label_map
-    whole = np.empty(label_map.shape, np.int64 if np.abs(label_map).max() > np.iinfo(np.int32).max else np.int32)
+    whole = np.empty(label_map.shape, np.int32)
     odd: set[float] = set()
     for plane, values in zip(whole, label_map, strict=True):
         rounded = np.rint(values)
-        odd.update(values[np.abs(values - rounded) > _ROUNDING][:1000].tolist())
-        plane[...] = rounded
+        taken = (np.abs(values - rounded) <= _ROUNDING) & (np.abs(rounded) < np.iinfo(np.int32).max)
+        odd.update(values[~taken][:1000].tolist())
+        plane[...] = np.where(taken, rounded, 0)
     if odd:
         shown = ", ".join(f"{value:.6g}" for value in sorted(odd)[:5])
         raise UserError(
@@ -206,5 +207,7 @@ def label_values(label_map: np.ndarray) -> set[int]:
         return set(np.unique(label_map).tolist())
     occurs = np.zeros(high - low + 1, bool)
     for plane in label_map:
-        occurs[(plane - label_map.dtype.type(low)).astype(np.intp)] = True
-    return set((np.flatnonzero(occurs) + low).tolist())
+        # Unsigned values may be too large for int64, and differences of signed ones for their own type.
+        offset = plane - plane.dtype.type(low) if plane.dtype.kind == "u" else plane.astype(np.int64) - low
+        occurs[offset.astype(np.intp)] = True
+    return {low + int(index) for index in np.flatnonzero(occurs)}

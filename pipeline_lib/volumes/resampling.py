@@ -17,8 +17,9 @@ from .interpolation import Matrices, cubic, interpolated, interpolation_matrices
 from .record import CaseRecord
 
 AIR_HU = -1024
-_MOST_HU = 3071
-"""The scale of 12 bits. Padding lies below and metal above; the cubic kernel would ring beside both."""
+# Beyond what a CT measures lie padding and metal, and the cubic kernel would ring beside them. Padding becomes air.
+_PADDING_BELOW_HU = -1300
+_METAL_ABOVE_HU = 4095
 
 # Halves come out of the sums a little more or less than themselves, and not the same on every machine.
 _HALF = 0.5 - 1e-4
@@ -29,7 +30,7 @@ Box = tuple[slice, slice, slice]
 def image_volume(image: sitk.Image, volume_grid: Geometry, window_hu: tuple[float, float]) -> np.ndarray:
     """The CT (HU) on the volume's grid: int16 D H W, clipped to the window."""
     low, high = window_hu
-    image = _clipped(image, min(low, AIR_HU), max(high, _MOST_HU))
+    image = _without_extremes(image, min(low, _PADDING_BELOW_HU), max(high, _METAL_ABOVE_HU))
     array, upright = _upright(image, AIR_HU)
 
     def to_hu(block: np.ndarray) -> np.ndarray:
@@ -89,15 +90,15 @@ def _mask_on_original_grid(probability: np.ndarray, record: CaseRecord) -> tuple
     return _thresholded(probability, matrices, half)
 
 
-def _clipped(image: sitk.Image, low: float, high: float) -> sitk.Image:
-    """The image with its values clipped; the image itself if none lies beyond."""
+def _without_extremes(image: sitk.Image, low: float, high: float) -> sitk.Image:
+    """The image with air for values below `low`, and at most `high`; the image itself if none lies beyond."""
     voxels = sitk.GetArrayViewFromImage(image)
     if voxels.min() >= low and voxels.max() <= high:
         return image
-    if voxels.dtype.kind != "f":
-        held = np.iinfo(voxels.dtype)
-        low, high = max(math.floor(low), held.min), min(math.ceil(high), held.max)
-    return Geometry.from_image(image).image(voxels.clip(low, high))
+    kept = voxels.copy()
+    kept[voxels < low] = AIR_HU
+    kept[voxels > high] = math.floor(high)
+    return Geometry.from_image(image).image(kept)
 
 
 def _upright(image: sitk.Image, outside: float) -> tuple[np.ndarray, Geometry]:

@@ -48,6 +48,8 @@ BAD = {
     "0 to 1": (((scan() + 160) / 400).clip(0, 1), "span only 0 … 1"),
     "z-scores": ((scan() - scan().mean()) / scan().std(), "as if it were normalised"),
     "8 bits": (((scan() + 160) / 400 * 255).clip(0, 255).astype(np.uint8), "as in an 8-bit picture"),
+    "intercept subtracted twice": (scan() - 1024, "tissue lies near -1024"),
+    "air alone": (scan().clip(-1000, -800), "nothing of it is near water"),
     "no air and no fat": (scan().clip(0, 400), "it has no air and no fat"),
 }
 
@@ -58,6 +60,7 @@ def test_an_image_that_is_hardly_in_hu_is_told_with_its_likely_cause(name):
     wrong, remedy = unit_fault(voxels)
     assert expected in wrong
     assert ("subtract 1024" in remedy) == name.startswith("offset")
+    assert ("subtracted twice" in remedy) == (name == "intercept subtracted twice")
 
 
 def test_a_window_without_air_is_only_noted():

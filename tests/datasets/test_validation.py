@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.datasets import validation
-from pipeline_lib.datasets.readers import read_case
+from pipeline_lib.datasets.readers import label_values, read_case
 from pipeline_lib.datasets.validation import check_case, check_dataset, check_held_out, repeated_cases
 from pipeline_lib.errors import UserError
 
@@ -195,6 +195,29 @@ def test_a_case_without_a_labelled_voxel_is_a_note(raw):
     ((is_note, wrong),) = noted(raw)
     assert is_note
     assert "has no labelled voxel" in wrong
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        (np.int8, (-128, 127)),
+        (np.uint64, (2**64 - 1, 2**64 - 9)),
+        (np.int64, (2**62, 2**62 - 3)),
+        (np.int16, (-9, 900)),
+    ],
+)
+def test_the_values_of_a_label_map_are_named_whatever_its_type(dtype, values):
+    assert label_values(np.array(values, dtype).reshape(1, 1, 2)) == set(values)
+
+
+@pytest.mark.parametrize("value", [1e30, -1e30, 3e9])
+def test_a_huge_floating_point_label_is_one_finding_that_names_it(raw, value):
+    labels = label_map().astype(np.float64)
+    labels[0, 0, 0] = value
+    write(raw / "labelsTr/c.nii.gz", labels)
+    ((is_note, wrong),) = noted(raw)
+    assert not is_note
+    assert f"{value:g}" in wrong
 
 
 def test_an_extreme_label_value_is_one_finding_that_names_it(raw):

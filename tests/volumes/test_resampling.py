@@ -88,12 +88,18 @@ def test_hu_are_clipped_to_the_window_and_a_constant_stays():
 def test_padding_and_metal_ring_no_more_than_air_and_bone_do(extreme, spacing):
     grid = Geometry(size=(30, 28, 12), spacing_mm=(0.7, 0.7, 1.5), origin_mm=(0, 0, 0))
     hu, ordinary = np.full((2, *grid.shape), 40, np.int16)
-    hu[:, :, :11], ordinary[:, :, :11] = extreme, np.clip(extreme, -1024, 3071)
+    hu[:, :, :11], ordinary[:, :, :11] = extreme, np.clip(extreme, -1024, 4095)
     target = grid.at_spacing(spacing)
     volume = image_volume(grid.image(hu), target, (-325, 325))
     assert np.array_equal(volume, image_volume(grid.image(ordinary), target, (-325, 325)))
     if extreme < 0:
         assert volume.max() < 130  # a step of 1,064 HU overshoots by 7 per cent
+
+
+def test_noise_below_air_and_ordinary_metal_are_left_alone():
+    grid = Geometry(size=(9, 8, 7), spacing_mm=(1, 1, 1), origin_mm=(0, 0, 0))
+    hu = np.random.default_rng(0).integers(-1250, 4000, grid.shape).astype(np.int16)
+    assert np.array_equal(image_volume(grid.image(hu), grid, (-1299, 4095)), hu)
 
 
 def test_a_wide_window_keeps_what_it_holds():

@@ -80,7 +80,10 @@ def _findings(settings: ValidateSettings, inputs: Inputs, checked: list[CheckedC
     for dataset, manifest in zip(settings.datasets, inputs.manifests, strict=True):
         own = [case for case in checked if case.dataset == dataset.name]
         if not is_deleted(manifest.parent):
-            yield from check_dataset(dataset, manifest.parent, own, settings.organs)
+            try:
+                yield from check_dataset(dataset, manifest.parent, own, settings.organs)
+            except Exception as error:
+                yield unexpected(manifest.parent, error)
         if dataset.name in settings.held_out_cases:
             yield from check_held_out(dataset, settings.held_out_cases[dataset.name])
 
