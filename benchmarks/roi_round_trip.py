@@ -25,7 +25,7 @@ from pipeline_lib.config.phantom import Phantom
 from pipeline_lib.config.structures import structure_names
 from pipeline_lib.datasets.images import read_image
 from pipeline_lib.datasets.phantom.case import ORGAN_ROIS, make_case
-from pipeline_lib.datasets.readers import case_files, read_label_map, voxels_with
+from pipeline_lib.datasets.readers import case_files, mask_voxels, read_label_map, voxels_with
 from pipeline_lib.geometry import Geometry
 from pipeline_lib.volumes.resampling import mask_volume, masks_on_original_grid
 
@@ -76,12 +76,12 @@ def _masks(
     files = case_files(dataset.layout, root, case, structures)
     if files.label_map is not None:
         label_map = read_label_map(files.label_map, dataset.labels, dataset.ignored_labels)
-        voxels, grid = sitk.GetArrayFromImage(label_map), Geometry.of(label_map)
+        voxels, grid = sitk.GetArrayFromImage(label_map), Geometry.from_image(label_map)
         for roi, values in dataset.labels.items():
             yield roi, voxels_with(voxels, values), grid
     for structure, path in files.masks.items():
         mask = read_image(path)
-        yield structure, sitk.GetArrayFromImage(mask) > 0, Geometry.of(mask)
+        yield structure, mask_voxels(path, sitk.GetArrayFromImage(mask)), Geometry.from_image(mask)
 
 
 def dice_after_the_round_trip(mask: np.ndarray, original: Geometry) -> float:

@@ -31,6 +31,7 @@ from pipeline_lib.config.phantom import Phantom
 from pipeline_lib.datasets.images import read_image
 from pipeline_lib.datasets.phantom.case import PhantomCase, make_case
 from pipeline_lib.geometry import Geometry, to_canonical
+from pipeline_lib.label_bits import add_mask, plane_and_bit, plane_count
 from pipeline_lib.volumes.interpolation import cubic, interpolated, interpolation_matrices
 from pipeline_lib.volumes.resampling import mask_volume
 from pipeline_lib.volumes.store import IMAGE, LABELS, open_volume, write_volume
@@ -62,7 +63,7 @@ def resampled_phantom(size: tuple[int, int, int]) -> tuple[np.ndarray, dict[str,
 def resampled_ct(path: Path) -> np.ndarray:
     """HU before rounding (float32 D H W) of a CT at the paper's spacing; its axes lie along the patient's."""
     image = read_image(path)
-    original = Geometry.of(image)
+    original = Geometry.from_image(image)
     upright = original.canonical()
     array = to_canonical(sitk.GetArrayFromImage(image), original).astype(np.float32)
     return _resampled(array, upright, upright.at_spacing(SPACING))
@@ -83,9 +84,10 @@ def _mask(case: PhantomCase, name: str, original: Geometry, grid: Geometry) -> n
 def lacuna(folder: Path, hu: np.ndarray, masks: list[np.ndarray], bits: int) -> tuple[Reader, int]:
     """`masks` are the first of `bits` ROIs; the others are not labelled."""
     names = tuple(f"roi_{k}" for k in range(bits))
-    planes = np.zeros((-(-bits // 8), *hu.shape), np.uint8)
+    planes = np.zeros((plane_count(bits), *hu.shape), np.uint8)
     for k, mask in enumerate(masks):
-        planes[k // 8] |= mask.astype(np.uint8) << (k % 8)
+        plane, bit = plane_and_bit(k)
+        add_mask(planes[plane], bit, mask)
     grid = Geometry(size=hu.shape[::-1], spacing_mm=SPACING, origin_mm=(0, 0, 0))
     record = record_of(grid, grid, names, names[: len(masks)], WINDOW)
     write_volume(folder, np.rint(hu).astype(np.int16), planes, record)

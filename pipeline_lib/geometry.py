@@ -7,6 +7,7 @@ canonical by transposing and flipping its array; an oblique one has to be interp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations
 
 import numpy as np
@@ -15,8 +16,26 @@ from pydantic import BaseModel, ConfigDict
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
-# A grid counts as axis-aligned if turning it upright moves no corner by more than this, in voxels.
+# A grid counts as axis-aligned, or as right-angled, if making it so moves no corner by more than this, in voxels.
 ALIGNED_WITHIN_VOXELS = 0.1
+# Two grids count as the same if their corners lie within this of each other: what rounding in published headers makes.
+SAME_WITHIN_VOXELS = 0.25
+# Direction cosines that are off by less are at right angles but for the rounding of a header's numbers.
+_ROUNDING = 1e-5
+
+Triple = tuple[int, int, int]
+"""Three indices or sides, in array order (z, y, x) unless stated otherwise."""
+
+
+def triple(values: Sequence[int] | np.ndarray) -> Triple:
+    """Three integers of any kind as a tuple of Python's own."""
+    first, second, third = (int(value) for value in values)
+    return first, second, third
+
+
+def box_corners(ends: np.ndarray) -> np.ndarray:
+    """Corners (8×3) of the box between the rows of `ends` (2×3)."""
+    return np.take_along_axis(ends, np.indices((2, 2, 2)).reshape(3, 8).T, axis=0)
 
 
 class Geometry(BaseModel):
@@ -30,7 +49,8 @@ class Geometry(BaseModel):
     direction: tuple[float, float, float, float, float, float, float, float, float] = IDENTITY
 
     @classmethod
-    def of(cls, image: sitk.Image) -> Geometry:
+    def from_image(cls, image: sitk.Image) -> Geometry:
+        """The grid of a 3-D image."""
         return cls(
             size=image.GetSize(),
             spacing_mm=image.GetSpacing(),
@@ -61,8 +81,36 @@ class Geometry(BaseModel):
 
     def corners_mm(self) -> np.ndarray:
         """Positions (8×3, mm) of the centres of the eight corner voxels."""
-        index = np.indices((2, 2, 2)).reshape(3, 8) * (np.array(self.size) - 1)[:, None]
-        return (self.axes @ (index * np.array(self.spacing_mm)[:, None])).T + np.array(self.origin_mm)
+        index = box_corners(np.array([(0, 0, 0), np.array(self.size) - 1]))
+        return (self.axes @ (index * np.array(self.spacing_mm)).T).T + np.array(self.origin_mm)
+
+    def difference(self, other: Geometry) -> str:
+        """How this grid differs from another beyond rounding, in words; empty if they are the same."""
+        if self.size != other.size:
+            sizes = ["×".join(str(side) for side in grid.size) for grid in (self, other)]
+            return f"{sizes[0]} voxels against {sizes[1]}"
+        shift = float(np.abs(self.corners_mm() - other.corners_mm()).max())
+        if shift > SAME_WITHIN_VOXELS * min(other.spacing_mm):
+            return f"corners lie up to {shift:.3g} mm apart"
+        return ""
+
+    def right_angled(self) -> tuple[Geometry, float]:
+        """The nearest grid whose axes are at right angles, and how far a corner moves to it at most, in voxels.
+
+        Its middle and spacing stay; the axes are those that move the corners least (orthogonal Procrustes). A grid
+        that is right-angled but for rounding is returned as it is.
+        """
+        length = np.array(self.spacing_mm) * self.size
+        left, _, right = np.linalg.svd(self.axes * length**2)
+        axes = left @ right
+        half = np.array(self.spacing_mm) * (np.array(self.size) - 1) / 2
+        corners = box_corners(np.array([-half, half]))
+        if np.abs(axes - self.axes).max() < _ROUNDING:
+            return self, 0.0
+        moved = float(np.linalg.norm(corners @ (axes - self.axes).T, axis=1).max()) / min(self.spacing_mm)
+        origin = np.array(self.origin_mm) + (self.axes - axes) @ half
+        direction = tuple(float(value) for value in axes.ravel())
+        return self.model_copy(update={"direction": direction, "origin_mm": tuple(map(float, origin))}), moved
 
     def voxel_axes(self) -> tuple[int, int, int]:
         """For each axis (x, y, z) of the canonical frame the voxel axis that lies nearest to it."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, HttpUrl, model_validator
+from pydantic import AfterValidator, Field, HttpUrl, model_validator
 
+from .layouts import AnyLayout, published
 from .section import Count, Millimetres, Name, Section
 
 ARCHIVE_ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip")
-
-Layout = Literal["msd", "kits19", "totalsegmentator_v1", "totalsegmentator_v2", "nnunet"]
 
 
 class PhantomSource(Section):
@@ -75,10 +75,34 @@ class LocalSource(Section):
     )
 
 
+def _inside_its_folder(case: str) -> str:
+    """A case's name, which becomes part of paths and of a Snakemake wildcard."""
+    if not case.strip() or case in (".", ".."):
+        raise ValueError(f"{case!r} is not the name of a case")
+    bad = sorted({character for character in case if character in "/\\{}" or not character.isprintable()})
+    if bad:
+        raise ValueError(f"case {case!r} has {bad[0]!r} in its name; rename its files")
+    return case
+
+
+CaseName = Annotated[str, AfterValidator(_inside_its_folder)]
+Split = Literal["every_fifth", "all_training"] | dict[CaseName, Literal["train", "test"]]
+
+_SPLIT_EXAMPLES = (
+    "write every_fifth, all_training, {train: [case_1, case_2], test: [case_3]} or {case_1: train, case_3: test}"
+)
+
+
+def _with_lists_of_names(schema: dict[str, Any]) -> None:
+    """For editors: `split` may list the names of each part too, before it becomes case → part."""
+    names = {"type": "array", "items": {"type": "string"}}
+    schema["anyOf"].append({"type": "object", "additionalProperties": names})
+
+
 class SkippedCase(Section):
     """A case left out on purpose."""
 
-    case: str = Field(description="Name of the case.")
+    case: CaseName = Field(description="Name of the case.")
     reason: str = Field(min_length=3, description="Why it is left out; the report prints it.")
 
 
@@ -86,7 +110,10 @@ class Dataset(Section):
     """One data set and the ROIs that it labels; what it does not label is unknown, never background."""
 
     name: Name = Field(description="Name of the data set; equals the name of its file.")
-    layout: Layout = Field(description="Published folder layout that the reader expects.")
+    layout: AnyLayout = Field(
+        description="Name of the published folder layout that the cases lie in, or one of your own: "
+        '`{image: "scans/{case}.nrrd", labels: "seg/{case}.nrrd"}`, with `{structure}` in `labels` for one mask each.'
+    )
     source: PhantomSource | DownloadSource | LocalSource = Field(
         discriminator="kind", description="Where the cases come from."
     )
@@ -99,12 +126,16 @@ class Dataset(Section):
         description="ROI → label values that make it (an organ lists its tumour's value too).",
     )
     ignored_labels: tuple[int, ...] = Field(default=(), description="Label values that are known and belong to no ROI.")
-    cases: tuple[str, ...] | str = Field(
-        default=(), description="Names of all cases, or a text file of them beside this file, one a line."
+    cases: tuple[CaseName, ...] | str = Field(
+        default=(),
+        description="Names of all cases (nnunet: without `_0000`), or a text file of them beside this file, one per "
+        "line; blank lines and lines that begin with # do not count.",
     )
-    split: Literal["every_fifth", "all_training"] | dict[str, Literal["train", "test"]] = Field(
+    split: Split = Field(
         default="every_fifth",
-        description="Which cases are for testing: every fifth by sorted name from the first (MOTS), none, or a list.",
+        description="Which cases are for testing: every fifth by sorted name from the first (MOTS), none "
+        "(`all_training`), or `{train: [names], test: [names]}`; one of the two lists may be left out.",
+        json_schema_extra=_with_lists_of_names,
     )
     skip: tuple[SkippedCase, ...] = Field(default=(), description="Cases left out, each with its reason.")
     doubted: tuple[SkippedCase, ...] = Field(
@@ -112,12 +143,20 @@ class Dataset(Section):
     )
     licence: str = Field(description="Licence under which the data set is published.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _split_by_case(cls, content: Any) -> Any:
+        """`split` by case, also where it lists the cases of each part."""
+        if not isinstance(content, Mapping) or "split" not in content:
+            return content
+        return {**content, "split": _by_case(content["split"], content.get("cases"))}
+
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
-        per_structure = self.layout.startswith("totalsegmentator")
-        if per_structure and self.labels:
+        has_masks = published(self.layout).files.has_masks
+        if has_masks and self.labels:
             raise ValueError(f"data set {self.name}: layout {self.layout} names its masks, so `labels` must be empty")
-        if not per_structure and not self.labels:
+        if not has_masks and not self.labels:
             raise ValueError(f"data set {self.name}: `labels` must say which label values make which ROI")
         if isinstance(self.source, PhantomSource):
             if self.cases:
@@ -143,7 +182,8 @@ class Dataset(Section):
     def all_cases(self) -> tuple[str, ...]:
         """Names of all cases in the layout's own manner, those to skip included."""
         if isinstance(self.source, PhantomSource):
-            return tuple(_phantom_case(self, number) for number in range(self.source.cases))
+            form, name = published(self.layout).case_name, self.name.removeprefix("phantom_")
+            return tuple(form.format(name=name, number=number) for number in range(self.source.cases))
         return self.cases if isinstance(self.cases, tuple) else ()
 
     def split_cases(self, part: Literal["train", "test"]) -> tuple[str, ...]:
@@ -167,9 +207,22 @@ class Dataset(Section):
         return tuple(sorted(self.split_cases("train") + self.split_cases("test")))
 
 
-def _phantom_case(dataset: Dataset, number: int) -> str:
-    if dataset.layout == "kits19":
-        return f"case_{number:05d}"
-    if dataset.layout.startswith("totalsegmentator"):
-        return f"s{number:04d}"
-    return f"{dataset.name.removeprefix('phantom_')}_{number:03d}"
+def _by_case(split: Any, cases: Any) -> Any:
+    """A split as case → part; raises ValueError with examples for what is none."""
+    if split in ("every_fifth", "all_training"):
+        return split
+    if not isinstance(split, Mapping) or not split:
+        raise ValueError(f"`split` is {split!r}; {_SPLIT_EXAMPLES}")
+    if all(part in ("train", "test") for part in split.values()):
+        return split
+    if not set(split) <= {"train", "test"} or not all(isinstance(names, list | tuple) for names in split.values()):
+        raise ValueError(f"`split` has {', '.join(str(key) for key in list(split)[:3])}; {_SPLIT_EXAMPLES}")
+    listed = {part: [str(name) for name in names] for part, names in split.items()}
+    both = sorted(set(listed.get("train", ())) & set(listed.get("test", ())))
+    if both:
+        raise ValueError(f"`split` lists {both[0]} under both train and test")
+    if len(listed) == 1 and isinstance(cases, list | tuple):
+        (part,) = listed
+        other = "test" if part == "train" else "train"
+        listed[other] = [str(case) for case in cases if str(case) not in listed[part]]
+    return {name: part for part, names in listed.items() for name in names}

@@ -72,12 +72,21 @@ def _load_dataset(name: str, folders: Sequence[Path]) -> Dataset:
     if isinstance(cases, str):
         listed = path.parent / cases
         if not listed.is_file():
-            raise UserError(f"{path}: cases", f"there is no {listed}", "write that list, one case name a line")
-        content["cases"] = listed.read_text(encoding="utf-8").split()
+            raise UserError(f"{path}: cases", f"there is no {listed}", "write that list, one case name per line")
+        content["cases"] = _listed_cases(listed)
     dataset = _validated(Dataset, content, str(path))
     if dataset.name != path.stem:
         raise UserError(f"{path}: name", f"is {dataset.name!r}", f"name the data set like its file, {path.stem!r}")
     return dataset
+
+
+def _listed_cases(path: Path) -> list[str]:
+    """Names of cases from a text file, one per line; blank lines and lines that begin with # do not count."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(str(path), "is not UTF-8 text", "save it as UTF-8, one case name per line") from error
+    return [name for line in lines if (name := line.strip()) and not name.startswith("#")]
 
 
 def _dataset_file(name: str, folders: Sequence[Path]) -> Path:

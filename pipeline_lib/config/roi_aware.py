@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -34,3 +35,7 @@ class RoiAware(Section):
     )
     optimisation: Optimisation = Field(default=Optimisation(), description="Training of the ROI-aware network.")
     execution: Execution = Field(default=Execution(), description="How its training runs.")
+
+    def held_out_cases(self, cases: int) -> int:
+        """How many of `cases` cases are kept for evaluation."""
+        return math.ceil(self.held_out_fraction * cases)

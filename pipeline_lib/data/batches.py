@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..config.augmentation import StrongView, WeakView
+from ..label_bits import plane_and_bit
 from .crops import Shape
 from .reading import Region
 from .strong_view import draw_strong, strong_image
@@ -38,8 +39,8 @@ class Batch:
     @property
     def labelled_voxels(self) -> Tensor:
         """How many voxels each ROI has in each sample, int64 B K, without unpacking the labels."""
-        per_bit = [(self.planes >> bit & 1).sum(dim=(-3, -2, -1)) for bit in range(8)]
-        return torch.stack(per_bit, dim=-1).flatten(1)[:, : self.labelled.shape[1]]
+        places = [plane_and_bit(roi) for roi in range(self.labelled.shape[1])]
+        return torch.stack([(self.planes[:, plane] >> bit & 1).sum(dim=(-3, -2, -1)) for plane, bit in places], dim=1)
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,6 @@ def planes_of(codes: Tensor, combinations: Tensor) -> Tensor:
 
 
 def unpacked(planes: Tensor, count: int) -> Tensor:
-    """Label bits uint8 … P D H W as booleans … K D H W, K = `count`; bit k is bit k % 8 of plane k // 8."""
-    number = torch.arange(count, device=planes.device)
-    bits = (number % 8).to(torch.uint8)[:, None, None, None]
-    return (planes.index_select(-4, number // 8) >> bits & 1).bool()
+    """Label bits uint8 … P D H W as booleans … K D H W, K = `count`."""
+    plane, bit = plane_and_bit(torch.arange(count, device=planes.device))
+    return (planes.index_select(-4, plane) >> bit.to(torch.uint8)[:, None, None, None] & 1).bool()

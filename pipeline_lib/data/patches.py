@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..geometry import triple
+from ..label_bits import unpack
 from ..volumes.store import Volume
 from .batches import scaled
 from .crops import Shape
@@ -24,7 +26,7 @@ def patch_images(
     """
 
     def read(first: int) -> NDArray[np.int16]:
-        return np.stack([volume.read_image(_position(start), shape) for start in starts[first : first + batch]])
+        return np.stack([volume.read_image(triple(start), shape) for start in starts[first : first + batch]])
 
     with ThreadPoolExecutor(1) as ahead:
         firsts = range(0, len(starts), batch)
@@ -38,15 +40,9 @@ def patch_images(
 
 def voxels_in_patches(volume: Volume, starts: NDArray[np.int64], shape: Shape) -> NDArray[np.int64]:
     """How many voxels each of the volume's targets has in each patch, N × targets."""
-    bits = np.unpackbits(volume.combinations, axis=1, count=len(volume.record.targets), bitorder="little")
-    bits = bits.astype(np.int64)
+    bits = unpack(volume.combinations, len(volume.record.targets), axis=1).astype(np.int64)
     counts = np.zeros((len(starts), bits.shape[1]), np.int64)
     for patch, start in enumerate(starts):
-        codes = volume.read_codes(_position(start), shape)
+        codes = volume.read_codes(triple(start), shape)
         counts[patch] = np.bincount(codes.ravel(), minlength=len(bits)) @ bits
     return counts
-
-
-def _position(start: NDArray[np.int64]) -> Shape:
-    z, y, x = (int(index) for index in start)
-    return z, y, x

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..config.augmentation import WeakView
+from ..geometry import triple
 from ..randomness import key_number, random_generator
 from .crops import Shape
 
@@ -40,7 +41,7 @@ def region_to_read(start: NDArray[np.int64], patch: Shape, zoom: float) -> tuple
     """First index and shape of the region that fills the patch once it is enlarged by `zoom` about its centre."""
     shape = [max(1, round(side / zoom)) for side in patch]
     first = [int(begin) + (side - read) // 2 for begin, side, read in zip(start, patch, shape, strict=True)]
-    return _three(first), _three(shape)
+    return triple(first), triple(shape)
 
 
 def weak_image(image: Tensor, draw: WeakDraw, patch: Shape, noise: torch.Generator) -> Tensor:
@@ -66,8 +67,3 @@ def weak_codes(codes: Tensor, draw: WeakDraw, patch: Shape) -> Tensor:
 def noise_generator(device: torch.device, *key: str | int) -> torch.Generator:
     """A generator of noise fields on `device`, keyed like all random numbers."""
     return torch.Generator(device).manual_seed(key_number(*key) % 2**63)
-
-
-def _three(values: list[int]) -> Shape:
-    first, second, third = values
-    return first, second, third

@@ -1,4 +1,4 @@
-"""Deleting raw images once nothing needs them any more; downloads and unpacked copies only, never the user's own."""
+"""Delete raw images that nothing needs any more: downloads and unpacked copies only, never the user's own."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from ..config.layouts import is_image_file
 from ..files import read_json
-from .images import is_image_file
 
 NAME = "deleted.json"
 """Beside the manifest: what was deleted. A data set that is acquired again has none."""
 
 
 def is_deleted(raw: Path) -> bool:
-    """Whether the raw cases in the folder of a data set were deleted, so that their absence is no fault."""
+    """Whether the raw cases in the folder of a data set were deleted, so that their absence is not a fault."""
     note = raw / NAME
     return note.exists() and not read_json(note)["linked"]
 
 
 def delete_images(manifest: Path, keep: Collection[Path]) -> dict[str, Any]:
-    """Delete every image and label that the manifest lists but those to keep; returns what there is to note.
+    """Delete every image and label that the manifest lists except those to keep; return what deleted.json records.
 
     Descriptions (JSON, CSV, text) and archives stay, and so does everything of a folder that is only linked. May be
     called again after an interruption.

@@ -1,12 +1,13 @@
 """Everything that is wrong with the raw cases of data sets, found in one go.
 
-Each file is read once; what is wrong with it becomes one finding. Known-bad cases belong under the data set's `skip:`.
+Each file is read once; what is wrong with it becomes one finding. A finding is a fault, or only a note: something that
+is legitimate and that the user may want to know. Known-bad cases belong under the data set's `skip:`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,28 +16,39 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..config.datasets import Dataset
+from ..config.layouts import published
 from ..errors import UserError
-from .images import read_image
-from .readers import CaseFiles, case_files, label_map_fault, read_on_grid
+from ..geometry import Geometry, to_canonical
+from .descriptions import NAME, contradictions
+from .hounsfield import unit_fault, unit_note
+from .images import ReadImage, read_image, read_image_with_notes
+from .readers import CaseFiles, better_layout, case_files, check_values, mask_voxels, read_on_grid, whole_labels
 
 # Far beyond any CT: a header that says so is wrong.
 LEAST_SPACING_MM, MOST_SPACING_MM = 0.05, 20.0
+ENOUGH_CASES_TO_JUDGE = 5
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with one file."""
+    """What is wrong with one file, or only worth a note, and what to do about it."""
 
     file: Path
     wrong: str
+    remedy: str = ""
+    is_note: bool = False
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.wrong}"
+        return f"{self.file}: {'note: ' * self.is_note}{self.wrong}{f'; {self.remedy}' * bool(self.remedy)}"
 
 
 @dataclass(frozen=True)
 class CheckedCase:
-    """One case with what is wrong with its files; `digest` (of the image's voxels) is empty if it cannot be read."""
+    """One case with what is wrong with its files.
+
+    `digest` is that of the image's voxels, whatever the order of its axes; empty if it cannot be read. `present` are
+    the targets that have a voxel, None if a label cannot be read.
+    """
 
     dataset: str
     case: str
@@ -44,70 +56,149 @@ class CheckedCase:
     image: Path
     digest: str
     findings: tuple[Finding, ...]
+    present: tuple[str, ...] | None = None
+
+    @property
+    def faults(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if not finding.is_note)
 
 
 def check_case(dataset: Dataset, raw_folder: Path, case: str, targets: tuple[str, ...]) -> CheckedCase:
-    """Read the case's image and all its labels."""
-    files = case_files(dataset.layout, raw_folder / dataset.root, case, targets)
+    """Read the case's image and all its labels; whatever goes wrong with them becomes a finding."""
+    root = raw_folder / dataset.root
     split = "train" if case in dataset.split_cases("train") else "test"
-    findings, digest, image = [], "", None
     try:
-        image = read_image(files.image)
+        files = case_files(dataset.layout, root, case, targets)
+        digest, read, findings = _check_image(dataset, root, case, files.image)
+        present, more = _check_labels(dataset, files, targets, None if read is None else read.image)
+        return CheckedCase(dataset.name, case, split, files.image, digest, (*findings, *more), present)
     except UserError as error:
-        findings.append(Finding(files.image, error.wrong))
-    else:
-        voxels = sitk.GetArrayViewFromImage(image)
-        digest = hashlib.blake2b(np.ascontiguousarray(voxels), digest_size=16).hexdigest()
-        if wrong := "; ".join(_image_faults(image, voxels)):
-            findings.append(Finding(files.image, wrong))
-    findings += _label_findings(dataset, files, image)
-    return CheckedCase(dataset.name, case, split, files.image, digest, tuple(findings))
+        finding = Finding(Path(error.where), error.wrong, error.remedy)
+    except Exception as error:
+        finding = unexpected(root / case, error)
+    return CheckedCase(dataset.name, case, split, root / case, "", (finding,))
 
 
-def repeated_cases(cases: Iterable[CheckedCase]) -> Iterator[Finding]:
-    """A finding for each case whose image is voxel by voxel that of an earlier one."""
+def unexpected(where: Path, error: Exception) -> Finding:
+    """A finding for what no check foresaw."""
+    what = " ".join(str(error).split()) or "no message"
+    return Finding(where, f"cannot be checked ({type(error).__name__}: {what})", "look at the file, or skip the case")
+
+
+def repeated_cases(cases: Iterable[CheckedCase], datasets: Mapping[str, Dataset]) -> Iterator[Finding]:
+    """A finding for each case whose image is voxel by voxel that of an earlier one, in whatever order of axes.
+
+    Two data sets that train on one image and label different ROIs of it are only noted: public collections overlap.
+    """
     first: dict[str, CheckedCase] = {}
     for checked in cases:
         if not checked.digest:
             continue
         earlier = first.setdefault(checked.digest, checked)
-        if earlier is not checked:
-            other = f"{earlier.dataset} {earlier.case}"
-            if earlier.split != checked.split:
-                yield Finding(
-                    checked.image, f"is in both splits: the same image as {other}, which is for {earlier.split}"
-                )
-            else:
-                yield Finding(checked.image, f"is there twice: the same image as {other}")
-
-
-def _image_faults(image: sitk.Image, voxels: np.ndarray) -> Iterator[str]:
-    spacing = image.GetSpacing()
-    if min(spacing) < LEAST_SPACING_MM or max(spacing) > MOST_SPACING_MM:
-        yield f"has an absurd spacing of {'×'.join(f'{side:g}' for side in spacing)} mm"
-    if voxels.min() == voxels.max():
-        yield f"is constant ({voxels.flat[0]} everywhere)"
-
-
-def _label_findings(dataset: Dataset, files: CaseFiles, image: sitk.Image | None) -> list[Finding]:
-    findings = []
-    label_files = [files.label_map] if files.label_map is not None else list(files.masks.values())
-    occupied = False
-    for file in label_files:
-        try:
-            voxels = _label_voxels(file, image, files.image)
-        except UserError as error:
-            findings.append(Finding(file, error.wrong))
+        if earlier is checked:
             continue
-        occupied = occupied or bool(voxels.any())
-        if files.label_map is not None and (wrong := label_map_fault(voxels, dataset.labels, dataset.ignored_labels)):
-            findings.append(Finding(file, wrong))
-    if not occupied and not findings:
-        where = label_files[0] if files.label_map is not None else files.image
-        findings.append(Finding(where, "has an empty label" if files.label_map is not None else "has only empty masks"))
-    return findings
+        other = f"the same image as {earlier.dataset} {earlier.case}"
+        if earlier.split != checked.split:
+            wrong = f"is in both splits: {other}, which is for {earlier.split}"
+            yield Finding(checked.image, wrong, "list one of the two under `skip:`")
+        elif datasets[earlier.dataset].labels.keys() == datasets[checked.dataset].labels.keys():
+            yield Finding(checked.image, f"is there twice: {other}", "list one of the two under `skip:`")
+        else:
+            yield Finding(checked.image, f"is there twice, with labels of other ROIs: {other}", is_note=True)
 
 
-def _label_voxels(file: Path, image: sitk.Image | None, image_file: Path) -> np.ndarray:
-    """The label's voxels; read on its own where there is no image to compare its grid with."""
-    return sitk.GetArrayFromImage(read_image(file)) if image is None else read_on_grid(file, image, image_file)
+def check_dataset(
+    dataset: Dataset, raw_folder: Path, cases: Iterable[CheckedCase], organs: Mapping[str, str]
+) -> Iterator[Finding]:
+    """What is wrong with a data set as a whole: its dataset.json, ROIs that no case holds, tumours outside organs.
+
+    `organs` maps a ROI to the ROI that it lies in.
+    """
+    root = raw_folder / dataset.root
+    for wrong, remedy in contradictions(dataset, root):
+        yield Finding(root / NAME, wrong, remedy)
+    for roi, organ in organs.items():
+        outside = sorted(set(dataset.labels.get(roi, ())) - set(dataset.labels.get(organ, ())))
+        if outside and organ in dataset.labels:
+            wrong = f"{roi} belongs to {organ}, but its label value {outside[0]} is not among those of {organ}"
+            yield Finding(Path(dataset.name), wrong, f"write {organ}: {_with(dataset.labels[organ], outside)}")
+    checked = [case.present for case in cases if case.present is not None]
+    held = {target for present in checked for target in present}
+    for roi in dataset.labels:
+        if checked and roi not in held:
+            yield Finding(Path(dataset.name), f"labels {roi}, but no case holds a voxel of it", "correct `labels`")
+
+
+def check_held_out(dataset: Dataset, held_out_cases: int) -> Iterator[Finding]:
+    """A note where the ROI-aware network would be judged on too few cases for its figures to mean anything."""
+    if held_out_cases < ENOUGH_CASES_TO_JUDGE:
+        wrong = f"leaves {held_out_cases} case{'s' * (held_out_cases != 1)} to evaluate the ROI-aware network"
+        yield Finding(Path(dataset.name), f"{wrong}, too few to judge it", is_note=True)
+
+
+def _with(values: tuple[int, ...], more: list[int]) -> list[int]:
+    return sorted({*values, *more})
+
+
+def _check_image(dataset: Dataset, root: Path, case: str, file: Path) -> tuple[str, ReadImage | None, list[Finding]]:
+    """Digest, the image if it can be read, and findings."""
+    try:
+        read = read_image_with_notes(file)
+    except UserError as error:
+        elsewhere = "" if file.exists() else better_layout(dataset.layout, root, case)
+        return "", None, [Finding(file, error.wrong, elsewhere or error.remedy)]
+    findings = [Finding(file, note, is_note=True) for note in read.notes]
+    voxels, spacing = sitk.GetArrayViewFromImage(read.image), read.image.GetSpacing()
+    if min(spacing) < LEAST_SPACING_MM or max(spacing) > MOST_SPACING_MM:
+        shown = "×".join(f"{side:g}" for side in spacing)
+        findings.append(Finding(file, f"has an absurd spacing of {shown} mm", "correct the header"))
+    if fault := unit_fault(voxels):
+        findings.append(Finding(file, *fault))
+    elif note := unit_note(voxels):
+        findings.append(Finding(file, note, is_note=True))
+    return _digest(read.image), read, findings
+
+
+def _digest(image: sitk.Image) -> str:
+    """A fingerprint of an image's voxels that is the same in every order and sense of its axes, and for every type."""
+    upright = to_canonical(sitk.GetArrayViewFromImage(image), Geometry.from_image(image))
+    digest = hashlib.blake2b(str(upright.shape).encode(), digest_size=16)
+    for plane in upright:
+        digest.update(np.ascontiguousarray(plane, np.float32) + np.float32(0))  # −0 is 0
+    return digest.hexdigest()
+
+
+def _check_labels(
+    dataset: Dataset, files: CaseFiles, targets: tuple[str, ...], image: sitk.Image | None
+) -> tuple[tuple[str, ...] | None, list[Finding]]:
+    """The targets that have a voxel (None where a label cannot be read), and findings."""
+    findings, present, readable = [], [], True
+    labels = {files.label_map: targets} if files.label_map else {mask: (name,) for name, mask in files.masks.items()}
+    for file, named in labels.items():
+        try:
+            present += _present(dataset, file, named, image, files)
+        except UserError as error:
+            findings.append(Finding(file, error.wrong, error.remedy))
+            readable = False
+        except Exception as error:
+            findings.append(unexpected(file, error))
+            readable = False
+    if not readable:
+        return None, findings
+    if not present:
+        where = files.label_map or files.image
+        what = "has only empty masks" if published(dataset.layout).files.has_masks else "has no labelled voxel"
+        findings.append(Finding(where, f"{what}; it counts as a case without these ROIs", is_note=True))
+    return tuple(present), findings
+
+
+def _present(
+    dataset: Dataset, file: Path, targets: tuple[str, ...], image: sitk.Image | None, files: CaseFiles
+) -> list[str]:
+    """Which of a label file's targets have a voxel. Without an image there is no grid to compare it with."""
+    on_its_own = image is None
+    voxels = sitk.GetArrayFromImage(read_image(file)) if on_its_own else read_on_grid(file, image, files.image)
+    if files.label_map is None:
+        return list(targets) if mask_voxels(file, voxels).any() else []
+    found = check_values(file, whole_labels(file, voxels), dataset.labels, dataset.ignored_labels)
+    return [target for target in targets if found & set(dataset.labels.get(target, ()))]

@@ -42,7 +42,7 @@ def data_card(cases: Mapping[str, pd.DataFrame], datasets: Sequence[Dataset], ro
                 "median spacing (mm)": " × ".join(f"{spacing[axis].median():.2f}" for axis in spacing),
                 "coarsest axis (mm)": _range(spacing.max(axis=1), 1),
                 "median size (voxels)": " × ".join(f"{table[f'original_size_{axis}'].median():.0f}" for axis in "xyz"),
-                "layout": dataset.layout,
+                "layout": str(dataset.layout),
                 "licence": dataset.licence,
             }
         )

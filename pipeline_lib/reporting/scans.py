@@ -16,7 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..geometry import Geometry
-from ..label_bits import bits_dtype, read_roi_bits, roi_mask
+from ..label_bits import bits_from_planes, read_roi_bits, roi_mask
 from ..volumes.store import Volume, open_volume
 
 Orientation = Literal["axial", "coronal", "sagittal"]
@@ -108,10 +108,7 @@ class Scan:
     def truth(self) -> Layer:
         if self.files.truth is not None:
             return _layer(self.files.truth)
-        combinations, dtype = self.volume.combinations, bits_dtype(len(self.volume.record.targets))
-        bits = np.zeros(len(combinations), dtype)
-        for place, byte in enumerate(combinations.T):
-            bits |= byte.astype(dtype) << dtype.type(8 * place)
+        bits = bits_from_planes(self.volume.combinations, len(self.volume.record.targets))
         return Layer(bits[self.volume.read_codes((0, 0, 0), self.volume.shape)], self.volume.record.grid)
 
     def prediction(self, run: str) -> Layer:

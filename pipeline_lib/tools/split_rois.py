@@ -18,6 +18,7 @@ import SimpleITK as sitk
 from ..errors import UserError
 from ..files import whole_file
 from ..label_bits import read_roi_bits, roi_mask, roi_names
+from ..nifti import read_placement, write_placement
 from ..progress import Progress, say
 
 
@@ -28,11 +29,13 @@ def split_rois(bits_file: Path, folder: Path) -> None:
     """
     names = roi_names(bits_file)
     bits, grid = read_roi_bits(bits_file)
+    placement = read_placement(bits_file)
     progress = Progress("split_rois", len(names), "ROI")
     for roi, name in enumerate(names):
         mask = grid.image(roi_mask(bits, roi).astype(np.uint8))
         with whole_file(folder / f"{name}.nii.gz") as partial:
             sitk.WriteImage(mask, str(partial), useCompression=True, imageIO="NiftiImageIO")
+            write_placement(partial, placement)
         progress.advance(note=name)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from ..label_bits import read_roi_bits, roi_mask, roi_names
+from ..label_bits import add_mask, plane_and_bit, read_roi_bits, roi_mask, roi_names, rois_of_planes
 from .record import CaseRecord
 from .resampling import mask_volume
 from .store import IMAGE, LABELS, RECORD, Volume, write_labels
@@ -31,11 +31,11 @@ def link_with_full_truth(volume: Volume, truth: Path, folder: Path) -> Volume:
 
 
 def _planes(truth: Path, record: CaseRecord) -> Iterator[np.ndarray]:
-    """uint8 D H W on the volume's grid, each with the bits of eight ROIs."""
+    """uint8 D H W on the volume's grid, one after another."""
     bits, original = read_roi_bits(truth)
-    for first in range(0, len(record.targets), 8):
+    for rois in rois_of_planes(len(record.targets)):
         plane = np.zeros(record.shape, np.uint8)
-        for roi in range(first, min(first + 8, len(record.targets))):
+        for roi in rois:
             box, mask = mask_volume(roi_mask(bits, roi), original, record.grid)
-            plane[box] |= mask.astype(np.uint8) << roi % 8
+            add_mask(plane, plane_and_bit(roi)[1], mask, box)
         yield plane

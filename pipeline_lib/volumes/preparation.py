@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
-from ..geometry import Geometry
+from ..geometry import Geometry, box_corners, triple
 from ..randomness import random_generator
 from .record import Voxel
 
@@ -29,12 +29,12 @@ def body_box(image: sitk.Image, volume_grid: Geometry) -> tuple[Voxel, Voxel]:
         return (0, 0, 0), volume_grid.shape
     low, size = np.split(np.array(statistics.GetBoundingBox(1)), 2)
     ends = np.array([low - 1, low + size])  # one coarse voxel of margin on either side
-    corners = [coarse.TransformContinuousIndexToPhysicalPoint([float(v) for v in c]) for c in _box_corners(ends)]
+    corners = [coarse.TransformContinuousIndexToPhysicalPoint([float(v) for v in c]) for c in box_corners(ends)]
     index = (np.array(corners) - volume_grid.origin_mm) / volume_grid.spacing_mm
     shape = np.array(volume_grid.size)
     start = np.clip(np.floor(index.min(axis=0)), 0, shape - 1).astype(int)
     stop = np.clip(np.ceil(index.max(axis=0)) + 1, start + 1, shape).astype(int)
-    return _voxel(start[::-1]), _voxel(stop[::-1])
+    return triple(start[::-1]), triple(stop[::-1])
 
 
 def foreground(mask: np.ndarray, corner: Voxel, *key: str | int) -> tuple[int, tuple[Voxel, ...]]:
@@ -54,16 +54,5 @@ def foreground(mask: np.ndarray, corner: Voxel, *key: str | int) -> tuple[int, t
             flat = np.flatnonzero(mask[z])[drawn[first:last] - (end - count)]
             rows, columns = np.divmod(flat, mask.shape[2])
             places = np.stack([np.full_like(rows, z), rows, columns], axis=1) + corner
-            voxels.extend(_voxel(place) for place in places)
+            voxels.extend(triple(place) for place in places)
     return total, tuple(voxels)
-
-
-def _box_corners(ends: np.ndarray) -> np.ndarray:
-    """Corners (8×3) of the box whose ends are the rows of `ends` (2×3)."""
-    choice = np.indices((2, 2, 2)).reshape(3, 8).T
-    return np.take_along_axis(ends, choice, axis=0)
-
-
-def _voxel(values: np.ndarray) -> Voxel:
-    z, y, x = (int(value) for value in values)
-    return z, y, x

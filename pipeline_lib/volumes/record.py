@@ -1,4 +1,4 @@
-"""What is known of a case besides its voxels: case.json."""
+"""What is known about a case besides its voxels: case.json."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ..errors import UserError
 from ..files import read_json, whole_file
 from ..geometry import Geometry
+from ..nifti import Placement
 
 Voxel = tuple[int, int, int]
 """Indices (z, y, x) into a volume."""
@@ -20,7 +21,8 @@ class CaseRecord(BaseModel):
 
     `targets` names the label bits in order; only those in `labelled` were annotated, the others are unknown. `voxels`
     counts the volume's voxels of each labelled target, `foreground` has up to 1,000 random ones of each that is there,
-    `body` is the half-open box [z0 y0 x0], [z1 y1 x1] around the patient.
+    `body` is the half-open box [z0 y0 x0], [z1 y1 x1] around the patient. `placement` is the CT's NIfTI header where it
+    is out of the ordinary, for predictions to repeat; `notes` say what was odd about the CT's grid.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,6 +39,8 @@ class CaseRecord(BaseModel):
     voxels: dict[str, int]
     foreground: dict[str, tuple[Voxel, ...]]
     body: tuple[Voxel, Voxel]
+    placement: Placement | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def grid(self) -> Geometry:
@@ -46,15 +50,20 @@ class CaseRecord(BaseModel):
 
 def write_record(path: Path, record: CaseRecord) -> None:
     """Write a key per line: thousands of voxels on lines of their own would make case.json huge."""
-    lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in record.model_dump(mode="json").items()]
+    content = record.model_dump(
+        mode="json", exclude={key for key in ("placement", "notes") if not getattr(record, key)}
+    )
+    lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items()]
     with whole_file(path) as partial:
         partial.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 def read_record(path: Path) -> CaseRecord:
-    """Raises UserError if `path` is missing or is no case record."""
+    """Raises UserError if `path` is missing or is not a case record."""
     try:
         return CaseRecord.model_validate(read_json(path))
     except (OSError, ValueError, ValidationError) as error:
         wrong = str(error).splitlines()[0]
-        raise UserError(str(path), f"is no case record ({wrong})", "rerun the stage volumes for this case") from error
+        raise UserError(
+            str(path), f"is not a case record ({wrong})", "rerun the stage resample for this case"
+        ) from error

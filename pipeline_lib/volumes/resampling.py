@@ -5,17 +5,21 @@ On axis-aligned grids (nearly all CT) three small matrices do it all; oblique gr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..geometry import Geometry, to_canonical
-from ..label_bits import bits_dtype
+from ..label_bits import add_mask, bits_dtype
 from .interpolation import Matrices, cubic, interpolated, interpolation_matrices, linear
 from .record import CaseRecord
 
 AIR_HU = -1024
+# Beyond what a CT measures lie padding and metal, and the cubic kernel would ring beside them. Padding becomes air.
+_PADDING_BELOW_HU = -1300
+_METAL_ABOVE_HU = 4095
 
 # Halves come out of the sums a little more or less than themselves, and not the same on every machine.
 _HALF = 0.5 - 1e-4
@@ -25,8 +29,9 @@ Box = tuple[slice, slice, slice]
 
 def image_volume(image: sitk.Image, volume_grid: Geometry, window_hu: tuple[float, float]) -> np.ndarray:
     """The CT (HU) on the volume's grid: int16 D H W, clipped to the window."""
-    array, upright = _upright(image, AIR_HU)
     low, high = window_hu
+    image = _without_extremes(image, min(low, _PADDING_BELOW_HU), max(high, _METAL_ABOVE_HU))
+    array, upright = _upright(image, AIR_HU)
 
     def to_hu(block: np.ndarray) -> np.ndarray:
         np.clip(block, low, high, out=block)
@@ -61,7 +66,7 @@ def masks_on_original_grid(probabilities: Iterable[np.ndarray], record: CaseReco
         bits = bits.astype(bits_dtype(roi + 1), copy=False)
         box, mask = _mask_on_original_grid(probability, record)
         view = bits if original.is_oblique else to_canonical(bits, original)
-        view[box] |= mask.astype(bits.dtype) << bits.dtype.type(roi)
+        add_mask(view, roi, mask, box)
     return bits
 
 
@@ -85,9 +90,20 @@ def _mask_on_original_grid(probability: np.ndarray, record: CaseRecord) -> tuple
     return _thresholded(probability, matrices, half)
 
 
+def _without_extremes(image: sitk.Image, low: float, high: float) -> sitk.Image:
+    """The image with air for values below `low`, and at most `high`; the image itself if none lies beyond."""
+    voxels = sitk.GetArrayViewFromImage(image)
+    if voxels.min() >= low and voxels.max() <= high:
+        return image
+    kept = voxels.copy()
+    kept[voxels < low] = AIR_HU
+    kept[voxels > high] = math.floor(high)
+    return Geometry.from_image(image).image(kept)
+
+
 def _upright(image: sitk.Image, outside: float) -> tuple[np.ndarray, Geometry]:
     """Array D H W in the canonical frame, and its grid."""
-    grid = Geometry.of(image)
+    grid = Geometry.from_image(image)
     upright = grid.canonical()
     if not grid.is_oblique:
         return to_canonical(sitk.GetArrayViewFromImage(image), grid), upright

@@ -29,7 +29,7 @@ _IMAGE_CHUNK, _IMAGE_BLOCK = (16, 32, 64), (16, 16, 32)
 _LABEL_CHUNK, _LABEL_BLOCK = (16, 64, 128), (16, 32, 128)
 _WORTH_PACKING = 2.5  # times smaller; docs/volumes.md compares it with 2 and 3
 _OUTSIDE, _OCCUPIED, _COMBINATIONS = "outside", "occupied", "combinations"
-_REMEDY = "remove it and rerun the stage volumes for this case"
+_REMEDY = "remove it and rerun the stage resample for this case"
 
 
 def write_volume(folder: Path, image: np.ndarray, planes: Iterable[np.ndarray], record: CaseRecord) -> None:
@@ -151,7 +151,7 @@ def open_volume(folder: Path) -> Volume:
     """The volume in `folder`; raises UserError if it lacks a file."""
     for name in (IMAGE, LABELS, RECORD):
         if not (folder / name).is_file():
-            raise UserError(str(folder / name), "is missing", "rerun the stage volumes for this case")
+            raise UserError(str(folder / name), "is missing", "rerun the stage resample for this case")
     return Volume(folder)
 
 

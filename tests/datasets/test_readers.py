@@ -137,12 +137,12 @@ def sheared(path):
 
 FAULTS = {
     "missing": (lambda path: path.unlink(), "is missing"),
-    "empty": (lambda path: path.write_bytes(b""), "cut off"),
+    "empty": (lambda path: path.write_bytes(b""), "is empty (0 bytes)"),
     "truncated": (lambda path: cut(path, 0.6), "cut off"),
     "truncated by a byte": (lambda path: path.write_bytes(path.read_bytes()[:-1]), "cut off"),
     "damaged": (flip_a_byte, "is damaged"),
-    "no gzip": (lambda path: path.write_bytes(b"<html>404</html>" * 100), "is damaged"),
-    "no NIfTI": (lambda path: path.write_bytes(gzip.compress(b"<html>404</html>" * 100)), "is no NIfTI"),
+    "no gzip": (lambda path: path.write_bytes(b"<html>404</html>" * 100), "is an HTML page"),
+    "no NIfTI": (lambda path: path.write_bytes(gzip.compress(b"<html>404</html>" * 100)), "is not a NIfTI-1 file"),
     "NaN": (not_a_number, "holds NaN"),
     "short inside": (unpacked_too_short, "is cut off"),
     "zero spacing": (zero_spacing, "spacing of 1×1×0 mm"),

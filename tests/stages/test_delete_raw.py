@@ -93,7 +93,8 @@ def published(tmp_path):
     folder = tmp_path / "published"
     generator = np.random.default_rng(0)
     for name in ("imagesTr/liver_0", "imagesTr/liver_1", "labelsTr/liver_0", "labelsTr/liver_1", "imagesTs/liver_9"):
-        array = generator.integers(0, 2, (8, 8, 8)).astype(np.uint8 if "labels" in name else np.int16)
+        array = generator.integers(0, 2, (8, 8, 8))
+        array = array.astype(np.uint8) if "labels" in name else (1000 * array - 950).astype(np.int16)
         path = folder / "Task" / f"{name}.nii.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
         sitk.WriteImage(sitk.GetImageFromArray(array), str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,11 @@ from pipeline_lib.label_bits import pack, read_roi_bits, roi_mask, roi_names
 from pipeline_lib.networks.build import build_segmentation_network
 from pipeline_lib.networks.model_file import save_model
 from pipeline_lib.networks.probabilities import probabilities
+from pipeline_lib.nifti import Placement, read_placement
 from pipeline_lib.stages.predict import run as inference
 from pipeline_lib.stages.predict.settings import Settings as PredictSettings
 from pipeline_lib.volumes.intensity import scaled
-from pipeline_lib.volumes.record import CaseRecord
+from pipeline_lib.volumes.record import CaseRecord, read_record, write_record
 from pipeline_lib.volumes.resampling import masks_on_original_grid
 from pipeline_lib.volumes.store import open_volume, write_volume
 
@@ -192,3 +194,26 @@ def test_only_the_rois_that_are_named_are_post_processed(world, tmp_path):
         assert np.array_equal(roi_mask(before, roi), roi_mask(after, roi))
     assert 0 < roi_mask(after, 2).sum() < roi_mask(before, 2).sum()
     assert not (roi_mask(after, 2) & ~roi_mask(before, 2)).any()
+
+
+@pytest.mark.usefixtures("_in_tmp_path")
+def test_a_prediction_repeats_the_header_of_a_ct_that_says_unusually_where_it_lies(world, tmp_path):
+    record = read_record(world / "volumes" / "case_c" / "case.json")
+    there = record.original
+    placement = Placement(
+        qform_code=2,
+        sform_code=4,
+        units=2,
+        pixdim=(1.0, *there.spacing_mm),
+        quaternion=(0.0, 0.0, 0.0, 1.0, 2.0, 3.0),
+        sform=(3.0, 0, 0, -there.origin_mm[0], 0, 3.0, 0, -there.origin_mm[1], 0, 0, 6.0, there.origin_mm[2]),
+    )
+    copy = tmp_path / "world"
+    shutil.copytree(world, copy)
+    write_record(copy / "volumes" / "case_c" / "case.json", record.model_copy(update={"placement": placement}))
+    folder = predict(copy, tmp_path / "out", cases=("case_c",))
+    assert read_placement(folder / "case_c.nii.gz") == placement
+    bits, grid = read_roi_bits(folder / "case_c.nii.gz")
+    assert grid.difference(there) == ""
+    plain, _ = read_roi_bits(predict(world, tmp_path / "plain", cases=("case_c",)) / "case_c.nii.gz")
+    assert np.array_equal(bits, plain)

@@ -1,11 +1,13 @@
 """The stages volumes, case_list and split_rois, through their command lines or run()."""
 
 import csv
+import json
 import subprocess
 import sys
 from itertools import permutations, product
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -152,6 +154,51 @@ def test_what_the_record_says_is_true_of_the_volume(tmp_path, upright):
     assert image.min() == -325
 
 
+def test_a_layout_of_ones_own_makes_the_same_volume(tmp_path, upright):
+    hu, label_map, grid = anatomy()
+    own = {"image": "scans/{case}.nrrd", "labels": "seg/{case}.mha"}
+    for name, array in (("scans/c.nrrd", hu), ("seg/c.mha", label_map)):
+        (tmp_path / name).parent.mkdir()
+        sitk.WriteImage(grid.image(array), str(tmp_path / name), useCompression=True)
+    for mine, stored in zip(whole(make(settings(own), tmp_path, tmp_path / "volume")), upright, strict=True):
+        assert np.array_equal(mine, stored)
+
+
+def test_masks_of_ones_own_layout_are_read_by_structure(tmp_path):
+    hu, label_map, grid = anatomy()
+    own = {"image": "{case}/ct.nii.gz", "labels": "{case}/masks/{structure}.nii.gz"}
+    (tmp_path / "c" / "masks").mkdir(parents=True)
+    sitk.WriteImage(grid.image(hu), str(tmp_path / "c" / "ct.nii.gz"))
+    for name, mask in (("kidney", label_map > 0), ("kidney_tumor", label_map == 2)):
+        sitk.WriteImage(grid.image(255 * mask.astype(np.uint8)), str(tmp_path / "c" / "masks" / f"{name}.nii.gz"))
+    volume = make(settings(own, {}, ("kidney", "kidney_tumor")), tmp_path, tmp_path / "volume")
+    write_msd(tmp_path, grid.image(hu), grid.image(label_map))
+    by_values = make(settings(targets=("kidney", "kidney_tumor")), tmp_path, tmp_path / "other")
+    assert volume.record.labelled == ("kidney", "kidney_tumor")
+    assert np.array_equal(plane_mask(whole(volume)[1], 1), plane_mask(whole(by_values)[1], 1))
+    assert (plane_mask(whole(volume)[1], 0) != plane_mask(whole(by_values)[1], 0)).mean() < 1e-3
+
+
+def test_an_ordinary_header_leaves_no_trace_in_the_record_and_an_odd_one_is_kept_and_noted(tmp_path):
+    hu, label_map, grid = anatomy()
+    write_msd(tmp_path, grid.image(hu), grid.image(label_map))
+    plain = make(settings(), tmp_path, tmp_path / "volume")
+    assert not {"placement", "notes"} & set(json.loads((plain.folder / "case.json").read_text()))
+    for folder in ("imagesTr", "labelsTr"):
+        path = tmp_path / folder / "c.nii.gz"
+        image = nibabel.load(path)
+        moved = image.affine.copy()
+        moved[0, 3] += 40
+        image.set_qform(moved, 2)
+        nibabel.save(nibabel.Nifti1Image(np.asanyarray(image.dataobj), None, image.header), path)
+    odd = make(settings(), tmp_path, tmp_path / "odd")
+    assert "sform and qform lie up to 40 mm apart" in odd.record.notes[0]
+    assert (odd.record.placement.qform_code, odd.record.placement.sform_code) == (2, 1)
+    assert odd.record.model_copy(update={"placement": None, "notes": ()}) == plain.record
+    for mine, stored in zip(whole(odd), whole(plain), strict=True):
+        assert np.array_equal(mine, stored)
+
+
 def test_the_command_line_makes_the_volume_and_fails_in_one_line(tmp_path):
     hu, label_map, grid = anatomy()
     write_msd(tmp_path, grid.image(hu), grid.image(label_map))
@@ -224,7 +271,7 @@ def test_a_prediction_splits_into_one_mask_per_roi(tmp_path):
     assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == sorted(f"{name}.nii.gz" for name in names)
     for k, name in enumerate(names):
         mask = sitk.ReadImage(str(tmp_path / "masks" / f"{name}.nii.gz"))
-        assert Geometry.of(mask) == grid
+        assert Geometry.from_image(mask) == grid
         expected = {0: label_map > 0, 9: label_map == 2}.get(k, label_map > 9)
         assert np.array_equal(sitk.GetArrayFromImage(mask), expected)
     (tmp_path / "rois.json").unlink()
@@ -257,7 +304,7 @@ class TestRealCases:
         write_roi_bits(path, bits, volume.record.original, targets)
         bits, grid = read_roi_bits(path)
         raw = volumes.read_case(layout, SHARED / root, case, labels, targets)
-        assert grid == Geometry.of(raw.image)
+        assert grid == Geometry.from_image(raw.image)
         for k, (_, mask) in enumerate(raw.masks()):
             back = roi_mask(bits, k)
             assert 2 * (back & mask).sum() / max(back.sum() + mask.sum(), 1) > 0.97 or not mask.any()

@@ -27,7 +27,8 @@ def world(tmp_path):
         cases = tuple(f"{roi}_{number}" for number in range(3))
         for case in cases:
             write(
-                tmp_path / name / "imagesTr" / f"{case}.nii.gz", generator.integers(-9, 9, (5, 6, 7)).astype(np.int16)
+                tmp_path / name / "imagesTr" / f"{case}.nii.gz",
+                generator.integers(-1000, 900, (5, 6, 7)).astype(np.int16),
             )
             write(tmp_path / name / "labelsTr" / f"{case}.nii.gz", np.ones((5, 6, 7), np.uint8))
         source = {"kind": "local", "path": "raw"}
@@ -56,7 +57,7 @@ def test_all_faults_of_all_data_sets_are_listed_at_once(world, tmp_path, monkeyp
     done = validate(world, tmp_path, monkeypatch)
     lines = done.stderr.splitlines()
     assert done.returncode == 2
-    assert [line for line in lines if line.startswith(str(tmp_path))] == [
+    assert [line.split("; ")[0] for line in lines if line.startswith(str(tmp_path))] == [
         f"{missing}: is missing",
         f"{cut}: is cut off: the gzip stream has no end",
         f"{twice}: is in both splits: the same image as livers liver_0, which is for test",
@@ -76,3 +77,37 @@ def test_good_data_sets_are_listed_with_their_digests(world, tmp_path, monkeypat
         for number in range(3)
     ]
     assert len({row["digest"] for row in rows}) == 6
+
+
+def test_notes_are_listed_before_faults_and_do_not_fail(world, tmp_path, monkeypatch):
+    empty = tmp_path / "livers" / "labelsTr" / "liver_1.nii.gz"
+    write(empty, np.zeros((5, 6, 7), np.uint8))
+    done = validate(world, tmp_path, monkeypatch)
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith(str(empty)))
+    assert line.startswith(f"{empty}: note: has no labelled voxel")
+    with (tmp_path / "cases.csv").open(newline="", encoding="utf-8") as file:
+        notes = {row["case"]: row["notes"] for row in csv.DictReader(file)}
+    assert "no labelled voxel" in notes["liver_1"]
+    assert notes["liver_0"] == ""
+    (tmp_path / "spleens" / "labelsTr" / "spleen_0.nii.gz").unlink()
+    lines = validate(world, tmp_path, monkeypatch).stderr.splitlines()
+    places = [next(i for i, line in enumerate(lines) if word in line) for word in (": note:", ": is missing", "error:")]
+    assert places == sorted(places)
+    assert "1 fault," in lines[-1]
+
+
+def test_faults_of_data_sets_as_a_whole_are_listed(world, tmp_path, monkeypatch):
+    livers = world.datasets[0].model_copy(update={"labels": {"liver": (1,), "liver_tumor": (2,)}})
+    changes = {
+        "datasets": (livers, world.datasets[1]),
+        "organs": {"liver_tumor": "liver"},
+        "held_out_cases": {"livers": 1},
+    }
+    lines = validate(world.model_copy(update=changes), tmp_path, monkeypatch).stderr.splitlines()
+    for expected in (
+        "livers: note: leaves 1 case to evaluate the ROI-aware network, too few to judge it",
+        "livers: liver_tumor belongs to liver, but its label value 2 is not among those of liver; write liver: [1, 2]",
+        "livers: labels liver_tumor, but no case holds a voxel of it; correct `labels`",
+    ):
+        assert expected in lines

@@ -35,7 +35,7 @@ def test_overlapping_rois_come_apart_exactly(prediction, tmp_path):
         image = sitk.ReadImage(str(file))
         mask = sitk.GetArrayFromImage(image)
         assert set(np.unique(mask)) <= {0, 1}
-        assert Geometry.of(image) == GRID
+        assert Geometry.from_image(image) == GRID
         together |= mask.astype(np.uint16) << number
     assert np.array_equal(together, bits)
 

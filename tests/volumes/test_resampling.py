@@ -83,6 +83,34 @@ def test_hu_are_clipped_to_the_window_and_a_constant_stays():
             assert (volume == expected).all()
 
 
+@pytest.mark.parametrize("extreme", [-2048, -3024, -32768, 32767])
+@pytest.mark.parametrize("spacing", [(0.4, 0.4, 0.8), (0.8, 0.8, 1.5), (1.7, 1.7, 4.0)])
+def test_padding_and_metal_ring_no_more_than_air_and_bone_do(extreme, spacing):
+    grid = Geometry(size=(30, 28, 12), spacing_mm=(0.7, 0.7, 1.5), origin_mm=(0, 0, 0))
+    hu, ordinary = np.full((2, *grid.shape), 40, np.int16)
+    hu[:, :, :11], ordinary[:, :, :11] = extreme, np.clip(extreme, -1024, 4095)
+    target = grid.at_spacing(spacing)
+    volume = image_volume(grid.image(hu), target, (-325, 325))
+    assert np.array_equal(volume, image_volume(grid.image(ordinary), target, (-325, 325)))
+    if extreme < 0:
+        assert volume.max() < 130  # a step of 1,064 HU overshoots by 7 per cent
+
+
+def test_noise_below_air_and_ordinary_metal_are_left_alone():
+    grid = Geometry(size=(9, 8, 7), spacing_mm=(1, 1, 1), origin_mm=(0, 0, 0))
+    hu = np.random.default_rng(0).integers(-1250, 4000, grid.shape).astype(np.int16)
+    assert np.array_equal(image_volume(grid.image(hu), grid, (-1299, 4095)), hu)
+
+
+def test_a_wide_window_keeps_what_it_holds():
+    grid = Geometry(size=(9, 8, 7), spacing_mm=(1, 1, 1), origin_mm=(0, 0, 0))
+    for hu in (-2048, 4000):
+        assert (image_volume(grid.image(np.full(grid.shape, hu, np.int16)), grid, (-3000, 5000)) == hu).all()
+    unsigned = np.full(grid.shape, 200, np.uint8)
+    unsigned[0] = 0
+    assert image_volume(grid.image(unsigned), grid, WIDE).max() == 200
+
+
 @pytest.mark.parametrize("factor", [2, 3, 4])
 def test_stripes_finer_than_the_new_voxels_average_out(factor):
     grid = Geometry(size=(48, 6, 6), spacing_mm=(1, 1, 1), origin_mm=(0, 0, 0))

@@ -1,9 +1,8 @@
-"""Write phantoms in the published layouts, so that the readers of the real data sets read them.
+"""Write phantoms in a data set's layout, so that the readers of the real data sets read them.
 
-MSD: `imagesTr/CASE.nii.gz`, `labelsTr/CASE.nii.gz` and `dataset.json`. nnU-Net: the same with `CASE_0000.nii.gz` for
-the image. KiTS19: `data/CASE/imaging.nii.gz` and `segmentation.nii.gz` with the axes (slice, row, column), slices from
-the top down and the origin at zero. TotalSegmentator v1: `CASE/ct.nii.gz` and one mask per structure under
-`CASE/segmentations/`, empty ones too.
+Where the files lie and in what order of axes is the layout's to say (config.layouts). As in the published data sets,
+MSD and nnU-Net get a `dataset.json`, KiTS19 has slices from the top down and its origin at zero, and TotalSegmentator
+has a mask for every structure, empty ones too.
 """
 
 from __future__ import annotations
@@ -15,9 +14,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from ...config.datasets import Dataset
+from ...config.layouts import PUBLISHED, PublishedLayout, published
 from ...config.structures import structure_names
 from ...errors import UserError
 from ...files import write_json
+from ...label_bits import NAMES_FILE, add_mask, bits_dtype
+from ..readers import case_files
 from .case import PhantomCase
 
 Axes = tuple[tuple[int, int, int], tuple[int, int, int]]
@@ -33,7 +35,7 @@ _ORIENTATIONS: tuple[tuple[Axes, float], ...] = (
     (((1, 0, 2), (-1, 1, 1)), 0.05),
     (((2, 0, 1), (1, -1, -1)), 0.05),
 )
-_KITS_AXES: Axes = ((2, 1, 0), (-1, 1, 1))
+_SLICE_ROW_COLUMN: Axes = ((2, 1, 0), (-1, 1, 1))
 
 
 @dataclass(frozen=True)
@@ -47,45 +49,36 @@ class Writer:
 
     def write_case(self, name: str, case: PhantomCase, generator: np.random.Generator) -> None:
         """Write image, labels and truth of one case; `generator` chooses the orientation of its voxel axes."""
-        layout = self.dataset.layout
+        layout = published(self.dataset.layout)
+        axes = _axes(layout, generator)
 
         def placed(array: np.ndarray) -> sitk.Image:
-            return _turned(case.image(array), axes, at_zero=layout == "kits19")
+            return _turned(case.image(array), axes, layout.at_origin)
 
-        if layout == "kits19":
-            axes = _KITS_AXES
-            image_file = self.root / "data" / name / "imaging.nii.gz"
-            label_file = self.root / "data" / name / "segmentation.nii.gz"
-            _write(label_file, placed(label_map(self.dataset, case)))
-        elif layout == "totalsegmentator_v1":
-            axes = _RIGHT_ANTERIOR_SUPERIOR
-            image_file = self.root / name / "ct.nii.gz"
-            for structure in structure_names("totalsegmentator_v1"):
-                mask = case.structure_mask(structure).astype(np.uint8)
-                _write(self.root / name / "segmentations" / f"{structure}.nii.gz", placed(mask))
-        else:
-            shares = [share for _, share in _ORIENTATIONS]
-            axes = _ORIENTATIONS[generator.choice(len(shares), p=shares)][0]
-            channel = "_0000" if layout == "nnunet" else ""
-            image_file = self.root / "imagesTr" / f"{name}{channel}.nii.gz"
-            _write(self.root / "labelsTr" / f"{name}.nii.gz", placed(label_map(self.dataset, case)))
-        _write(image_file, placed(case.hu))
+        structures = structure_names("totalsegmentator_v1") if layout.files.has_masks else ()
+        files = case_files(self.dataset.layout, self.root, name, structures)
+        if files.label_map is not None:
+            _write(files.label_map, placed(label_map(self.dataset, case)))
+        for structure, mask_file in files.masks.items():
+            _write(mask_file, placed(case.structure_mask(structure).astype(np.uint8)))
+        _write(files.image, placed(case.hu))
         _write(self.truth_folder / f"{name}.nii.gz", placed(roi_bits(case, self.rois)))
 
     def write_description(self) -> None:
         """Write `dataset.json`, where the layout has one, and the names of the truth's bits."""
-        if self.dataset.layout in ("msd", "nnunet"):
+        if published(self.dataset.layout).description is not None:
             write_json(self.root / "dataset.json", _description(self.dataset))
-        write_json(self.truth_folder / "rois.json", list(self.rois))
+        write_json(self.truth_folder / NAMES_FILE, list(self.rois))
 
 
 def check_layout(dataset: Dataset) -> None:
     """Raise UserError for a layout that phantoms are not written in."""
-    if dataset.layout == "totalsegmentator_v2":
+    if not published(dataset.layout).phantoms:
+        written = ", ".join(name for name, layout in PUBLISHED.items() if layout.phantoms)
         raise UserError(
             f"data set {dataset.name}: layout",
-            f"no phantom is written as {dataset.layout}",
-            "choose msd, nnunet, kits19 or totalsegmentator_v1",
+            f"phantoms are not written as {dataset.layout}",
+            f"choose from {written}",
         )
 
 
@@ -98,7 +91,7 @@ def _description(dataset: Dataset) -> dict[str, object]:
         "licence": dataset.licence,
         "numTraining": len(dataset.all_cases),
     }
-    if dataset.layout == "nnunet":
+    if published(dataset.layout).description == "nnunet":
         return common | {
             "channel_names": {"0": "CT"},
             "labels": {"background": 0} | {name: value for value, name in named.items()},
@@ -134,21 +127,30 @@ def label_map(dataset: Dataset, case: PhantomCase) -> np.ndarray:
 
 def roi_bits(case: PhantomCase, rois: tuple[str, ...]) -> np.ndarray:
     """All ROIs of a case: bit k of each voxel's integer is ROI k (smallest unsigned type that holds them, D H W)."""
-    width = next(width for width in (8, 16, 32, 64) if len(rois) <= width)
-    bits = np.zeros(case.hu.shape, f"uint{width}")
-    for place, roi in enumerate(rois):
-        bits |= case.roi_mask(roi).astype(bits.dtype) << bits.dtype.type(place)
+    bits = np.zeros(case.hu.shape, bits_dtype(len(rois)))
+    for index, roi in enumerate(rois):
+        add_mask(bits, index, case.roi_mask(roi))
     return bits
 
 
-def _turned(image: sitk.Image, axes: Axes, at_zero: bool) -> sitk.Image:
+def _axes(layout: PublishedLayout, generator: np.random.Generator) -> Axes:
+    """Order and sense of a case's voxel axes; drawn where the layout mixes them."""
+    if layout.axes == "slice_row_column":
+        return _SLICE_ROW_COLUMN
+    if layout.axes == "right_anterior_superior":
+        return _RIGHT_ANTERIOR_SUPERIOR
+    shares = [share for _, share in _ORIENTATIONS]
+    return _ORIENTATIONS[generator.choice(len(shares), p=shares)][0]
+
+
+def _turned(image: sitk.Image, axes: Axes, at_origin: bool) -> sitk.Image:
     """The image with its voxel axes in another order and sense, each voxel where it was in the patient.
 
-    `at_zero` moves the whole to the origin, as KiTS19 does, which keeps no position.
+    `at_origin` moves the whole to the origin, as KiTS19 does, which keeps no position.
     """
     order, signs = axes
     turned = sitk.Flip(sitk.PermuteAxes(image, order), [sign < 0 for sign in signs], flipAboutOrigin=False)
-    if at_zero:
+    if at_origin:
         turned.SetOrigin((0.0, 0.0, 0.0))
     return turned
 

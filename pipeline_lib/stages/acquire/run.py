@@ -15,7 +15,7 @@ from ...config.datasets import Dataset, DownloadSource, LocalSource, PhantomSour
 from ...datasets import deletion
 from ...datasets.manifest import write_manifest
 from ...datasets.published import STATE, download_dataset, take_local
-from ...datasets.readers import CaseFiles, case_files
+from ...datasets.readers import CaseFiles, better_layout, case_files
 from ...errors import UserError
 from ...progress import say
 from ..command import stage_command
@@ -70,10 +70,11 @@ def _check_cases(dataset: Dataset, raw: Path) -> None:
         say(f"{dataset.name}: {len(missing)} of {len(wanted)} files are missing; `snakemake validate` lists them")
         return
     found = ", ".join(sorted(entry.name for entry in raw.iterdir() if not entry.name.startswith("."))[:8])
+    elsewhere = better_layout(dataset.layout, root, dataset.used_cases[0])
     raise UserError(
         str(missing[0]),
-        f"is missing, and {len(missing) - 1} files more of {len(dataset.used_cases)} cases ({raw} holds {found})",
-        f"correct `root` or `cases` of data set {dataset.name}, or name cases that are not there in `skip`",
+        f"is missing, and {len(missing) - 1} more files of {len(dataset.used_cases)} cases ({raw} holds {found})",
+        elsewhere or f"correct `root` or `cases` of data set {dataset.name}, or list absent cases under `skip`",
     )
 
 

@@ -110,7 +110,7 @@ def predict_case(
     probabilities = kept_compressed(slabs, volume.shape, len(rois), window.shape[0])
     processed = tuple(roi in post_processing for roi in rois)
     bits = masks_on_original_grid(_one_by_one(probabilities, processed), volume.record)
-    write_roi_bits(path, bits, volume.record.original, rois)
+    write_roi_bits(path, bits, volume.record.original, rois, volume.record.placement)
 
 
 def _one_by_one(probabilities: blosc2.NDArray, largest_part_alone: Sequence[bool]) -> Iterator[np.ndarray]:

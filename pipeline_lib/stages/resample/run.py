@@ -13,6 +13,8 @@ import numpy as np
 
 from ...datasets.readers import RawCase, read_case
 from ...geometry import Geometry
+from ...label_bits import add_mask, plane_and_bit, roi_mask, rois_of_planes
+from ...progress import say
 from ...volumes.preparation import body_box, foreground
 from ...volumes.record import CaseRecord, Voxel, write_record
 from ...volumes.resampling import image_volume, mask_volume
@@ -30,7 +32,9 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
         settings.targets,
         settings.ignored_labels,
     )
-    original = Geometry.of(raw.image)
+    for note in raw.notes:
+        say(f"{raw.files.image}: note: {note}")
+    original = Geometry.from_image(raw.image)
     grid = original.canonical().at_spacing(settings.volumes.spacing_mm)
     window = settings.volumes.window_hu
     write_image(outputs.image, image_volume(raw.image, grid, window), window)
@@ -51,6 +55,8 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
             voxels=targets.voxels,
             foreground=targets.foreground,
             body=body_box(raw.image, grid),
+            placement=raw.placement,
+            notes=raw.notes,
         ),
     )
 
@@ -64,13 +70,13 @@ class _Targets:
         self.foreground: dict[str, tuple[Voxel, ...]] = {}
 
     def planes(self) -> Iterator[np.ndarray]:
-        """uint8 D H W on the volume's grid, each with the bits of eight targets."""
+        """uint8 D H W on the volume's grid, one after another."""
         targets = self._settings.targets
-        for first in range(0, len(targets), 8):
+        for rois in rois_of_planes(len(targets)):
             plane = np.zeros(self._grid.shape, np.uint8)
-            for bit, target in enumerate(targets[first : first + 8]):
-                if target in self._raw.labelled:
-                    self._draw(plane, bit, target)
+            for roi in rois:
+                if targets[roi] in self._raw.labelled:
+                    self._draw(plane, plane_and_bit(roi)[1], targets[roi])
             yield plane
 
     def _draw(self, plane: np.ndarray, bit: int, target: str) -> None:
@@ -78,7 +84,7 @@ class _Targets:
         boxes = []
         for part in (target, *self._raw.parts(target)):
             box, mask = mask_volume(self._raw.mask(part), self._original, self._grid)
-            plane[box] |= mask.astype(np.uint8) << bit
+            add_mask(plane, bit, mask, box)
             if mask.size:
                 boxes.append(box)
         if not boxes:
@@ -89,7 +95,7 @@ class _Targets:
         )
         corner = tuple(side.start for side in hull)
         key = (self._settings.dataset, self._settings.case, target)
-        self.voxels[target], voxels = foreground(plane[hull] >> bit & 1 == 1, corner, *key)
+        self.voxels[target], voxels = foreground(roi_mask(plane[hull], bit), corner, *key)
         if voxels:
             self.foreground[target] = voxels
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...config.datasets import Layout
+from ...config.layouts import AnyLayout
 from ...config.schema import Config
 from ...config.section import Section
 from ...config.volumes import Volumes
@@ -18,7 +18,7 @@ class Settings(Section):
     """How one raw case becomes a volume. `targets` are the names of its label bits, in order."""
 
     dataset: str
-    layout: Layout
+    layout: AnyLayout
     root: str
     labels: dict[str, tuple[int, ...]]
     ignored_labels: tuple[int, ...]

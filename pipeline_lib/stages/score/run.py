@@ -28,9 +28,6 @@ from ...scoring.case_scores import COLUMNS, score_roi
 from ..command import stage_command
 from .settings import Inputs, Outputs, Settings
 
-_SAME_GRID_WITHIN_VOXELS = 0.25
-"""Shift of a corner that is taken for rounding in a file's header."""
-
 
 def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
     """Score every test case of every data set.
@@ -90,7 +87,7 @@ def _true_masks(
         file = case_files(dataset.layout, truth.parent / dataset.root, case, ()).label_map
         assert file is not None, "a partially labelled data set has label maps"
         label_map = read_label_map(file, dataset.labels, dataset.ignored_labels)
-        _check_grids(Geometry.of(label_map), grid, file, prediction)
+        _check_grids(Geometry.from_image(label_map), grid, file, prediction)
         voxels = sitk.GetArrayViewFromImage(label_map)
         for roi in settings.rois:
             if roi in dataset.labels:
@@ -98,11 +95,10 @@ def _true_masks(
 
 
 def _check_grids(truth: Geometry, prediction: Geometry, true_file: Path, predicted_file: Path) -> None:
-    shift = np.abs(truth.corners_mm() - prediction.corners_mm()).max()
-    if truth.size != prediction.size or shift > _SAME_GRID_WITHIN_VOXELS * min(truth.spacing_mm):
+    if wrong := prediction.difference(truth):
         raise UserError(
             str(predicted_file),
-            f"is on another grid than its truth {true_file} (sizes {prediction.size} and {truth.size})",
+            f"is on another grid than its truth {true_file}: {wrong}",
             "rerun stage predict for this data set",
         )
 

@@ -11,7 +11,6 @@ of the batch at a time, so here, and only here, the number of processes and part
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,7 +84,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
 def split(settings: Settings) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the cases to learn from and of those held out; keyed by the seed."""
     cases = sorted(settings.cases)
-    held_out_count = math.ceil(settings.roi_aware.held_out_fraction * len(cases))
+    held_out_count = settings.roi_aware.held_out_cases(len(cases))
     if held_out_count >= len(cases):
         raise UserError(
             "roi_aware.held_out_fraction",
