@@ -113,7 +113,7 @@ def test_the_page_names_what_was_left_out_and_what_made_it(made, workspace):
     assert "201.5" not in text
     assert workspace.settings.fingerprint in text
     assert "2 × some GPU" in text
-    assert re.search(r"segmentation\s+1\s+3\.4\s+3\.4\s+1\.37", " ".join(text.split()))
+    assert re.search(r"train\s+1\s+3\.4\s+3\.4\s+1\.37", " ".join(text.split()))
 
 
 def test_the_page_tells_which_decisions_about_existence_are_right(made, workspace):
