@@ -59,9 +59,9 @@ PAPERS_STEPS = 153_000
 CASES, POOL = 8, 16
 SIZES = {
     "cpu": {"patch": (32, 32, 64), "batch": 2, "feature_size": 12, "depth": 1, "window": 4, "structures": 12}
-    | {"roi_aware_width": 16, "embedding": 256, "data_workers": 0},
+    | {"roi_aware_width": 16, "embedding": 256, "num_workers": 0},
     "cuda": {"patch": (96, 160, 160), "batch": 12, "feature_size": 48, "depth": 2, "window": 7, "structures": 104}
-    | {"roi_aware_width": 64, "embedding": 512, "data_workers": 8},
+    | {"roi_aware_width": 64, "embedding": 512, "num_workers": 8},
 }
 Step = Callable[[int, list[Region]], None]
 
@@ -79,7 +79,7 @@ def execution_of(options: argparse.Namespace, parts: int) -> Execution:
         device=options.device,
         precision=options.precision,
         memory_format=options.memory_format,
-        accumulation=parts,
+        gradient_accumulation_steps=parts,
         gradient_checkpointing=options.gradient_checkpointing,
         fused_head=options.fused_head,
         compile=options.compile,
@@ -98,7 +98,7 @@ def our_step(options: argparse.Namespace, batch: int, execution: Execution, proc
     thresholds = decision_thresholds(METHOD, [()] * options.rois, None, "none").to(processes.device)
     scorer = online_scorer(options, processes.device) if online else None
     task = PartialLabels(student, METHOD, thresholds, Teacher(), names, tuple((name,) for name in names), scorer)
-    optimisation, views = Optimisation(batch=batch), views_of(options, processes.device)
+    optimisation, views = Optimisation(batch_size=batch), views_of(options, processes.device)
     stepper = Stepper(task, views, optimisation, execution, processes, PAPERS_STEPS, "benchmark")
     return lambda number, crops: stepper.take(number, crops, stop_asked=False) and None
 
@@ -164,13 +164,13 @@ def measure(
     torch.manual_seed(0)
     device = torch.device(options.device)
     clock = time.perf_counter if device.type == "cuda" else time.process_time
-    plan = CropPlan(len(cases), POOL, epochs=PAPERS_STEPS, batch=batch, seed=0)
+    plan = CropPlan(len(cases), POOL, epochs=PAPERS_STEPS, batch_size=batch, seed=0)
     reader = CropReader(cases, plan, tuple(options.patch), Augmentation().weak)
     execution = execution_of(options, parts)
     if variant != "plain":
         # What a stage does too, before its first tensor.
         os.environ["THP_MEM_ALLOC_ENABLE"] = "1"
-    stream = regions(reader, 0, 0, 1, options.data_workers, pinned=device.type == "cuda")
+    stream = regions(reader, 0, 0, 1, options.num_workers, pinned=device.type == "cuda")
     seconds, whole, waiting = [], 0.0, 0.0
     with closing(stream), joined_processes(execution) if variant != "plain" else nullcontext() as processes:
         try:
@@ -227,7 +227,7 @@ def compare(options: argparse.Namespace, cases: tuple[TrainingCase, ...]) -> Non
             print(
                 f"ratio: {plain.seconds / ours.seconds:.2f} times the speed, {ours.peak / plain.peak:.2f} of the memory"
             )
-            print(f"waiting for crops: {100 * ours.waiting:.1f} % of our step with {options.data_workers} workers")
+            print(f"waiting for crops: {100 * ours.waiting:.1f} % of our step with {options.num_workers} workers")
             return
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, ClassVar, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -26,13 +26,15 @@ def _check_ranges(view: View) -> View:
 class WeakView(Section):
     """Spatial changes, applied to image and labels alike, and light noise: the paper's x_T."""
 
+    renamed: ClassVar = {"noise_deviation": "noise_std"}
+
     flip_probability: tuple[Fraction, Fraction, Fraction] = Field(
         default=(0.5, 0.5, 0.5), description="Probability of mirroring along (x, y, z)."
     )
     zoom_probability: Fraction = Field(default=0.2, description="Probability of zooming a patch.")
     zoom_range: Range = Field(default=(0.7, 1.4), description="Zoom factor, drawn evenly; above 1 enlarges.")
     noise_probability: Fraction = Field(default=0.1, description="Probability of adding Gaussian noise.")
-    noise_deviation: Range = Field(
+    noise_std: Range = Field(
         default=(0.0, 0.05), description="Noise's standard deviation as a share of half the intensity window."
     )
 
@@ -44,8 +46,10 @@ class WeakView(Section):
 class StrongView(Section):
     """Further intensity changes on x_T that give the paper's x_S: DoDNet's list."""
 
+    renamed: ClassVar = {"noise_deviation": "noise_std", "shift_deviation": "shift_std"}
+
     noise_probability: Fraction = Field(default=0.1, description="Probability of Gaussian noise.")
-    noise_deviation: Range = Field(
+    noise_std: Range = Field(
         default=(0.0, 0.1), description="Noise's standard deviation as a share of half the intensity window."
     )
     blur_probability: Fraction = Field(default=0.2, description="Probability of Gaussian blur.")
@@ -53,7 +57,7 @@ class StrongView(Section):
     brightness_probability: Fraction = Field(default=0.15, description="Probability of scaling the intensities.")
     brightness_range: Range = Field(default=(0.75, 1.25), description="Factor on the intensities.")
     shift_probability: Fraction = Field(default=0.15, description="Probability of an additive intensity shift.")
-    shift_deviation: NonNegative = Field(
+    shift_std: NonNegative = Field(
         default=0.1, description="Standard deviation of the shift as a share of half the intensity window."
     )
     contrast_probability: Fraction = Field(default=0.15, description="Probability of changing the contrast.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,9 +12,13 @@ from .section import Count, Millimetres, Name, Section
 class Inference(Section):
     """Sliding-window inference."""
 
+    renamed: ClassVar = {"windows_at_once": "window_batch_size", "mirror": "flip_tta"}
+
     overlap: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.5, description="Overlap of neighbouring windows.")
-    windows_at_once: Count = Field(default=2, description="Windows put through the network together.")
-    mirror: bool = Field(default=False, description="Average over the eight mirrored windows.")
+    window_batch_size: Count = Field(default=2, description="Windows in one forward pass.")
+    flip_tta: bool = Field(
+        default=False, description="Test-time augmentation: average over the eight flips of each window."
+    )
     weights: Literal["student", "teacher"] = Field(
         default="student", description="Which network predicts, where the method has a teacher."
     )

@@ -1,7 +1,7 @@
 """Which crop is the i-th sample of a training: a pure function, whoever asks, in whatever order.
 
-Samples are numbered through the whole training: step s has samples s·batch … (s + 1)·batch − 1. An epoch is one crop of
-every case in a freshly shuffled order, so batches run on across the end of an epoch.
+Samples are numbered through the whole training: step s has samples s·batch_size … (s + 1)·batch_size − 1. An epoch is
+one crop of every case in a freshly shuffled order, so batches run on across the end of an epoch.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ class CropPlan:
     cases: int
     pool_size: int
     epochs: int
-    batch: int
+    batch_size: int
     seed: int
 
     @classmethod
     def of(cls, cases: tuple[TrainingCase, ...], optimisation: Optimisation, seed: int) -> CropPlan:
         pool_size = min(len(case.pool) for case in cases)
-        return cls(len(cases), pool_size, optimisation.epochs, optimisation.batch, seed)
+        return cls(len(cases), pool_size, optimisation.epochs, optimisation.batch_size, seed)
 
     @property
     def steps(self) -> int:
-        return math.ceil(self.epochs * self.cases / self.batch)
+        return math.ceil(self.epochs * self.cases / self.batch_size)
 
     def crop(self, sample: int) -> Crop:
         """The crop of `sample`, keyed by (seed, epoch) for the order of cases, (seed, epoch, case) for the place."""
@@ -73,10 +73,10 @@ class CropPlan:
 
     def samples(self, step: int, process: int, processes: int) -> range:
         """The samples of `step` that `process` of `processes` works on: neighbours, and even within one."""
-        first = step * self.batch
+        first = step * self.batch_size
         return range(
-            first + self.batch * process // processes,
-            first + self.batch * (process + 1) // processes,
+            first + self.batch_size * process // processes,
+            first + self.batch_size * (process + 1) // processes,
         )
 
     def samples_from(self, step: int, process: int, processes: int) -> Iterator[int]:

@@ -125,7 +125,7 @@ def regions(
         if "exited unexpectedly" not in str(error):
             raise
         raise UserError(
-            "execution.data_workers",
+            "execution.num_workers",
             f"a process that reads crops was killed ({error})",
             "lower it, or give the job more memory",
         ) from error

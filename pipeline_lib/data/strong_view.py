@@ -36,10 +36,10 @@ def draw_strong(view: StrongView, seed: int, sample: int) -> StrongDraw:
         return value if random.random() < probability else unchanged
 
     return StrongDraw(
-        noise=drawn(view.noise_probability, random.uniform(*view.noise_deviation), 0.0),
+        noise=drawn(view.noise_probability, random.uniform(*view.noise_std), 0.0),
         blur_sigma=drawn(view.blur_probability, random.uniform(*view.blur_sigma_voxels), 0.0),
         brightness=drawn(view.brightness_probability, random.uniform(*view.brightness_range), 1.0),
-        shift=drawn(view.shift_probability, random.normal(0.0, view.shift_deviation), 0.0),
+        shift=drawn(view.shift_probability, random.normal(0.0, view.shift_std), 0.0),
         contrast=drawn(view.contrast_probability, random.uniform(*view.contrast_range), 1.0),
         resolution=drawn(view.low_resolution_probability, random.uniform(*view.low_resolution_range), 1.0),
         gamma=drawn(view.gamma_probability, random.uniform(*view.gamma_range), 1.0),

@@ -31,7 +31,7 @@ def draw_weak(view: WeakView, seed: int, sample: int) -> WeakDraw:
     random = random_generator("weak view", seed, sample)
     mirrored = random.random(3) < np.array(view.flip_probability[::-1])
     zoomed, noisy = random.random(2) < (view.zoom_probability, view.noise_probability)
-    zoom, noise = random.uniform(*view.zoom_range), random.uniform(*view.noise_deviation)
+    zoom, noise = random.uniform(*view.zoom_range), random.uniform(*view.noise_std)
     axes = tuple(int(axis) for axis in np.flatnonzero(mirrored))
     return WeakDraw(axes, float(zoom) if zoomed else 1.0, float(noise) if noisy else 0.0)
 

@@ -70,10 +70,10 @@ def train(
     batch is smaller than the number of processes, the precision is not to be trusted on this CPU, too many steps are
     non-finite, or memory runs out.
     """
-    if optimisation.batch < processes.count:
+    if optimisation.batch_size < processes.count:
         raise UserError(
-            f"{names.optimisation}.batch",
-            f"is {optimisation.batch}, and {processes.count} processes share it",
+            f"{names.optimisation}.batch_size",
+            f"is {optimisation.batch_size}, and {processes.count} processes share it",
             "raise it or start fewer processes",
         )
     _refuse_wrong_gradients(execution, processes, names)
@@ -90,9 +90,9 @@ def train(
         raise UserError(
             names.title,
             "out of memory",
-            f"raise {names.execution}.accumulation, "
+            f"raise {names.execution}.gradient_accumulation_steps, "
             + (f"set {names.execution}.gradient_checkpointing to all, " if recompute else "")
-            + f"or lower {names.optimisation}.batch or patches.size_voxels",
+            + f"or lower {names.optimisation}.batch_size or patches.size_voxels",
         ) from error
     return history.path
 
@@ -156,7 +156,7 @@ class _Loop:
         """This process's share of each batch, from the present step on."""
         plan, mine = self.material.plan, (self.processes.number, self.processes.count)
         pinned = self.processes.device.type == "cuda"
-        stream = regions(self.material.reader, self.step, *mine, self.execution.data_workers, pinned)
+        stream = regions(self.material.reader, self.step, *mine, self.execution.num_workers, pinned)
         with closing(stream):
             for step in range(self.step, plan.steps):
                 yield [next(stream) for _ in plan.samples(step, *mine)]
@@ -165,7 +165,7 @@ class _Loop:
         """Add the step to the history, which the first process keeps."""
         if not self.processes.first:
             return
-        batch = self.stepper.optimisation.batch
+        batch = self.stepper.optimisation.batch_size
         latest = {
             "epoch": self.step * batch / self.material.plan.cases,
             "learning_rate": self.stepper.optimiser.param_groups[0]["lr"],

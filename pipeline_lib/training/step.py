@@ -70,7 +70,7 @@ class Stepper:
     def take(self, step: int, regions: list[Region], stop_asked: bool) -> StepReport:
         """Step number `step` with this process's `regions`; every process gets the same report."""
         self._set_learning_rate(step)
-        parts = _in_parts(regions, self.execution.accumulation)
+        parts = _in_parts(regions, self.execution.gradient_accumulation_steps)
         losses = [
             self._forward_and_backward(part, step / self.steps, last=number == len(parts))
             for number, part in enumerate(parts, start=1)
@@ -100,7 +100,7 @@ class Stepper:
             ):
                 losses = self.task.losses(self.network, batch, progress)
             # DistributedDataParallel averages over the processes, and a mean over the global batch is wanted.
-            share = self.processes.count / self.optimisation.batch
+            share = self.processes.count / self.optimisation.batch_size
             self.scaler.scale(losses.total.sum() * share).backward()
         return losses.detached()
 
@@ -112,12 +112,12 @@ class Stepper:
         finite = norm.isfinite() & columns[: 1 + len(losses[0].terms)].isfinite().all()
         flags = torch.stack([~finite, torch.tensor(stop_asked, device=norm.device)]).double()
         *sums, broken, stops = self.processes.summed(torch.cat([columns, flags])).tolist()
-        values = {name: total / self.optimisation.batch for name, total in zip(names, sums, strict=True)}
+        values = {name: total / self.optimisation.batch_size for name, total in zip(names, sums, strict=True)}
         return StepReport(values, applied=broken == 0, stop=stops > 0)
 
     def _update(self, norm: Tensor) -> None:
-        if self.optimisation.gradient_clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.optimisation.gradient_clip, norm)
+        if self.optimisation.max_grad_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.optimisation.max_grad_norm, norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.task.after_update()
@@ -140,7 +140,7 @@ class Stepper:
             raise UserError(
                 f"{self.title}, step {step}",
                 f"non-finite {what}, after {self.skipped - 1} steps that were skipped for the like",
-                "look at these crops, lower `learning_rate` or set `gradient_clip`",
+                "look at these crops, lower `learning_rate` or set `max_grad_norm`",
             )
         if self.processes.first:
             say(f"warning: {self.title}, step {step}: skipped, non-finite {what}")

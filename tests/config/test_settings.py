@@ -108,7 +108,7 @@ def test_the_reports_fingerprint_names_what_results_depend_on_and_nothing_else()
 
     config = load_config(BASE / "config/config.yaml", BASE)
     same = fingerprint()
-    assert same == fingerprint(execution=config.execution.model_copy(update={"data_workers": 3}))
+    assert same == fingerprint(execution=config.execution.model_copy(update={"num_workers": 3}))
     assert same == fingerprint(methods={**config.methods, "dodnet": config.methods["mean_teacher"]}), "not compared"
     slower = config.segmentation.model_copy(update={"learning_rate": 1e-5})
     other_prompt = config.text.model_copy(update={"prompt": "{}"})
@@ -119,7 +119,7 @@ def test_the_reports_fingerprint_names_what_results_depend_on_and_nothing_else()
         {"seeds": (0, 1)},
         {"text": other_prompt},
         {"roi_aware": config.roi_aware.model_copy(update={"optimisation": longer})},
-        {"inference": config.inference.model_copy(update={"mirror": True})},
+        {"inference": config.inference.model_copy(update={"flip_tta": True})},
         {"volumes": config.volumes.model_copy(update={"spacing_mm": (8.0, 8.0, 8.0)})},
     ):
         assert fingerprint(**edit) != same, edit

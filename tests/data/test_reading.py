@@ -89,7 +89,7 @@ def test_a_bug_keeps_its_traceback(tiny, workers):
 def test_a_killed_worker_ends_in_one_line_that_says_so(tiny):
     reader = KilledReader(tiny.cases, tiny.plan, PATCH, tiny.reader().weak)
     with pytest.raises(
-        UserError, match=r"^execution\.data_workers: a process that reads crops was killed \(.*\); lower"
+        UserError, match=r"^execution\.num_workers: a process that reads crops was killed \(.*\); lower"
     ):
         list(read(reader, workers=1))
 

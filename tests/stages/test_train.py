@@ -35,7 +35,7 @@ METHODS = {
     "dodnet": Method(encoder="one_hot", network="dodnet"),
     "latent_class": LATENT_CLASS,
 }
-SHORT = Optimisation(epochs=1, batch=2, learning_rate=1e-3)
+SHORT = Optimisation(epochs=1, batch_size=2, learning_rate=1e-3)
 
 
 @pytest.fixture
@@ -141,8 +141,8 @@ def test_another_config_or_other_data_never_goes_on_from_a_checkpoint(here, tmp_
 
 
 def test_killed_or_stopped_it_ends_with_the_same_weights(here, tmp_path):
-    settings = segmentation_settings(optimisation=Optimisation(epochs=3, batch=2, learning_rate=1e-3))
-    how = Execution(device="cpu", precision="float32", data_workers=1, checkpoint_minutes=1e-9)
+    settings = segmentation_settings(optimisation=Optimisation(epochs=3, batch_size=2, learning_rate=1e-3))
+    how = Execution(device="cpu", precision="float32", num_workers=1, checkpoint_minutes=1e-9)
 
     def run(folder, strike_at=None):
         """Train in `folder`; the process kills itself where checkpoint number `strike_at` would be written."""
@@ -188,7 +188,7 @@ def test_killed_or_stopped_it_ends_with_the_same_weights(here, tmp_path):
 
 def test_torchrun_starts_processes_that_share_the_batch(here, tmp_path):
     settings = segmentation_settings(optimisation=SHORT)
-    execution = ExecutionSettings(execution=Execution(device="cpu", precision="float32", data_workers=0))
+    execution = ExecutionSettings(execution=Execution(device="cpu", precision="float32", num_workers=0))
     shared, alone = (paths(here, "latent_class", tmp_path / name) for name in ("shared", "alone"))
     torchrun = start_stage(stage_arguments("train", settings, execution, *shared), tmp_path, processes=2)
     _, said = torchrun.communicate(timeout=240)

@@ -75,7 +75,7 @@ def test_nothing_is_left_in_the_work_folder(world, trained_roi_aware):
 
 def test_it_learns_which_balls_are_there(world, monkeypatch):
     monkeypatch.chdir(world.root)
-    settings = roi_aware_settings(optimisation=Optimisation(epochs=30, batch=3, learning_rate=3e-3))
+    settings = roi_aware_settings(optimisation=Optimisation(epochs=30, batch_size=3, learning_rate=3e-3))
     inputs, outputs = world.roi_aware_paths("learned")
     roi_aware.run(settings, EXECUTION, inputs, outputs)
     losses = [row["loss"]["total"] for row in read_history(outputs.history)]

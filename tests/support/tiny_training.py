@@ -63,11 +63,11 @@ class Tiny:
     cases: tuple[TrainingCase, ...]
     work: Path
     epochs: int = 8
-    batch: int = 4
+    batch_size: int = 4
     seed: int = 0
     method: Method = METHOD
-    accumulation: int = 1
-    data_workers: int = 0
+    gradient_accumulation_steps: int = 1
+    num_workers: int = 0
     checkpoint_minutes: float = 1e-9
     nonfinite_limit: int = 2
     precision: str = "float32"
@@ -77,15 +77,15 @@ class Tiny:
         return Execution(
             device="cpu",
             precision=self.precision,
-            accumulation=self.accumulation,
-            data_workers=self.data_workers,
+            gradient_accumulation_steps=self.gradient_accumulation_steps,
+            num_workers=self.num_workers,
             checkpoint_minutes=self.checkpoint_minutes,
             nonfinite_limit=self.nonfinite_limit,
         )
 
     @property
     def optimisation(self) -> Optimisation:
-        return Optimisation(epochs=self.epochs, batch=self.batch, learning_rate=1e-2, warmup_epochs=1)
+        return Optimisation(epochs=self.epochs, batch_size=self.batch_size, learning_rate=1e-2, warmup_epochs=1)
 
     @property
     def plan(self) -> CropPlan:

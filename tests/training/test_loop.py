@@ -146,7 +146,7 @@ def test_processes_stop_together_when_one_is_asked_to(tiny, undisturbed):
 
 @pytest.mark.parametrize("count, accumulation", [(1, 1), (1, 2), (2, 1), (2, 2), (4, 1)])
 def test_processes_and_parts_change_nothing_but_rounding(count, accumulation, tiny, undisturbed_20):
-    training = replace(tiny, epochs=16, accumulation=accumulation, data_workers=count % 2)
+    training = replace(tiny, epochs=16, gradient_accumulation_steps=accumulation, num_workers=count % 2)
     assert training.plan.steps == 20
     assert in_processes(training.run, count=count) == [0] * count
     for name, value in training.weights().items():
@@ -186,8 +186,10 @@ def test_a_batch_that_processes_do_not_divide_evenly_is_shared_too(tiny, undistu
 
 def test_more_processes_than_samples_are_refused(tiny):
     def run() -> None:
-        with pytest.raises(UserError, match=r"tiny\.batch: is 1, and 2 processes share it; raise it or start fewer"):
-            replace(tiny, batch=1).run()
+        with pytest.raises(
+            UserError, match=r"tiny\.batch_size: is 1, and 2 processes share it; raise it or start fewer"
+        ):
+            replace(tiny, batch_size=1).run()
 
     assert in_processes(run, count=2) == [0, 0]
 
@@ -199,7 +201,7 @@ def test_bfloat16_is_refused_where_its_gradients_are_wrong(tiny, monkeypatch):
 
 
 def test_workers_change_nothing(tiny, undisturbed):
-    training = replace(tiny, data_workers=2)
+    training = replace(tiny, num_workers=2)
     training.run()
     assert_same_weights(training.weights(), undisturbed.weights())
 
@@ -250,14 +252,14 @@ def test_a_non_finite_step_is_skipped_and_told(tiny, capfd):
     assert torch.equal(before_and_after[2], before_and_after[3])
     assert not torch.equal(before_and_after[3], before_and_after[4])
     assert all(value.isfinite().all() for value in task.student.state_dict().values())
-    culprit = tiny.reader().read(2 * tiny.batch + 1).name
+    culprit = tiny.reader().read(2 * tiny.batch_size + 1).name
     assert f"step 2: skipped, non-finite loss in {culprit}\n" in capfd.readouterr().err
     assert [row["skipped_steps"] for row in tiny.history()] == [0, 0, 1, 1, 1, 1, 1, 1, 1, 1]
     assert "loss" not in tiny.history()[2]
 
 
 def test_too_many_non_finite_steps_stop_with_the_crops_that_caused_it(tiny):
-    culprit = tiny.reader().read(4 * tiny.batch + 1).name
+    culprit = tiny.reader().read(4 * tiny.batch_size + 1).name
     with pytest.raises(UserError, match=f"^tiny, step 4: non-finite loss in {culprit}, after 2 steps"):
         tiny.run(lambda task: poison(task, 3, 9))
 
@@ -292,7 +294,9 @@ def test_out_of_memory_names_the_keys_to_lower(tiny, error):
     def fail(*_) -> None:
         raise error
 
-    with pytest.raises(UserError, match=r"^tiny: out of memory; raise tiny\.execution\.accumulation, .*patches\.size"):
+    with pytest.raises(
+        UserError, match=r"^tiny: out of memory; raise tiny\.execution\.gradient_accumulation_steps, .*patches\.size"
+    ):
         tiny.run(lambda task: task.student.register_forward_hook(fail))
 
 

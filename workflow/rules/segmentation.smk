@@ -27,7 +27,7 @@ rule train:
         gpu=(
             0
             if LACUNA.execution.device == "cpu"
-            else min(visible_gpus(), LACUNA.segmentation.batch)
+            else min(visible_gpus(), LACUNA.segmentation.batch_size)
         ),
     params:
         settings=settings_of("segmentation", "run"),

@@ -120,7 +120,7 @@ def with_full_truth(cases: Sequence[TrainingCase], inputs: Inputs, scratch: Path
 def training_crops(settings: ExistenceCheckSettings, inputs: Inputs, cases: tuple[TrainingCase, ...]) -> Patches:
     """The weak views of a training's first samples, with the cached scores of their crops and their own."""
     device = training_device("auto")
-    plan = CropPlan(len(cases), min(len(case.pool) for case in cases), epochs=1, batch=1, seed=settings.seed)
+    plan = CropPlan(len(cases), min(len(case.pool) for case in cases), epochs=1, batch_size=1, seed=settings.seed)
     reader = CropReader(cases, plan, settings.patches.shape, settings.weak)
     views = Views(settings.weak, None, settings.patches.shape, settings.window_hu, settings.seed, device)
     cached, online = configured(settings), (settings.existence.calibration, False)

@@ -90,8 +90,8 @@ def sliding_window(inference: Inference, description: dict[str, Any], device: to
     return SlidingWindow(
         shape=Patches.model_validate(description["patches"]).shape,
         overlap=inference.overlap,
-        windows_at_once=inference.windows_at_once,
-        mirror=inference.mirror,
+        window_batch_size=inference.window_batch_size,
+        flip_tta=inference.flip_tta,
         window_hu=tuple(description["window_hu"]),
         device=device,
         precision=autocast_type(inference.precision, device, training=False),

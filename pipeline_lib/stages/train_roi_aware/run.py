@@ -161,7 +161,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Metrics of the trained network on the pooled patches of held-out `cases`."""
     network = task.student.eval()
-    shape, batch = settings.patches.shape, settings.roi_aware.optimisation.batch
+    shape, batch = settings.patches.shape, settings.roi_aware.optimisation.batch_size
     progress = Progress("roi_aware: evaluating", len(cases), "cases")
     logits, present = [], []
     for case in cases:
