@@ -236,7 +236,7 @@ def main() -> None:
     parser.add_argument("--feature-size", type=int, default=12)
     parser.add_argument("--rois", type=int, default=11)
     parser.add_argument("--overlap", type=float, default=0.5)
-    parser.add_argument("--windows-at-once", type=int, default=2)
+    parser.add_argument("--window-batch-size", type=int, default=2)
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16", "float16"], default="float32")
     parser.add_argument("--monai-precision", choices=["auto", "float32", "bfloat16", "float16"])
     parser.add_argument("--flip-tta", action="store_true", help="average over mirrored windows (not with monai)")

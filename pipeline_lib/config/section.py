@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -42,6 +42,29 @@ class Section(BaseModel):
             present[new] = present.pop(old)
             _notice(old, new)
         return present
+
+    def without_defaults(self) -> dict[str, Any]:
+        """What this section says beyond its defaults, as JSON-able values; the discriminator of a union always stays.
+
+        So a key that is added with its default changes nothing here.
+        """
+        return {
+            name: _json_able(getattr(self, name))
+            for name, field in type(self).model_fields.items()
+            if (get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1)
+            or field.is_required()
+            or getattr(self, name) != field.get_default(call_default_factory=True)
+        }
+
+
+def _json_able(value: Any) -> Any:
+    if isinstance(value, Section):
+        return value.without_defaults()
+    if isinstance(value, Mapping):
+        return {str(key): _json_able(entry) for key, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [_json_able(entry) for entry in value]
+    return value
 
 
 @cache

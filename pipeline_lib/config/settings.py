@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..files import whole_file
+from ..files import atomic_write
 from ..randomness import random_generator
 from .datasets import Dataset, DownloadSource
 from .existence import Existence
@@ -255,7 +255,7 @@ def settings_file(stage: str, config: Config, **wildcards: str) -> str:
     digest = _digest(section)
     path = Path("work") / "settings" / stage / f"{'-'.join((*wildcards.values(), digest))}.json"
     if not path.exists():
-        with whole_file(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text(content, encoding="utf-8")
     return str(path)
 

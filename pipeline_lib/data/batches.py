@@ -1,4 +1,4 @@
-"""From regions on the host to batches on the device that trains: both views, labels, existence scores."""
+"""Turns regions on the host into batches on the training device: both views, labels, existence scores."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..config.augmentation import StrongView, WeakView
+from ..config.augmentation import StrongView
 from .crops import Shape
 from .reading import Region
 from .strong_view import draw_strong, strong_image
-from .weak_view import draw_weak, noise_generator, weak_codes, weak_image
+from .weak_view import noise_generator, weak_codes, weak_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +43,12 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Views:
-    """Makes the views of samples, each from random numbers keyed by (seed, sample) alone.
+class ViewMaker:
+    """Makes the views of samples from the draws in their regions and from random numbers keyed by (seed, sample).
 
     Without a strong view, x_S is x_T.
     """
 
-    weak: WeakView
     strong: StrongView | None
     patch: Shape
     window_hu: tuple[float, float]
@@ -72,12 +71,11 @@ class Views:
         )
 
     def _weak(self, region: Region) -> tuple[Tensor, Tensor]:
-        draw = draw_weak(self.weak, self.seed, region.sample)
         noise = noise_generator(self.device, "weak noise", self.seed, region.sample)
         image = scaled(region.image.to(self.device, non_blocking=True), self.window_hu)
-        codes = weak_codes(region.codes.to(self.device, non_blocking=True), draw, self.patch)
+        codes = weak_codes(region.codes.to(self.device, non_blocking=True), region.draw, self.patch)
         combinations = region.combinations.to(self.device, non_blocking=True)
-        return weak_image(image, draw, self.patch, noise), planes_of(codes, combinations)
+        return weak_image(image, region.draw, self.patch, noise), planes_of(codes, combinations)
 
     def _strong(self, regions: Sequence[Region], weak: Sequence[Tensor]) -> list[Tensor]:
         assert self.strong is not None
@@ -103,6 +101,6 @@ def planes_of(codes: Tensor, combinations: Tensor) -> Tensor:
 
 def unpacked(planes: Tensor, count: int) -> Tensor:
     """Label bits uint8 … P D H W as booleans … K D H W, K = `count`; bit k is bit k % 8 of plane k // 8."""
-    number = torch.arange(count, device=planes.device)
-    bits = (number % 8).to(torch.uint8)[:, None, None, None]
-    return (planes.index_select(-4, number // 8) >> bits & 1).bool()
+    index = torch.arange(count, device=planes.device)
+    bits = (index % 8).to(torch.uint8)[:, None, None, None]
+    return (planes.index_select(-4, index // 8) >> bits & 1).bool()

@@ -8,8 +8,8 @@ VERSIONS = {
     "volumes": 2,
     "case_list": 1,
     "text": 1,
-    "roi_aware": 1,
+    "roi_aware": 2,
     "existence": 1,
-    "segmentation": 1,
+    "segmentation": 2,
     "inference": 2,
 }

@@ -16,7 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import UserError
-from ..files import whole_file
+from ..files import atomic_write
 from ..label_bits import read_roi_bits, roi_mask, roi_names
 from ..progress import Progress, say
 
@@ -31,7 +31,7 @@ def split_rois(bits_file: Path, folder: Path) -> None:
     progress = Progress("split_rois", len(names), "ROI")
     for roi, name in enumerate(names):
         mask = grid.image(roi_mask(bits, roi).astype(np.uint8))
-        with whole_file(folder / f"{name}.nii.gz") as partial:
+        with atomic_write(folder / f"{name}.nii.gz") as partial:
             sitk.WriteImage(mask, str(partial), useCompression=True, imageIO="NiftiImageIO")
         progress.advance(note=name)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import UserError
-from ..files import read_json, whole_file
+from ..files import atomic_write, read_json
 from ..geometry import Geometry
 
 Voxel = tuple[int, int, int]
@@ -47,7 +47,7 @@ class CaseRecord(BaseModel):
 def write_record(path: Path, record: CaseRecord) -> None:
     """Write a key per line: thousands of voxels on lines of their own would make case.json huge."""
     lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in record.model_dump(mode="json").items()]
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 

@@ -2,12 +2,15 @@
 
 import math
 from collections import Counter
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_lib.data.crops import CropPlan
+from pipeline_lib.config.optimisation import Optimisation
+from pipeline_lib.data.crops import CropPlan, TrainingCase
 
 plans = st.builds(
     CropPlan,
@@ -72,6 +75,16 @@ def test_places_are_drawn_evenly_from_the_pool():
     assert sorted(counts) == list(range(8))
     assert min(counts.values()) > 400
     assert max(counts.values()) < 600
+
+
+def test_positions_are_drawn_from_the_smallest_pool():
+    """A larger size would index other pools out of range."""
+    cases = tuple(
+        TrainingCase("set", str(size), Path(), np.ones(1, bool), np.zeros((size, 3), np.int64)) for size in (9, 4, 6)
+    )
+    plan = CropPlan.from_cases(cases, Optimisation(epochs=200, batch_size=2), seed=0)
+    assert {plan.crop(sample).position for sample in range(600)} == {0, 1, 2, 3}
+    assert (plan.cases, plan.epochs, plan.batch_size) == (3, 200, 2)
 
 
 def test_the_longest_schedule_of_the_paper_needs_its_steps():

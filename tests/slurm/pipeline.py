@@ -85,7 +85,7 @@ class Run:
     def training_is_under_way(self) -> bool:
         """Whether a step is done: the history has a row for each."""
         assert self.process.poll() is None, f"ended too early\n{self.messages()}"
-        histories = self.folder.glob("work/segmentation/*/history.jsonl")
+        histories = self.folder.glob("work/train/*/history.jsonl")
         return any(history.read_bytes().count(b"\n") >= 1 for history in histories)
 
     def hold_training(self) -> None:

@@ -73,7 +73,7 @@ def test_every_method_trains_and_its_model_can_be_used(name, here, tmp_path):
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert all(0 < row["loss"]["supervised"] < 10 for row in rows)
     assert ("positive" in rows[0]) == settings.method.needs_existence
-    assert not list((tmp_path / "work" / "segmentation").iterdir())
+    assert not list((tmp_path / "work" / "train").iterdir())
 
 
 def test_the_history_counts_what_each_roi_was(here, tmp_path):
@@ -170,14 +170,14 @@ def test_killed_or_stopped_it_ends_with_the_same_weights(here, tmp_path):
     )
     torchrun = start_stage(arguments, disturbed, processes=1)
     said = ""
-    while "going on after step 2" not in said:
+    while "resuming after step 2" not in said:
         line = torchrun.stderr.readline()
         assert line, said
         said += line
     torchrun.send_signal(signal.SIGTERM)
     _, rest = torchrun.communicate(timeout=120)
     assert torchrun.returncode != 0
-    assert "latent_class: stopped as asked after step" in rest
+    assert "latent_class: stopped as requested after step" in rest
 
     assert in_processes(run, disturbed) == [0]
     for which in ("student", "teacher"):

@@ -70,7 +70,7 @@ def test_the_history_covers_the_whole_training(trained_roi_aware):
 
 
 def test_nothing_is_left_in_the_work_folder(world, trained_roi_aware):
-    assert not list((world.root / "work" / "roi_aware").iterdir())
+    assert not list((world.root / "work" / "train_roi_aware").iterdir())
 
 
 def test_it_learns_which_balls_are_there(world, monkeypatch):

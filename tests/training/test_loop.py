@@ -187,7 +187,7 @@ def test_a_batch_that_processes_do_not_divide_evenly_is_shared_too(tiny, undistu
 def test_more_processes_than_samples_are_refused(tiny):
     def run() -> None:
         with pytest.raises(
-            UserError, match=r"tiny\.batch_size: is 1, and 2 processes share it; raise it or start fewer"
+            UserError, match=r"tiny\.batch_size: is 1, but 2 processes share it; raise it or start fewer"
         ):
             replace(tiny, batch_size=1).run()
 
@@ -313,7 +313,7 @@ def test_processes_that_see_different_checkpoints_are_refused(tiny):
 
     def run() -> None:
         work = tiny.work if os.environ["RANK"] == "0" else tiny.work / "another disk"
-        with pytest.raises(UserError, match=r"holds checkpoints of steps 10, 0 as seen by .* that all nodes share"):
+        with pytest.raises(UserError, match=r"checkpoints of steps 10, 0 as seen by ranks .* that all nodes share"):
             replace(tiny, work=work).run()
 
     assert in_processes(run, count=2) == [0, 0]

@@ -256,7 +256,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(finished, tmp_path):
     done = project.run("--cores", "2", "--rerun-incomplete", "segmentation")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "results" / "segmentation" / "baseline" / "model.safetensors").is_file()
-    assert "going on after step" in (tmp_path / "logs" / "segmentation" / "baseline.log").read_text()
+    assert "resuming after step" in (tmp_path / "logs" / "segmentation" / "baseline.log").read_text()
 
 
 def copied(project: Project, folder: Path) -> Project:

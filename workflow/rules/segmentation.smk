@@ -1,5 +1,5 @@
 # Requires: results/volumes/*/cases.csv, results/existence/*.parquet, results/text/ENCODER.safetensors
-# Makes: results/segmentation/RUN/ (model, history); checkpoints in work/segmentation/ are undeclared on purpose:
+# Makes: results/segmentation/RUN/ (model, history); checkpoints in work/train/ are undeclared on purpose:
 # Snakemake deletes declared outputs of a failed job, and a killed training goes on from its checkpoint.
 
 

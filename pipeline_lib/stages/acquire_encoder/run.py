@@ -16,7 +16,7 @@ from ...config.stage_settings import AcquireEncoderSettings
 from ...datasets.download import Wanted
 from ...datasets.transfers import fetch
 from ...errors import UserError
-from ...files import whole_folder
+from ...files import atomic_folder
 from ...text.encoders import BIOMEDCLIP, fetch_open_clip
 from ..command import stage_command
 
@@ -58,7 +58,7 @@ def run(settings: AcquireEncoderSettings, inputs: Inputs, outputs: Outputs) -> N
         fetch(encoder_files(fetched, encoder.sha256 or WEIGHTS_SHA256), settings.name)
     else:
         fetch_open_clip(encoder, settings.name, fetched)
-    with whole_folder(outputs.weights) as folder:
+    with atomic_folder(outputs.weights) as folder:
         for path in fetched.iterdir():
             if path.is_file() and not path.name.startswith("."):
                 path.replace(folder / path.name)

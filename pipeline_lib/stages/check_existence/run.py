@@ -27,19 +27,19 @@ from torch import Tensor
 
 from ...config.methods import Method
 from ...config.stage_settings import ExistenceCheckSettings
-from ...data.batches import Views
+from ...data.batches import ViewMaker
 from ...data.crops import CropPlan, TrainingCase
 from ...data.patches import patch_images, voxels_in_patches
 from ...data.reading import CropReader
 from ...data.training_cases import scored_cases
+from ...device import compute_device
 from ...existence.agreement import Decided, Presence, agreement, rightness
 from ...existence.calibration import Kind
 from ...existence.decisions import decide
 from ...existence.scores import RoiScorer, load_scorer
 from ...existence.thresholds import decision_thresholds
-from ...files import whole_file
+from ...files import atomic_write
 from ...progress import Progress
-from ...training.distributed import training_device
 from ...volumes.full_truth import link_with_full_truth
 from ...volumes.store import open_volume
 from ..command import stage_command
@@ -119,17 +119,17 @@ def with_full_truth(cases: Sequence[TrainingCase], inputs: Inputs, scratch: Path
 
 def training_crops(settings: ExistenceCheckSettings, inputs: Inputs, cases: tuple[TrainingCase, ...]) -> Patches:
     """The weak views of a training's first samples, with the cached scores of their crops and their own."""
-    device = training_device("auto")
+    device = compute_device("auto")
     plan = CropPlan(len(cases), min(len(case.pool) for case in cases), epochs=1, batch_size=1, seed=settings.seed)
     reader = CropReader(cases, plan, settings.patches.shape, settings.weak)
-    views = Views(settings.weak, None, settings.patches.shape, settings.window_hu, settings.seed, device)
+    view_maker = ViewMaker(None, settings.patches.shape, settings.window_hu, settings.seed, device)
     cached, online = configured(settings), (settings.existence.calibration, False)
     scorer = scorer_of(settings, inputs, online, device)
     progress = Progress("existence_check: training crops", _CROPS, "crops")
     labelled, known, present, own, pools = [], [], [], [], []
     for first in range(0, _CROPS, settings.existence.batch):
         samples = range(first, min(first + settings.existence.batch, _CROPS))
-        batch = views.batch([reader.read(sample) for sample in samples])
+        batch = view_maker.batch([reader.read(sample) for sample in samples])
         full = [has_full_truth(cases[plan.crop(sample).case], inputs) for sample in samples]
         labelled.append(batch.labelled)
         known.append(batch.labelled | torch.tensor(full, device=device)[:, None])
@@ -148,7 +148,7 @@ def pooled_patches(settings: ExistenceCheckSettings, inputs: Inputs, cases: Sequ
     """All pooled patches of `cases`, whose full truth is known, scored in every variant; None if there is no case."""
     if not cases:
         return None
-    device = training_device("auto")
+    device = compute_device("auto")
     scorers = {
         variant: scorer_of(settings, inputs, variant, device)
         for variant in product(("none", *get_args(Kind)), (False, True))
@@ -239,7 +239,7 @@ def scorer_of(settings: ExistenceCheckSettings, inputs: Inputs, variant: Variant
 
 
 def write_table(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         pd.DataFrame(rows).to_csv(partial, index=False, float_format="%.6g")
 
 

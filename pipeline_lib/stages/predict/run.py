@@ -24,7 +24,8 @@ from torch import nn
 from ...config.evaluation import Inference
 from ...config.stage_settings import InferenceSettings
 from ...config.volumes import Patches
-from ...files import whole_folder
+from ...device import compute_device
+from ...files import atomic_folder, fingerprint
 from ...inference.fast_form import for_prediction
 from ...inference.post_processing import largest_part
 from ...inference.sliding_window import SlidingWindow, kept_compressed, predict_slabs, window_starts
@@ -32,7 +33,6 @@ from ...label_bits import NAMES_FILE, write_roi_bits
 from ...networks.model_file import load_segmentation_model
 from ...networks.precision import autocast_type
 from ...progress import Progress, say
-from ...training.checkpoints import fingerprint
 from ...volumes.resampling import masks_on_original_grid
 from ...volumes.store import Volume, open_volume
 from ..command import stage_command
@@ -56,14 +56,14 @@ class Outputs:
 
 def run(settings: InferenceSettings, inputs: Inputs, outputs: Outputs) -> None:
     """Predict all cases of `settings.cases` and move them into place together."""
-    finished = Path("work") / "inference" / fingerprint(settings, (inputs.model, inputs.cases), VERSIONS["inference"])
+    finished = Path("work") / "inference" / _fingerprint(settings, inputs)
     finished.mkdir(parents=True, exist_ok=True)
     todo = [case for case in settings.cases if not _prediction(finished, case).exists()]
     stage = f"inference {settings.run}"
     if len(todo) < len(settings.cases):
         say(f"{stage}  {len(settings.cases) - len(todo)} of {len(settings.cases)} cases are there from before")
     if todo:
-        device = _device(settings.inference)
+        device = compute_device(settings.inference.device, "inference.device")
         network, description = load_segmentation_model(inputs.model, device, settings.inference.weights)
         window = sliding_window(settings.inference, description, device)
         network = for_prediction(network, device, window.precision)
@@ -79,7 +79,7 @@ def run(settings: InferenceSettings, inputs: Inputs, outputs: Outputs) -> None:
                 _prediction(finished, case),
                 progress,
             )
-    with whole_folder(outputs.predictions) as folder:
+    with atomic_folder(outputs.predictions) as folder:
         for file in (*(_prediction(finished, case) for case in settings.cases), finished / NAMES_FILE):
             shutil.copy2(file, folder)
     shutil.rmtree(finished)
@@ -143,10 +143,8 @@ def _window_count(volume: Volume, window: SlidingWindow) -> int:
     return count
 
 
-def _device(inference: Inference) -> torch.device:
-    if inference.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(inference.device)
+def _fingerprint(settings: InferenceSettings, inputs: Inputs) -> str:
+    return fingerprint(str(VERSIONS["inference"]), settings.model_dump_json(), inputs.model, inputs.cases)
 
 
 if __name__ == "__main__":

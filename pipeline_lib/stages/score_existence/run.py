@@ -22,10 +22,10 @@ from ...config.stage_settings import ExistenceSettings
 from ...data.patches import patch_images
 from ...data.pool import pool_positions
 from ...data.training_cases import STARTS, score_column
+from ...device import compute_device
 from ...existence.scores import RoiScorer, load_scorer
-from ...files import whole_file
+from ...files import atomic_write
 from ...progress import Progress
-from ...training.distributed import training_device
 from ...volumes.store import Volume, open_volume
 from ..command import stage_command
 
@@ -54,7 +54,7 @@ class Outputs:
 
 def run(settings: ExistenceSettings, inputs: Inputs, outputs: Outputs) -> None:
     """Draw and score the pools of `settings.cases`."""
-    device = training_device("auto")
+    device = compute_device("auto")
     scorer = None
     if inputs.model is not None:
         existence = settings.existence
@@ -73,7 +73,7 @@ def run(settings: ExistenceSettings, inputs: Inputs, outputs: Outputs) -> None:
             scores = pool_scores(scorer, volume, starts, settings, device)
         tables.append(pool_table(settings, case, starts, scores))
         progress.advance()
-    with whole_file(outputs.scores) as partial:
+    with atomic_write(outputs.scores) as partial:
         pd.concat(tables, ignore_index=True).to_parquet(partial, index=False)
 
 

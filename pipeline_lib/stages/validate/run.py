@@ -20,7 +20,7 @@ from ...config.stage_settings import ValidateSettings
 from ...datasets.deletion import is_deleted
 from ...datasets.validation import CheckedCase, check_case, repeated_cases
 from ...errors import UserError
-from ...files import whole_file
+from ...files import atomic_write
 from ...progress import Progress, say
 from ..command import stage_command
 
@@ -50,7 +50,7 @@ def run(settings: ValidateSettings, inputs: Inputs, outputs: Outputs) -> None:
             f"{len(findings)} fault{'s' * (len(findings) > 1)}, listed above",
             "mend them, or name their cases under the data set's `skip:` with the reason",
         )
-    with whole_file(outputs.cases) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(outputs.cases) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("dataset", "case", "split", "image", "digest"))
         writer.writerows((case.dataset, case.case, case.split, case.image, case.digest) for case in checked)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from ...config.stage_settings import ReportSettings
-from ...files import read_json, whole_folder
+from ...files import atomic_folder, read_json
 from ...progress import Progress, say
 from ...reporting.data_card import data_card, labelled_rois, odd_cases, read_cases
 from ...reporting.existence_check import read_existence_check
@@ -70,7 +70,7 @@ def run(settings: ReportSettings, inputs: Inputs, outputs: Outputs) -> None:
     summary, differences = summary_table(results), difference_table(results)
     cases, odd = read_cases(inputs.cases), odd_cases(settings.datasets)
     card = data_card(cases, settings.datasets, settings.rois)
-    with whole_folder(outputs.folder) as folder:
+    with atomic_folder(outputs.folder) as folder:
         for name, content in (
             (TABLE, table),
             ("summary.csv", summary),
