@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +15,7 @@ from pipeline_lib.data import reading
 from pipeline_lib.errors import UserError
 from pipeline_lib.training import checkpoints
 from pipeline_lib.training.stopping import STOPPED
-from tests.support.tiny_training import Tiny, assert_same_weights, in_processes
+from tests.support.tiny_training import ROIS, Tiny, assert_same_weights, in_processes
 
 PHASES = ("data", "forward", "backward", "optimiser", "teacher", "checkpoint", "checkpoint torn", "history")
 
@@ -317,3 +319,47 @@ def test_processes_that_see_different_checkpoints_are_refused(tiny):
             replace(tiny, work=work).run()
 
     assert in_processes(run, count=2) == [0, 0]
+
+
+def test_a_training_that_waits_for_its_crops_obeys_a_stop(tiny, undisturbed):
+    """A file system that hangs, say: the checkpoint is written and the process ends, though a worker never answers."""
+    read = reading.CropReader.read
+
+    def hang(reader, sample):
+        if sample >= 3 * tiny.batch_size:
+            time.sleep(3600)
+        return read(reader, sample)
+
+    def run() -> None:
+        threading.Timer(3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr(reading.CropReader, "read", hang)
+            replace(tiny, num_workers=2, checkpoint_minutes=60).run()
+
+    started = time.monotonic()
+    assert in_processes(run) == [STOPPED]
+    assert time.monotonic() - started < 60
+    assert [path.name.split(".")[0] for path in (tiny.work / "checkpoints").glob("step-*")] == ["step-00000003"]
+    assert in_processes(tiny.run) == [0]
+    assert_same_weights(tiny.weights(), undisturbed.weights())
+
+
+def test_a_roi_that_is_never_found_is_told_and_noted_in_the_history(tiny, capfd):
+    def prepare(task) -> None:
+        def without_spleen(network, inputs, logits):
+            logits = logits.clone()
+            logits[:, ROIS.index("spleen")] = -20.0
+            return logits
+
+        task.student.register_forward_hook(without_spleen)
+
+    training = replace(tiny, epochs=200, num_workers=0, checkpoint_minutes=60)
+    training.run(prepare)
+    said = [line for line in capfd.readouterr().err.splitlines() if "is not learned" in line]
+    assert len(said) == 1
+    assert (
+        "warning: tiny, step 75: spleen is not learned: its mean probability inside its own labels was 0.00%" in said[0]
+    )
+    rows = training.history()
+    assert "not_learned" not in rows[73]
+    assert {row["not_learned"] for row in rows[75:]} == {"spleen"}
