@@ -139,7 +139,7 @@ def window_of(options: argparse.Namespace) -> SlidingWindow:
     device = torch.device(options.device)
     precision = autocast_type(options.precision, device, training=False)
     return SlidingWindow(
-        tuple(options.patch), options.overlap, options.windows_at_once, options.mirror, WINDOW_HU, device, precision
+        tuple(options.patch), options.overlap, options.window_batch_size, options.flip_tta, WINDOW_HU, device, precision
     )
 
 
@@ -197,7 +197,7 @@ def with_monai(image: np.ndarray, network: nn.Module, options: argparse.Namespac
 
     inferer = SlidingWindowInferer(
         options.patch,
-        options.windows_at_once,
+        options.window_batch_size,
         options.overlap,
         mode="gaussian",
         sigma_scale=GAUSSIAN_WIDTH,
@@ -236,16 +236,16 @@ def main() -> None:
     parser.add_argument("--feature-size", type=int, default=12)
     parser.add_argument("--rois", type=int, default=11)
     parser.add_argument("--overlap", type=float, default=0.5)
-    parser.add_argument("--windows-at-once", type=int, default=2)
+    parser.add_argument("--window-batch-size", type=int, default=2)
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16", "float16"], default="float32")
     parser.add_argument("--monai-precision", choices=["auto", "float32", "bfloat16", "float16"])
-    parser.add_argument("--mirror", action="store_true", help="average over mirrored windows (not with monai)")
+    parser.add_argument("--flip-tta", action="store_true", help="average over mirrored windows (not with monai)")
     parser.add_argument("--constant-network", action="store_true")
     parser.add_argument("--only", choices=["lacuna", "monai", "case"])
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    if options.mirror and options.only in (None, "monai"):
-        parser.error("--mirror needs --only lacuna or --only case")
+    if options.flip_tta and options.only in (None, "monai"):
+        parser.error("--flip-tta needs --only lacuna or --only case")
     with tempfile.TemporaryDirectory() as folder:
         options.volume = folder
         if options.only == "case":

@@ -40,7 +40,7 @@ from torch.utils.flop_counter import flop_registry, register_flop_formula
 from pipeline_lib.config.optimisation import Checkpointing
 from pipeline_lib.data.batches import Batch
 from pipeline_lib.networks import generated_layers, window_attention
-from pipeline_lib.training.distributed import Processes
+from pipeline_lib.training.distributed import Distributed
 
 CPU = torch.device("cpu")
 # Of an H100 SXM, by its data sheet: dense bfloat16 products, and memory.
@@ -170,8 +170,8 @@ def attention_of_a_gpu(query: Tensor, key: Tensor, value: Tensor, attn_mask: Ten
     return torch.ops.aten._scaled_dot_product_efficient_attention(query, key, value, aligned, keep, scale=scale)[0]
 
 
-class FakeViews:
-    """In the place of `Views`: batches of the right shapes, nothing read or augmented."""
+class FakeViewMaker:
+    """In the place of `ViewMaker`: batches of the right shapes, nothing read or augmented."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.patch, self.rois = tuple(options.patch), options.rois
@@ -183,10 +183,10 @@ class FakeViews:
         return Batch(("",) * B, weak, strong, planes, torch.zeros(B, K, dtype=torch.bool), torch.zeros(B, K))
 
 
-class Alone(Processes):
+class Alone(Distributed):
     """One process, whose report says that nothing is broken and nobody asks to stop."""
 
-    def summed(self, values: Tensor) -> Any:
+    def all_reduce(self, values: Tensor) -> Any:
         return mock.Mock(tolist=lambda: [0.0] * values.numel())
 
 
@@ -234,7 +234,7 @@ def stand_ins(options: argparse.Namespace, size: int) -> Iterator[None]:
         return losses(logits, teacher, labels, labelled, scores, train_step.METHOD)
 
     with (
-        mock.patch.object(train_step, "views_of", lambda options, device: FakeViews(options)),
+        mock.patch.object(train_step, "view_maker_of", lambda options, device: FakeViewMaker(options)),
         mock.patch.object(train_step, "build_segmentation_network", faked(train_step.build_segmentation_network)),
         mock.patch.object(train_step, "build_roi_aware_network", faked(train_step.build_roi_aware_network)),
         mock.patch.object(plain_step, "PlainNetwork", faked(plain_step.PlainNetwork)),

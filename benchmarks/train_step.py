@@ -37,7 +37,7 @@ from pipeline_lib.config.augmentation import Augmentation
 from pipeline_lib.config.methods import Method, Networks, SwinUnetr, Teacher
 from pipeline_lib.config.optimisation import Checkpointing, Execution, Optimisation
 from pipeline_lib.config.roi_aware import RoiAware
-from pipeline_lib.data.batches import Views
+from pipeline_lib.data.batches import ViewMaker
 from pipeline_lib.data.crops import CropPlan, TrainingCase
 from pipeline_lib.data.reading import CropReader, Region, regions
 from pipeline_lib.existence.scores import RoiScorer
@@ -49,7 +49,7 @@ from pipeline_lib.networks.build import build_roi_aware_network, build_segmentat
 from pipeline_lib.networks.memory_format import memory_format
 from pipeline_lib.networks.precision import autocast_type
 from pipeline_lib.networks.recomputing import checkpointing
-from pipeline_lib.training.distributed import Processes, joined_processes
+from pipeline_lib.training.distributed import Distributed, init_distributed
 from pipeline_lib.training.step import Stepper
 from pipeline_lib.volumes.store import write_volume
 
@@ -59,9 +59,9 @@ PAPERS_STEPS = 153_000
 CASES, POOL = 8, 16
 SIZES = {
     "cpu": {"patch": (32, 32, 64), "batch": 2, "feature_size": 12, "depth": 1, "window": 4, "structures": 12}
-    | {"roi_aware_width": 16, "embedding": 256, "data_workers": 0},
+    | {"roi_aware_width": 16, "embedding": 256, "num_workers": 0},
     "cuda": {"patch": (96, 160, 160), "batch": 12, "feature_size": 48, "depth": 2, "window": 7, "structures": 104}
-    | {"roi_aware_width": 64, "embedding": 512, "data_workers": 8},
+    | {"roi_aware_width": 64, "embedding": 512, "num_workers": 8},
 }
 Step = Callable[[int, list[Region]], None]
 
@@ -79,28 +79,34 @@ def execution_of(options: argparse.Namespace, parts: int) -> Execution:
         device=options.device,
         precision=options.precision,
         memory_format=options.memory_format,
-        accumulation=parts,
+        gradient_accumulation_steps=parts,
         gradient_checkpointing=options.gradient_checkpointing,
         fused_head=options.fused_head,
         compile=options.compile,
     )
 
 
-def our_step(options: argparse.Namespace, batch: int, execution: Execution, processes: Processes, online: bool) -> Step:
+def our_step(
+    options: argparse.Namespace, batch: int, execution: Execution, distributed: Distributed, online: bool
+) -> Step:
     """The stepper's step; `online` scores x_T with the ROI-aware network in it (benchmarks/existence.py)."""
     embeddings = torch.randn(options.rois, options.embedding)
     networks = Networks(swin_unetr=trunk_sizes(options))
     student = build_segmentation_network(
-        METHOD, networks, embeddings, checkpointing(execution, processes.device), execution.fused_head
+        METHOD, networks, embeddings, checkpointing(execution, distributed.device), execution.fused_head
     )
-    student = student.to(processes.device, memory_format=memory_format(execution, student, processes.device))
+    student = student.to(distributed.device, memory_format=memory_format(execution, student, distributed.device))
     names = tuple(f"roi_{k}" for k in range(options.rois))
-    thresholds = decision_thresholds(METHOD, [()] * options.rois, None, "none").to(processes.device)
-    scorer = online_scorer(options, processes.device) if online else None
+    thresholds = decision_thresholds(METHOD, [()] * options.rois, None, "none").to(distributed.device)
+    scorer = online_scorer(options, distributed.device) if online else None
     task = PartialLabels(student, METHOD, thresholds, Teacher(), names, tuple((name,) for name in names), scorer)
-    optimisation, views = Optimisation(batch=batch), views_of(options, processes.device)
-    stepper = Stepper(task, views, optimisation, execution, processes, PAPERS_STEPS, "benchmark")
-    return lambda number, crops: stepper.take(number, crops, stop_asked=False) and None
+    optimisation, view_maker = Optimisation(batch_size=batch), view_maker_of(options, distributed.device)
+    stepper = Stepper(task, view_maker, optimisation, execution, distributed, steps=PAPERS_STEPS, title="benchmark")
+
+    def take(step: int, crops: list) -> None:
+        stepper.train_step(step, crops, stop_asked=False)
+
+    return take
 
 
 def online_scorer(options: argparse.Namespace, device: torch.device) -> RoiScorer:
@@ -114,17 +120,17 @@ def their_step(options: argparse.Namespace, batch: int, parts: int, device: torc
     roi_aware = build_roi_aware_network(RoiAware(width=options.roi_aware_width), options.structures).to(device)
     precision = autocast_type(options.precision, device)
     take = plain_step(trunk_sizes(options), options.rois, options.embedding, roi_aware, METHOD, precision)
-    views, size = views_of(options, device), batch // parts
-    return lambda number, crops: take([views.batch(crops[at : at + size]) for at in range(0, batch, size)])
+    view_maker, size = view_maker_of(options, device), batch // parts
+    return lambda number, crops: take([view_maker.batch(crops[at : at + size]) for at in range(0, batch, size)])
 
 
 def trunk_sizes(options: argparse.Namespace) -> SwinUnetr:
     return SwinUnetr(feature_size=options.feature_size, depths=(options.depth,) * 4, window=options.window)
 
 
-def views_of(options: argparse.Namespace, device: torch.device) -> Views:
+def view_maker_of(options: argparse.Namespace, device: torch.device) -> ViewMaker:
     augmentation = Augmentation()
-    return Views(augmentation.weak, augmentation.strong, tuple(options.patch), WINDOW, 0, device)
+    return ViewMaker(augmentation.strong, tuple(options.patch), WINDOW, 0, device)
 
 
 def write_cases(folder: Path, options: argparse.Namespace) -> tuple[TrainingCase, ...]:
@@ -164,20 +170,20 @@ def measure(
     torch.manual_seed(0)
     device = torch.device(options.device)
     clock = time.perf_counter if device.type == "cuda" else time.process_time
-    plan = CropPlan(len(cases), POOL, epochs=PAPERS_STEPS, batch=batch, seed=0)
+    plan = CropPlan(len(cases), POOL, epochs=PAPERS_STEPS, batch_size=batch, seed=0)
     reader = CropReader(cases, plan, tuple(options.patch), Augmentation().weak)
     execution = execution_of(options, parts)
     if variant != "plain":
         # What a stage does too, before its first tensor.
         os.environ["THP_MEM_ALLOC_ENABLE"] = "1"
-    stream = regions(reader, 0, 0, 1, options.data_workers, pinned=device.type == "cuda")
+    stream = regions(reader, 0, num_workers=options.num_workers, pinned=device.type == "cuda")
     seconds, whole, waiting = [], 0.0, 0.0
-    with closing(stream), joined_processes(execution) if variant != "plain" else nullcontext() as processes:
+    with closing(stream), init_distributed(execution) if variant != "plain" else nullcontext() as distributed:
         try:
-            if processes is None:
+            if distributed is None:
                 step = their_step(options, batch, parts, device)
             else:
-                step = our_step(options, batch, execution, processes, online=variant == "online")
+                step = our_step(options, batch, execution, distributed, online=variant == "online")
             for number in range(options.warm_up + options.steps):
                 began = time.perf_counter()
                 crops = [next(stream) for _ in range(batch)]
@@ -227,7 +233,7 @@ def compare(options: argparse.Namespace, cases: tuple[TrainingCase, ...]) -> Non
             print(
                 f"ratio: {plain.seconds / ours.seconds:.2f} times the speed, {ours.peak / plain.peak:.2f} of the memory"
             )
-            print(f"waiting for crops: {100 * ours.waiting:.1f} % of our step with {options.data_workers} workers")
+            print(f"waiting for crops: {100 * ours.waiting:.1f} % of our step with {options.num_workers} workers")
             return
 
 

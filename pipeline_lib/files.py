@@ -1,7 +1,8 @@
-"""Whole files only: what is written under a temporary name and moved into place when complete."""
+"""Atomic writes, JSON, and names for contents."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,16 +12,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .errors import UserError
+
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path` (same suffix) that becomes `path` if the block ends well."""
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path` (same suffix) that becomes `path` if the block succeeds.
+
+    The file gets the mode that the umask gives, whatever the library that wrote it chose.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # ITK goes by the whole of .nii.gz.
     suffix = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial{suffix}")
+    partial.touch()
+    mode = partial.stat().st_mode & 0o777
+    partial.unlink()
     try:
         yield partial
+        partial.chmod(mode)
         with partial.open("rb") as written:
             os.fsync(written.fileno())
         partial.replace(path)
@@ -29,8 +39,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `path` that replaces `path` if the block ends well."""
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside `path` that replaces `path` if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
     partial.mkdir()
@@ -45,9 +55,52 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, whole or not at all."""
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8-sig"))
+
+
+def read_json_lines(path: Path, growing: bool = False) -> list[dict[str, Any]]:
+    """The objects of a file with one JSON object per line; of a `growing` one, without a half-written last line.
+
+    UserError: the file cannot be read, or a line is not an object.
+    """
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise UserError(str(path), f"cannot be read ({error.strerror})", "check the path") from error
+    if growing and lines and not lines[-1].endswith(b"\n"):
+        lines.pop()
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            remedy = "delete it and run the pipeline again: a finished training's copy is restored from models/"
+            raise UserError(str(path), f"is damaged in line {number}, which is not a JSON object", remedy)
+        rows.append(row)
+    return rows
+
+
+def file_digest(path: Path) -> str:
+    """32 hexadecimal digits that name the content of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+
+
+def fingerprint(*parts: str | bytes | Path) -> str:
+    """20 hexadecimal digits that name the contents of `parts`, in order; a path stands for its file's content."""
+    total = hashlib.blake2b(digest_size=10)
+    for part in parts:
+        if isinstance(part, Path):
+            content = file_digest(part).encode()
+        else:
+            content = part.encode() if isinstance(part, str) else part
+        # Lengths keep ("ab", "c") and ("a", "bc") apart.
+        total.update(len(content).to_bytes(8, "little") + content)
+    return total.hexdigest()

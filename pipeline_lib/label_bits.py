@@ -15,7 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import UserError
-from .files import read_json, whole_file, write_json
+from .files import atomic_write, read_json, write_json
 from .geometry import Geometry
 from .nifti import Placement, read_nifti, write_placement
 
@@ -102,7 +102,7 @@ def write_roi_bits(
     path.parent.mkdir(parents=True, exist_ok=True)
     if not names.exists() or tuple(read_json(names)) != rois:
         write_json(names, list(rois))
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         sitk.WriteImage(image, str(partial), useCompression=True, imageIO="NiftiImageIO")
         if placement is not None:
             write_placement(partial, placement)

@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from .errors import UserError
-from .files import whole_file
+from .files import atomic_write
 from .geometry import ALIGNED_WITHIN_VOXELS, Geometry
 from .gzip_stream import AGAIN, gunzipped
 
@@ -150,7 +150,7 @@ def write_placement(path: Path, placement: Placement) -> None:
     struct.pack_into("<2h", content, 252, placement.qform_code, placement.sform_code)
     struct.pack_into("<6f", content, 256, *placement.quaternion)
     struct.pack_into("<12f", content, 280, *placement.sform)
-    with whole_file(path) as partial, partial.open("wb") as file, gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
+    with atomic_write(path) as partial, partial.open("wb") as file, gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
         packed.write(content)
 
 

@@ -1,4 +1,4 @@
-"""How far a stage is and how long it still takes: a live line on a terminal, plain lines in a log."""
+"""A stage's progress and remaining time: a live line on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ _log: TextIO | None = None
 
 
 def log_to(path: Path) -> None:
-    """Write every further message into `path` too."""
+    """Also write every message from now on to `path`."""
     global _log
     path.parent.mkdir(parents=True, exist_ok=True)
     _log = path.open("a", encoding="utf-8", buffering=1)
 
 
 def say(message: str) -> None:
-    """Print one line on stderr and into the log."""
+    """Print one line to stderr and to the log."""
     print(message, file=sys.stderr, flush=True)
     if _log is not None:
         _log.write(message + "\n")
 
 
 class Progress:
-    """Counts `total` units of a stage's work.
+    """Counts `total` units of a stage's work, of which `done` were done before.
 
-    On a terminal one line is rewritten; elsewhere, and in the log, a plain line appears at most every ten seconds
-    and at the end.
+    On a terminal, one line is rewritten; elsewhere, and in the log, a plain line appears at most every ten seconds and
+    at the end.
     """
 
     def __init__(self, stage: str, total: int, unit: str, done: int = 0) -> None:
@@ -40,7 +40,7 @@ class Progress:
         self._live = sys.stderr.isatty()
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """Count `count` more units as done; `note` is printed behind the figures."""
+        """Count `count` more units as done; `note` is printed after the figures."""
         self.done += count
         now = time.monotonic()
         finished = self.done >= self.total

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,8 +12,12 @@ from .section import Count, Millimetres, Name, Section
 class Prediction(Section):
     """What decides the predictions."""
 
+    renamed: ClassVar = {"mirror": "flip_tta"}
+
     overlap: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.5, description="Overlap of neighbouring windows.")
-    mirror: bool = Field(default=False, description="Average over the eight mirrored windows.")
+    flip_tta: bool = Field(
+        default=False, description="Test-time augmentation: average over the eight flips of each window."
+    )
     weights: Literal["student", "teacher"] = Field(
         default="student", description="Which network predicts, where the method has a teacher."
     )
@@ -26,7 +30,9 @@ class Prediction(Section):
 class PredictionExecution(Section):
     """How predictions are computed; nothing here changes them beyond rounding, and an edit reruns nothing."""
 
-    windows_at_once: Count = Field(default=2, description="Windows put through the network together.")
+    renamed: ClassVar = {"windows_at_once": "window_batch_size"}
+
+    window_batch_size: Count = Field(default=2, description="Windows in one forward pass.")
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Device; auto takes a GPU if there is one."
     )
@@ -37,7 +43,9 @@ class PredictionExecution(Section):
 
 
 class Inference(PredictionExecution, Prediction):
-    """Sliding-window inference. Editing `windows_at_once`, `device` or `precision` reruns nothing."""
+    """Sliding-window inference. Editing `window_batch_size`, `device` or `precision` reruns nothing."""
+
+    renamed: ClassVar = {**Prediction.renamed, **PredictionExecution.renamed}
 
 
 class Scores(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -16,15 +16,17 @@ Checkpointing = Literal["none", "transformer", "all"]
 class Optimisation(Section):
     """AdamW with a cosine schedule; one crop per case and epoch."""
 
+    renamed: ClassVar = {"batch": "batch_size", "gradient_clip": "max_grad_norm"}
+
     epochs: Count = Field(default=2000, description="Epochs; each takes one crop of every training case.")
-    batch: Count = Field(default=12, description="Crops in a step, over all processes and accumulated parts.")
+    batch_size: Count = Field(default=12, description="Crops in one step, over all processes and accumulated parts.")
     learning_rate: Positive = Field(default=1e-4, description="Highest learning rate of AdamW.")
     weight_decay: NonNegative = Field(default=1e-5, description="AdamW's weight decay.")
     warmup_epochs: NonNegative = Field(
         default=0, description="Epochs over which the learning rate rises from 0 (Universal Model: 100)."
     )
-    gradient_clip: Positive | None = Field(
-        default=None, description="Highest norm of the gradient (null: no clipping)."
+    max_grad_norm: Positive | None = Field(
+        default=None, description="Norm to which larger gradients are clipped (null: no clipping)."
     )
 
     @model_validator(mode="after")
@@ -37,6 +39,8 @@ class Optimisation(Section):
 class Execution(Section):
     """How the training runs; nothing here changes what is learned beyond rounding."""
 
+    renamed: ClassVar = {"accumulation": "gradient_accumulation_steps", "data_workers": "num_workers"}
+
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Device; auto takes a GPU if there is one."
     )
@@ -48,8 +52,8 @@ class Execution(Section):
         description="Order of a map's values in memory; auto is channels_last for swin_unetr on a CPU in float32, else "
         "contiguous.",
     )
-    accumulation: Count = Field(
-        default=1, description="Parts into which each process cuts its share of the batch, to save memory."
+    gradient_accumulation_steps: Count = Field(
+        default=1, description="Parts into which each process divides its share of the batch to save memory."
     )
     gradient_checkpointing: Literal["auto", Checkpointing] = Field(
         default="auto",
@@ -63,7 +67,7 @@ class Execution(Section):
         description="On a GPU, compute the dynamic head's layers in Triton kernels, without hidden layers in memory; "
         "where they do not work (tried at the start), with `compile`, or with false, as batched matrix products.",
     )
-    data_workers: Annotated[int, Field(ge=0)] = Field(
+    num_workers: Annotated[int, Field(ge=0)] = Field(
         default=2,
         description="Processes that read crops, per training process (0: the training process reads).",
     )

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from ..progress import say
 
 Millimetres = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -16,9 +20,29 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")]
 
 
 class Section(BaseModel):
-    """A frozen part of the config in which an unknown key is an error."""
+    """A frozen part of the config in which an unknown key is an error.
+
+    `renamed` maps the old name of a key to its present one. Old names are accepted, with one notice per process.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_old_names(cls, content: Any) -> Any:
+        if not isinstance(content, Mapping) or cls.renamed.keys().isdisjoint(content):
+            return content
+        present = dict(content)
+        for old, new in cls.renamed.items():
+            if old not in present:
+                continue
+            if new in present:
+                raise ValueError(f"`{old}` is the old name of `{new}`: give only `{new}`")
+            present[new] = present.pop(old)
+            _notice(old, new)
+        return present
 
     @model_serializer(mode="wrap")
     def _with_its_kind(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -36,3 +60,8 @@ def digest(*parts: Section | str) -> str:
     """A short name for the content of sections (without defaults) and texts."""
     texts = (text_without_defaults(part) if isinstance(part, Section) else part for part in parts)
     return hashlib.sha256("".join(f"{text}\n" for text in texts).encode()).hexdigest()[:12]
+
+
+@cache
+def _notice(old: str, new: str) -> None:
+    say(f"notice: the config key `{old}` is now called `{new}`; the old name will be refused in the next version")

@@ -39,7 +39,7 @@ class Patches(Section):
     )
     foreground_fraction: Fraction = Field(
         default=0.8,
-        description="Share of the pool centred on a labelled ROI's voxel (each labelled ROI equally often), "
+        description="Share of the pool around a labelled ROI's voxel (each labelled ROI equally often), "
         "the rest is anywhere in the body (0.8: DoDNet's share).",
     )
 

@@ -1,4 +1,4 @@
-"""From regions on the host to batches on the device that trains: both views, labels, existence scores."""
+"""Turns regions on the host into batches on the training device: both views, labels, existence scores."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..config.augmentation import StrongView, WeakView
+from ..config.augmentation import StrongView
 from ..label_bits import plane_and_bit
 from .crops import Shape
 from .reading import Region
 from .strong_view import draw_strong, strong_image
-from .weak_view import draw_weak, noise_generator, weak_codes, weak_image
+from .weak_view import noise_generator, weak_codes, weak_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +44,12 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Views:
-    """Makes the views of samples, each from random numbers keyed by (seed, sample) alone.
+class ViewMaker:
+    """Makes the views of samples from the draws in their regions and from random numbers keyed by (seed, sample).
 
     Without a strong view, x_S is x_T.
     """
 
-    weak: WeakView
     strong: StrongView | None
     patch: Shape
     window_hu: tuple[float, float]
@@ -73,12 +72,11 @@ class Views:
         )
 
     def _weak(self, region: Region) -> tuple[Tensor, Tensor]:
-        draw = draw_weak(self.weak, self.seed, region.sample)
         noise = noise_generator(self.device, "weak noise", self.seed, region.sample)
         image = scaled(region.image.to(self.device, non_blocking=True), self.window_hu)
-        codes = weak_codes(region.codes.to(self.device, non_blocking=True), draw, self.patch)
+        codes = weak_codes(region.codes.to(self.device, non_blocking=True), region.draw, self.patch)
         combinations = region.combinations.to(self.device, non_blocking=True)
-        return weak_image(image, draw, self.patch, noise), planes_of(codes, combinations)
+        return weak_image(image, region.draw, self.patch, noise), planes_of(codes, combinations)
 
     def _strong(self, regions: Sequence[Region], weak: Sequence[Tensor]) -> list[Tensor]:
         assert self.strong is not None

@@ -1,7 +1,7 @@
 """Which crop is the i-th sample of a training: a pure function, whoever asks, in whatever order.
 
-Samples are numbered through the whole training: step s has samples s·batch … (s + 1)·batch − 1. An epoch is one crop of
-every case in a freshly shuffled order, so batches run on across the end of an epoch.
+Samples are numbered through the whole training: step s has samples s·batch_size … (s + 1)·batch_size − 1. An epoch is
+one crop of every case in a freshly shuffled order, so batches run on across the end of an epoch.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class TrainingCase:
 
 @dataclass(frozen=True)
 class Crop:
-    """One sample's patch: the place of its case in the training's list and of its position in the case's pool."""
+    """One sample's patch: the index of its case in the training's list, and of its position in the case's pool."""
 
     sample: int
     case: int
@@ -52,37 +52,38 @@ class CropPlan:
     cases: int
     pool_size: int
     epochs: int
-    batch: int
+    batch_size: int
     seed: int
 
     @classmethod
-    def of(cls, cases: tuple[TrainingCase, ...], optimisation: Optimisation, seed: int) -> CropPlan:
+    def from_cases(cls, cases: tuple[TrainingCase, ...], optimisation: Optimisation, seed: int) -> CropPlan:
+        # Every position that may be drawn is one of every case's pool.
         pool_size = min(len(case.pool) for case in cases)
-        return cls(len(cases), pool_size, optimisation.epochs, optimisation.batch, seed)
+        return cls(len(cases), pool_size, optimisation.epochs, optimisation.batch_size, seed)
 
     @property
     def steps(self) -> int:
-        return math.ceil(self.epochs * self.cases / self.batch)
+        return math.ceil(self.epochs * self.cases / self.batch_size)
 
     def crop(self, sample: int) -> Crop:
-        """The crop of `sample`, keyed by (seed, epoch) for the order of cases, (seed, epoch, case) for the place."""
+        """The crop of `sample`; keyed by (seed, epoch) the order of cases, by (seed, epoch, case) the position."""
         epoch, turn = divmod(sample, self.cases)
         case = int(_case_order(self.seed, epoch, self.cases)[turn])
         position = random_generator("crop", self.seed, epoch, case).integers(self.pool_size)
         return Crop(sample, case, int(position))
 
-    def samples(self, step: int, process: int, processes: int) -> range:
-        """The samples of `step` that `process` of `processes` works on: neighbours, and even within one."""
-        first = step * self.batch
+    def samples(self, step: int, rank: int, world_size: int) -> range:
+        """The samples of `step` for `rank` of `world_size`: consecutive, as many for each rank give or take one."""
+        first = step * self.batch_size
         return range(
-            first + self.batch * process // processes,
-            first + self.batch * (process + 1) // processes,
+            first + self.batch_size * rank // world_size,
+            first + self.batch_size * (rank + 1) // world_size,
         )
 
-    def samples_from(self, step: int, process: int, processes: int) -> Iterator[int]:
-        """All samples of `process` from `step` to the end of the training."""
+    def samples_from(self, step: int, rank: int, world_size: int) -> Iterator[int]:
+        """All samples of `rank` from `step` to the end of the training."""
         for later_step in range(step, self.steps):
-            yield from self.samples(later_step, process, processes)
+            yield from self.samples(later_step, rank, world_size)
 
 
 @lru_cache(maxsize=4)

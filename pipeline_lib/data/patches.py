@@ -18,23 +18,23 @@ from .crops import Shape
 
 
 def patch_images(
-    volume: Volume, starts: NDArray[np.int64], shape: Shape, batch: int, device: torch.device
+    volume: Volume, starts: NDArray[np.int64], shape: Shape, batch_size: int, device: torch.device
 ) -> Iterator[Tensor]:
-    """Images of the patches at `starts` (N × 3), float32 B 1 D H W in −1…1, at most `batch` at once.
+    """Images of the patches at `starts` (N × 3), float32 B 1 D H W in −1…1, B ≤ `batch_size`.
 
-    The next ones are read while the caller works on these.
+    The next batch is read while the caller works on this one.
     """
 
     def read(first: int) -> NDArray[np.int16]:
-        return np.stack([volume.read_image(triple(start), shape) for start in starts[first : first + batch]])
+        return np.stack([volume.read_image(triple(start), shape) for start in starts[first : first + batch_size]])
 
     with ThreadPoolExecutor(1) as ahead:
-        firsts = range(0, len(starts), batch)
+        firsts = range(0, len(starts), batch_size)
         coming = ahead.submit(read, 0)
         for first in firsts:
             images = coming.result()
-            if first + batch < len(starts):
-                coming = ahead.submit(read, first + batch)
+            if first + batch_size < len(starts):
+                coming = ahead.submit(read, first + batch_size)
             yield scaled(torch.from_numpy(images).to(device), volume.record.window_hu)[:, None]
 
 

@@ -10,15 +10,16 @@ from ..randomness import random_generator
 from ..volumes.record import CaseRecord
 
 _JITTER = 0.25
-"""Farthest that a labelled voxel lies from its patch's centre, as a share of the patch's side."""
+"""Greatest distance of the labelled voxel from its patch's centre, as a share of the patch's side."""
 
 
 def pool_positions(record: CaseRecord, patches: Patches, seed: int) -> NDArray[np.int64]:
-    """Start indices (z, y, x) of the case's pooled patches, shape pool_size × 3, keyed by (seed, data set, case).
+    """Start indices (z, y, x) of the case's pooled patches, int64 pool_size × 3, keyed by (seed, data set, case).
 
-    The first `foreground_fraction` of them lie around a voxel of a labelled target, each target that the case holds in
-    turn; the rest have their centre anywhere in the body's box. A patch reaches outside the volume only along an axis
-    on which the volume is smaller than the patch.
+    The first `foreground_fraction` of them lie around (not centred on) a random voxel of a labelled target; the targets
+    that the case holds take turns. The centres of the rest are anywhere in the body's box. DoDNet takes the same share,
+    0.8, around the box of all foreground; a voxel of one target at random is TransDoDNet's and nnU-Net's manner. A
+    patch reaches outside the volume only along an axis on which the volume is smaller than the patch.
     """
     random = random_generator("pool", seed, record.dataset, record.case)
     shape = np.array(patches.shape)

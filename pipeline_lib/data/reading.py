@@ -1,38 +1,48 @@
-"""Reading crops from the volume store, in worker processes that run ahead of the training."""
+"""Reads crops from the volume store, in worker processes that run ahead of the training."""
 
 from __future__ import annotations
 
+import shutil
 import signal
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from ..config.augmentation import WeakView
 from ..errors import UserError
+from ..progress import say
 from ..volumes.store import Volume, open_volume
 from .crops import CropPlan, Shape, TrainingCase
-from .weak_view import draw_weak, region_to_read
+from .weak_view import WeakDraw, draw_weak, region_to_read
 
 _OPEN_VOLUMES = 32
+_SECONDS_BETWEEN_LOOKS = 1
+_SHARED_MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True, eq=False)
 class Region:
     """What is read for one sample: its crop, or more or less than that where the weak view zooms.
 
-    `image` int16 HU D' H' W', `codes` label codes D' H' W', `combinations` uint8 C P (volumes.label_codes), `labelled`
-    bool K, `scores` float32 K.
+    `draw` is the sample's weak view, whose zoom decides what is read. `image` int16 HU D' H' W', `codes` label codes
+    D' H' W', `combinations` uint8 C P (volumes.label_codes), `labelled` bool K, `scores` float32 K.
     """
 
     sample: int
     name: str
+    draw: WeakDraw
     image: Tensor
     codes: Tensor
     combinations: Tensor
@@ -40,29 +50,61 @@ class Region:
     scores: Tensor
 
     def pin_memory(self) -> Region:
-        """Called by DataLoader, so that copies to a GPU run beside the computation."""
-        tensors = (self.image, self.codes, self.combinations, self.labelled, self.scores)
-        return Region(self.sample, self.name, *(tensor.pin_memory() for tensor in tensors))
+        """Called by DataLoader, so that copies to a GPU overlap with computation."""
+        return Region(self.sample, self.name, self.draw, *(tensor.pin_memory() for tensor in self._tensors))
+
+    def in_shared_memory(self) -> Region | _ThroughPipe:
+        """The region with its tensors in shared memory, or as arrays for the queue's pipe where that is too small."""
+        try:
+            for tensor in self._tensors:
+                tensor.share_memory_()
+        except (RuntimeError, OSError):
+            return _ThroughPipe(self.sample, self.name, self.draw, tuple(tensor.numpy() for tensor in self._tensors))
+        return self
+
+    @property
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return self.image, self.codes, self.combinations, self.labelled, self.scores
+
+
+@dataclass(frozen=True, eq=False)
+class _ThroughPipe:
+    """A region as NumPy arrays: multiprocessing pickles these, while it puts tensors into shared memory."""
+
+    sample: int
+    name: str
+    draw: WeakDraw
+    arrays: tuple[NDArray[Any], ...]
+
+    def region(self) -> Region:
+        return Region(self.sample, self.name, self.draw, *map(torch.from_numpy, self.arrays))
+
+
+class StopWhileWaiting(Exception):  # noqa: N818
+    """A stop was asked for while no crop came."""
 
 
 @dataclass(frozen=True)
 class _Failure:
-    """An exception of a worker, carried to the training process in words."""
+    """An exception of a worker on its way to the training process."""
 
     error: UserError | None
     trace: str
 
 
-class CropReader(Dataset[Region | _Failure]):
+class CropReader(Dataset[Region | _ThroughPipe | _Failure]):
     """The region of the i-th sample of a training."""
 
     def __init__(self, cases: tuple[TrainingCase, ...], plan: CropPlan, patch: Shape, weak: WeakView) -> None:
         self.cases, self.plan, self.patch, self.weak = cases, plan, patch, weak
 
-    def __getitem__(self, sample: int) -> Region | _Failure:
-        # DataLoader rebuilds a worker's exception from its text alone, which loses what UserError consists of.
+    def __getitem__(self, sample: int) -> Region | _ThroughPipe | _Failure:
+        # DataLoader rebuilds a worker's exception from its text alone, which loses the parts of a UserError.
         try:
-            return self.read(sample)
+            region = self.read(sample)
+            # If this were left to the queue's own thread, a worker that finds no shared memory would drop the crop and
+            # carry on, and the training would wait for it forever.
+            return region if get_worker_info() is None else region.in_shared_memory()
         except UserError as error:
             return _Failure(error, "")
         except Exception:
@@ -71,68 +113,131 @@ class CropReader(Dataset[Region | _Failure]):
     def read(self, sample: int) -> Region:
         crop = self.plan.crop(sample)
         case = self.cases[crop.case]
-        zoom = draw_weak(self.weak, self.plan.seed, sample).zoom
+        draw = draw_weak(self.weak, self.plan.seed, sample)
         start = case.pool[crop.position]
-        first, shape = region_to_read(start, self.patch, zoom)
+        first, shape = region_to_read(start, self.patch, draw.zoom)
         volume = _opened(case.folder)
         scores = np.full(len(case.labelled), np.nan) if case.scores is None else case.scores[crop.position]
-        place = ",".join(str(index) for index in start)
         return Region(
-            sample,
-            f"{case.dataset}/{case.name} at z,y,x {place}",
-            torch.from_numpy(volume.read_image(first, shape)),
-            torch.from_numpy(volume.read_codes(first, shape)),
-            torch.tensor(volume.combinations),
-            torch.tensor(case.labelled),
-            torch.tensor(scores, dtype=torch.float32),
+            sample=sample,
+            name=f"{case.dataset}/{case.name} at z,y,x {','.join(map(str, start))}",
+            draw=draw,
+            image=torch.from_numpy(volume.read_image(first, shape)),
+            codes=torch.from_numpy(volume.read_codes(first, shape)),
+            combinations=torch.tensor(volume.combinations),
+            labelled=torch.tensor(case.labelled),
+            scores=torch.tensor(scores, dtype=torch.float32),
         )
 
 
-class _Numbers(Sampler[int]):
-    """Sample numbers in the order in which one process needs them."""
+class _SamplesOfRank(Sampler[int]):
+    """The samples of one rank, in order."""
 
-    def __init__(self, plan: CropPlan, step: int, process: int, processes: int) -> None:
-        self._numbers = (plan, step, process, processes)
+    def __init__(self, plan: CropPlan, step: int, rank: int, world_size: int) -> None:
+        self._arguments = (step, rank, world_size)
+        self._plan = plan
 
     def __iter__(self) -> Iterator[int]:
-        plan, step, process, processes = self._numbers
-        return plan.samples_from(step, process, processes)
+        return self._plan.samples_from(*self._arguments)
 
 
 def regions(
-    reader: CropReader, step: int, process: int, processes: int, workers: int, pinned: bool
+    reader: CropReader,
+    step: int,
+    rank: int = 0,
+    world_size: int = 1,
+    *,
+    num_workers: int,
+    pinned: bool,
+    stop_asked: Callable[[], bool] = lambda: False,
 ) -> Generator[Region, None, None]:
-    """The regions of all samples of `process` from `step` on, read ahead by `workers` processes (0: read on demand).
+    """The regions of all samples of `rank` from `step` on, read ahead by `num_workers` processes (0: on demand).
 
-    Close it to end the workers. Raises what a worker raised; UserError where a worker was killed.
+    Close it to end the workers. Raises what a worker raised; UserError where a worker was killed or cannot be started;
+    StopWhileWaiting if `stop_asked` while no region comes.
     """
-    loader = DataLoader(
-        reader,
-        batch_size=None,
-        sampler=_Numbers(reader.plan, step, process, processes),
-        num_workers=workers,
-        pin_memory=pinned,
-        prefetch_factor=max(2, 2 * len(reader.plan.samples(0, process, processes)) // workers) if workers else None,
-        worker_init_fn=_leave_signals_to_the_training,
-    )
-    items = iter(loader)
+    in_a_step = len(reader.plan.samples(0, rank, world_size))
+    others = active_children()
     try:
-        for item in items:
+        loader = DataLoader(
+            reader,
+            batch_size=None,
+            sampler=_SamplesOfRank(reader.plan, step, rank, world_size),
+            num_workers=num_workers,
+            pin_memory=pinned,
+            prefetch_factor=max(2, 2 * in_a_step // num_workers) if num_workers else None,
+            worker_init_fn=_leave_signals_to_the_training,
+            timeout=_SECONDS_BETWEEN_LOOKS if num_workers else 0,
+        )
+        items = iter(loader)
+    except OSError as error:
+        # The locks of the workers' queues lie in shared memory too.
+        raise UserError(
+            "execution.num_workers",
+            f"processes that read crops cannot be started ({error.strerror}; shared memory: {_free_shared_memory()})",
+            f"set it to 0, or make {_SHARED_MEMORY} larger (docker run --shm-size 2g)",
+        ) from error
+    workers = [child for child in active_children() if child not in others]
+    warned = False
+    try:
+        while True:
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if "timed out" not in str(error):
+                    raise
+                if stop_asked():
+                    _kill(workers)
+                    raise StopWhileWaiting from None
+                continue
             if isinstance(item, _Failure):
                 raise item.error or RuntimeError(f"reading a crop failed:\n{item.trace}")
+            if isinstance(item, _ThroughPipe):
+                if not warned:
+                    say(
+                        f"warning: shared memory is too small for the crops that workers read ahead "
+                        f"({_free_shared_memory()}), so they are sent through pipes, which is slower; "
+                        f"make {_SHARED_MEMORY} larger (docker run --shm-size 2g), or set execution.num_workers to 0"
+                    )
+                warned = True
+                item = item.region()
             yield item
     except RuntimeError as error:
-        if "exited unexpectedly" not in str(error):
-            raise
-        raise UserError(
-            "execution.data_workers",
-            f"a process that reads crops was killed ({error})",
-            "lower it, or give the job more memory",
-        ) from error
+        raise killed_worker(error) or error from None
     finally:
-        # The workers end with the last reference, and must not wait for whoever keeps this frame in a traceback:
-        # they ignore SIGTERM, so multiprocessing's own clean-up at exit would wait for them for ever.
+        # The workers end with the last reference, which a traceback may keep: they ignore SIGTERM, so
+        # multiprocessing's own clean-up at exit would wait for them for ever.
         del items, loader
+
+
+def killed_worker(error: RuntimeError) -> UserError | None:
+    """What to tell the user if `error` is DataLoader's about a dead worker; its signal handler raises it anywhere."""
+    if "DataLoader worker" not in str(error):
+        return None
+    return UserError(
+        "execution.num_workers",
+        f"a process that reads crops was killed ({error})",
+        "lower it, or give the job more memory (in a container also more shared memory)",
+    )
+
+
+def _kill(workers: Sequence[BaseProcess]) -> None:
+    """End workers that may hang in a read: they ignore SIGTERM, and DataLoader would wait five seconds for each."""
+    for _ in range(len(workers) + 1):
+        # Of each death DataLoader's signal handler makes an error.
+        with suppress(RuntimeError):
+            for worker in workers:
+                worker.kill()
+                worker.join(_SECONDS_BETWEEN_LOOKS)
+
+
+def _free_shared_memory() -> str:
+    if not _SHARED_MEMORY.is_dir():
+        return "size unknown"
+    usage = shutil.disk_usage(_SHARED_MEMORY)
+    return f"{usage.free / 2**20:.1f} of {usage.total / 2**20:.1f} MiB free"
 
 
 def _leave_signals_to_the_training(worker: int) -> None:

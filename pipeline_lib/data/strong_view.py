@@ -1,4 +1,15 @@
-"""The strong view x_S: further intensity changes on x_T, DoDNet's list in nnU-Net's order ([LC], "Views")."""
+"""The strong view x_S: further intensity changes on x_T, DoDNet's list in DoDNet's order.
+
+[LC] says only that x_S is x_T after further intensity changes. The list, the order, the ranges and the probabilities
+are those of DoDNet's `get_train_transform`, computed as batchgenerators does. batchgenerators draws blur, shift and low
+resolution once per sample and once more per channel; CT has one channel, so DoDNet's effective probabilities are half
+of those that it writes: 0.1, 0.075 and 0.125, the defaults here.
+
+Equal to DoDNet's: noise, brightness, shift, contrast (drawn uniformly here; DoDNet draws half of its factors below 1
+and half above, which is the same for a range that is symmetric about 1) and gamma, which keeps mean and standard
+deviation. Different: blur is cut at 3 σ and mirrored at the border (scipy, which DoDNet uses: 4 σ, with the edge voxel
+repeated); low resolution is interpolated back linearly, as in nnU-Net v2 (DoDNet: by cubic splines).
+"""
 
 from __future__ import annotations
 
@@ -12,8 +23,11 @@ from torch import Tensor
 from ..config.augmentation import StrongView
 from ..randomness import random_generator
 
-_LOWEST_RANGE = 1e-6
+_MIN_RANGE = 1e-6
 """Intensity range below which a patch counts as flat: a gamma curve needs a range to act on."""
+
+_MIN_STD = 1e-8
+"""Added to a standard deviation that is divided by, as in batchgenerators."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +49,21 @@ def draw_strong(view: StrongView, seed: int, sample: int) -> StrongDraw:
     def drawn(probability: float, value: float, unchanged: float) -> float:
         return value if random.random() < probability else unchanged
 
+    def gamma() -> float:
+        low, high = view.gamma_range
+        if low < 1 < high:
+            # Half of the draws are below 1 and half above, however long the two parts of the range are.
+            low, high = (low, 1.0) if random.random() < 0.5 else (1.0, high)
+        return random.uniform(low, high)
+
     return StrongDraw(
-        noise=drawn(view.noise_probability, random.uniform(*view.noise_deviation), 0.0),
+        noise=drawn(view.noise_probability, random.uniform(*view.noise_std), 0.0),
         blur_sigma=drawn(view.blur_probability, random.uniform(*view.blur_sigma_voxels), 0.0),
         brightness=drawn(view.brightness_probability, random.uniform(*view.brightness_range), 1.0),
-        shift=drawn(view.shift_probability, random.normal(0.0, view.shift_deviation), 0.0),
+        shift=drawn(view.shift_probability, random.normal(0.0, view.shift_std), 0.0),
         contrast=drawn(view.contrast_probability, random.uniform(*view.contrast_range), 1.0),
         resolution=drawn(view.low_resolution_probability, random.uniform(*view.low_resolution_range), 1.0),
-        gamma=drawn(view.gamma_probability, random.uniform(*view.gamma_range), 1.0),
+        gamma=drawn(view.gamma_probability, gamma(), 1.0),
     )
 
 
@@ -64,7 +85,7 @@ def strong_image(image: Tensor, draw: StrongDraw, noise: torch.Generator) -> Ten
 
 
 def _blurred(image: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur, one axis after another, mirrored at the border; cut at 3 σ, like most implementations."""
+    """Gaussian blur, one axis after another, mirrored at the border and cut at 3 σ."""
     radius = math.ceil(3 * sigma)
     offsets = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
@@ -84,14 +105,16 @@ def _with_contrast(image: Tensor, factor: float) -> Tensor:
 
 
 def _at_low_resolution(image: Tensor, share: float) -> Tensor:
-    """What is left of the image when it is sampled at `share` of its resolution and interpolated back."""
+    """The image sampled at `share` of its resolution (nearest voxel) and interpolated back linearly."""
     coarse = [max(1, round(side * share)) for side in image.shape]
     sampled = F.interpolate(image[None, None], size=coarse, mode="nearest-exact")
     return F.interpolate(sampled, size=image.shape, mode="trilinear", align_corners=False)[0, 0]
 
 
 def _with_gamma(image: Tensor, exponent: float) -> Tensor:
-    """A gamma curve over the range of the patch, which keeps its ends."""
+    """A gamma curve over the range of the patch, then shifted and scaled to the mean and deviation that it had."""
     low, high = image.amin(), image.amax()
-    extent = (high - low).clamp(min=_LOWEST_RANGE)
-    return ((image - low) / extent).clamp(0, 1).pow(exponent) * extent + low
+    mean, std = image.mean(), image.std(correction=0)
+    extent = (high - low).clamp(min=_MIN_RANGE)
+    curved = ((image - low) / extent).clamp(0, 1).pow(exponent) * extent + low
+    return (curved - curved.mean()) / (curved.std(correction=0) + _MIN_STD) * std + mean

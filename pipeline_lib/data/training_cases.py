@@ -42,7 +42,7 @@ def scored_cases(
         rows_of_case = dict(tuple(table.groupby("case")))
         for name in names:
             if name not in rows_of_case:
-                raise UserError(str(path), f"has no patches of case {name}", "rerun the stage existence")
+                raise UserError(str(path), f"has no patches of case {name}", "rerun the stage score_existence")
             rows = rows_of_case[name].sort_values("patch")
             pool = rows[STARTS].to_numpy(np.int64)
             scores = rows[[score_column(roi) for roi in rois]].to_numpy(np.float32)
@@ -61,7 +61,8 @@ def fully_labelled_cases(
     for name in names:
         record = open_volume(folder / name).record
         if record.targets != tuple(structures):
-            raise UserError(str(folder / name), "holds other labels than roi_aware.structures", "rerun stage volumes")
+            wrong = "holds other labels than roi_aware.structures"
+            raise UserError(str(folder / name), wrong, "rerun the stage resample")
         pool = pool_positions(record, patches, seed)
         labelled = np.isin(structures, record.labelled)
         found.append(TrainingCase(record.dataset, name, folder / name, labelled, pool))
@@ -73,5 +74,5 @@ def _read_table(path: Path, rois: Sequence[str]) -> pd.DataFrame:
     try:
         return pd.read_parquet(path, columns=columns)
     except (OSError, ValueError, KeyError) as error:
-        wrong = f"is no table of existence scores of these ROIs ({str(error).splitlines()[0]})"
-        raise UserError(str(path), wrong, "rerun the stage existence") from error
+        wrong = f"is not a table of existence scores of these ROIs ({str(error).splitlines()[0]})"
+        raise UserError(str(path), wrong, "rerun the stage score_existence") from error

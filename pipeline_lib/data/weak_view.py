@@ -1,6 +1,11 @@
-"""The weak view x_T: flips and zoom of image and labels alike, and light noise ([LC], "Views").
+"""The weak view x_T: flips and zoom of image and labels alike, and light noise.
 
-What is drawn for a sample is keyed by (seed, sample), so any process, worker or resumed run draws the same.
+[LC] names no transform, only "spatial and intensity". Flips and zoom are DoDNet's: each axis is flipped with its own
+probability, and the side of the region that is resized to the patch is drawn uniformly. Image regions are resized
+trilinearly, labels to the nearest voxel, as in DoDNet (which also smooths images slightly before shrinking them). The
+noise is our own.
+
+What is drawn for a sample is keyed by (seed, sample), so every process, worker and resumed run draws the same.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from .crops import Shape
 
 @dataclass(frozen=True)
 class WeakDraw:
-    """What the weak view does to one sample; `axes` are the mirrored ones of D, H, W."""
+    """The weak view of one sample: flipped `axes` (of D, H, W), magnification, standard deviation of the noise."""
 
     axes: tuple[int, ...]
     zoom: float
@@ -30,10 +35,12 @@ class WeakDraw:
 
 def draw_weak(view: WeakView, seed: int, sample: int) -> WeakDraw:
     random = random_generator("weak view", seed, sample)
-    mirrored = random.random(3) < np.array(view.flip_probability[::-1])
+    flipped = random.random(3) < np.array(view.flip_probability[::-1])
     zoomed, noisy = random.random(2) < (view.zoom_probability, view.noise_probability)
-    zoom, noise = random.uniform(*view.zoom_range), random.uniform(*view.noise_deviation)
-    axes = tuple(int(axis) for axis in np.flatnonzero(mirrored))
+    # Like DoDNet, which draws the side of the region that it resizes to the patch.
+    lowest, highest = view.zoom_range
+    zoom, noise = 1 / random.uniform(1 / highest, 1 / lowest), random.uniform(*view.noise_std)
+    axes = tuple(int(axis) for axis in np.flatnonzero(flipped))
     return WeakDraw(axes, float(zoom) if zoomed else 1.0, float(noise) if noisy else 0.0)
 
 
@@ -55,7 +62,7 @@ def weak_image(image: Tensor, draw: WeakDraw, patch: Shape, noise: torch.Generat
 
 
 def weak_codes(codes: Tensor, draw: WeakDraw, patch: Shape) -> Tensor:
-    """Label codes of x_T, D H W, from those of its region: the nearest voxel's, mirrored like the image."""
+    """Label codes of x_T, D H W, from those of its region: the nearest voxel's, flipped like the image."""
     for axis, side in enumerate(patch):
         read = codes.shape[axis]
         if read != side:

@@ -40,8 +40,8 @@ class SlidingWindow:
 
     shape: Shape
     overlap: float
-    windows_at_once: int
-    mirror: bool
+    window_batch_size: int
+    flip_tta: bool
     window_hu: tuple[float, float]
     device: torch.device
     precision: torch.dtype
@@ -145,8 +145,8 @@ class _Predictor:
                 self._of_air = self._probabilities([cuts[index]])
             yield [index], self._of_air
         others = sorted(set(range(len(cuts))) - set(air))
-        for first in range(0, len(others), self.window.windows_at_once):
-            chosen = others[first : first + self.window.windows_at_once]
+        for first in range(0, len(others), self.window.window_batch_size):
+            chosen = others[first : first + self.window.window_batch_size]
             yield chosen, self._probabilities([cuts[index] for index in chosen])
 
     @torch.inference_mode()
@@ -154,7 +154,7 @@ class _Predictor:
         window = self.window
         images = torch.from_numpy(np.stack([scaled(cut, window.window_hu) for cut in cuts]))[:, None].to(window.device)
         total = self._output(images)
-        if window.mirror:
+        if window.flip_tta:
             for axes in _MIRRORINGS:
                 total += self._output(images.flip(axes)).flip(axes)
             total /= 1 + len(_MIRRORINGS)

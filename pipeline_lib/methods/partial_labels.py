@@ -12,6 +12,7 @@ from ..data.batches import Batch
 from ..existence.decisions import Thresholds, decide
 from ..existence.scores import RoiScorer
 from ..training.schedule import teacher_weight
+from ..training.silent_rois import present_and_found
 from ..training.task import Losses
 from .ema_teacher import MeanTeacher
 from .exclusive_organs import exclusive_logits, exclusive_rois
@@ -53,7 +54,7 @@ class PartialLabels:
             teacher_logits = self._teacher_logits(batch, labels)
             latent = latent_loss(logits, teacher_logits, decisions, self.method)
             consistency = consistency_loss(logits, teacher_logits, decisions, self.method)
-        counts = {"labelled": decisions.labelled}
+        counts = {"labelled": decisions.labelled, **present_and_found(logits, labels, batch.labelled)}
         if self.method.needs_existence:
             counts |= {
                 "positive": decisions.positive,

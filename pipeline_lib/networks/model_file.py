@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ..config.methods import Method, Networks
 from ..config.roi_aware import RoiAware
 from ..errors import UserError
-from ..files import whole_file
+from ..files import atomic_write
 from .build import build_roi_aware_network, build_segmentation_network
 
 SEGMENTATION_KEYS = frozenset({"method", "networks", "rois", "patches", "spacing_mm", "window_hu"})
@@ -47,7 +47,7 @@ def save_model(path: Path, network: nn.Module, description: dict[str, Any], teac
     if teacher is not None:
         tensors |= {_TEACHER + name: tensor for name, tensor in teacher.state_dict().items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         save_file(tensors, partial, metadata={_DESCRIPTION: json.dumps(description, allow_nan=False)})
 
 

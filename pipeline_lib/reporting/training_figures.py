@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..config.methods import Method
+from ..files import read_json_lines
 from .results import method_label, roi_label
 from .style import AMBIGUOUS, LABELLED, MUTED, NEGATIVE, PALETTE, POSITIVE, method_colours, method_markers
 
@@ -35,8 +35,7 @@ _MARKERS_PER_LINE = 6
 
 def read_history(path: Path) -> pd.DataFrame:
     """history.jsonl as a table; the entry `latent` of a row's `loss` is the column `loss/latent`."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return pd.json_normalize(rows, sep="/")
+    return pd.json_normalize(read_json_lines(path), sep="/")
 
 
 def loss_figure(histories: Mapping[str, tuple[str, pd.DataFrame]], methods: Sequence[str]) -> Figure:

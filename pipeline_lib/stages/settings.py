@@ -18,7 +18,7 @@ from ..config.loading import load_config
 from ..config.schema import Config
 from ..config.section import Section, digest, text_without_defaults
 from ..errors import UserError
-from ..files import whole_file
+from ..files import atomic_write
 from .table import STAGES, has_execution, version_of
 
 WILDCARDS = ("dataset", "case", "encoder", "run")
@@ -46,7 +46,7 @@ def settings_file(stage: str, config: Config, execution: bool = False, **wildcar
     name = "-".join((*wildcards.values(), digest(text)))
     path = Path("work") / ("execution" if execution else "settings") / stage / f"{name}.json"
     if not path.exists():
-        with whole_file(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text(f"{text}\n", encoding="utf-8")
     return str(path)
 

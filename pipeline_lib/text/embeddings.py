@@ -12,7 +12,7 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from ..errors import UserError
-from ..files import whole_file
+from ..files import atomic_write
 
 _TENSOR = "embeddings"
 _REMEDY = "delete it and run the target `text` again"
@@ -31,7 +31,7 @@ def write_embeddings(
         "encoder": encoder,
         "weights_sha256": sha256,
     }
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         written = save({_TENSOR: np.ascontiguousarray(embeddings, np.float32)}, metadata)
         partial.write_bytes(_with_sorted_header(written))
 

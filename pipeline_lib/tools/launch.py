@@ -1,13 +1,13 @@
-"""Start the processes of a distributed training on this machine, and stay until every one of them has ended.
+"""Start the ranks of a distributed training on this machine, and wait until every one of them has ended.
 
     python -m pipeline_lib.tools.launch --gpus 4 pipeline_lib.stages.train.run --settings …
     srun --nodes=2 --ntasks-per-node=1 python -m pipeline_lib.tools.launch --gpus 0 pipeline_lib.stages.train.run …
 
-One process for each GPU, or one without; over the nodes of a SLURM job step if `srun` started one launcher on each.
-The processes find each other by the variables that torchrun sets too, so torchrun can start the same modules. It is
-not used here because SLURM may send SIGTERM twice, and the second one makes torchrun leave while its processes still
-write their checkpoint; SLURM then kills them. Ranks follow the order of the nodes here, so that a sum of gradients is
-the same in every run.
+One process for each GPU, or one without a GPU; across the nodes of a SLURM job step if `srun` started one launcher on
+each. The processes find each other by torchrun's variables, so torchrun can start the same modules. It is not used here
+because SLURM may send SIGTERM twice, and the second one makes torchrun leave while its processes are still writing
+their checkpoint; SLURM then kills them. Ranks follow the order of the nodes, so that a sum of gradients is the same in
+every run.
 """
 
 from __future__ import annotations
@@ -31,62 +31,62 @@ from ..training.stopping import STOPPED
 _GRACE_SECONDS = 5.0
 _SECONDS_BETWEEN_LOOKS = 0.1
 _FIRST_PORT, _PORTS = 10000, 20000
-"""Ports below those that Linux hands out by itself, so that no other program is given the chosen one meanwhile."""
+"""Ports below those that Linux assigns by itself, so that no other program is given the chosen one meanwhile."""
 _QUIET = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
-"""Else every process warns of what `learning.processes` does on purpose."""
+"""Otherwise every process warns of what `training.distributed` does on purpose."""
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 @dataclass(frozen=True)
-class Place:
-    """This launcher among those of a training: its `node` of `nodes`, its processes, and where rank 0 listens."""
+class Node:
+    """This launcher: its `index` of `nodes`, how many ranks it starts, and the address at which rank 0 listens."""
 
-    node: int
+    index: int
     nodes: int
-    processes: int
+    local_world_size: int
     address: str
     port: int
 
     def variables(self, local_rank: int) -> dict[str, str]:
-        """torchrun's environment variables of one of this node's processes."""
+        """torchrun's environment variables for one of this node's ranks."""
         return {
-            "RANK": str(self.node * self.processes + local_rank),
+            "RANK": str(self.index * self.local_world_size + local_rank),
             "LOCAL_RANK": str(local_rank),
-            "WORLD_SIZE": str(self.nodes * self.processes),
-            "LOCAL_WORLD_SIZE": str(self.processes),
+            "WORLD_SIZE": str(self.nodes * self.local_world_size),
+            "LOCAL_WORLD_SIZE": str(self.local_world_size),
             "MASTER_ADDR": self.address,
             "MASTER_PORT": str(self.port),
         }
 
 
-def place(gpus: int, environment: Mapping[str, str]) -> Place:
-    """Where this launcher stands: alone with `gpus` GPUs, or on one of several nodes as SLURM's `environment` says.
+def this_node(gpus: int, environment: Mapping[str, str]) -> Node:
+    """The only node, with `gpus` GPUs, or one of several as SLURM's `environment` says.
 
     UserError: `srun` started more or fewer launchers than nodes.
     """
     nodes = int(environment.get("SLURM_STEP_NUM_NODES", "1"))
     if nodes == 1:
-        return Place(0, 1, max(1, gpus), "127.0.0.1", _free_port(os.getpid()))
+        return Node(0, 1, max(1, gpus), "127.0.0.1", _free_port(os.getpid()))
     launchers = int(environment["SLURM_STEP_NUM_TASKS"])
     if launchers != nodes:
         wrong = f"started {launchers} launchers on {nodes} nodes"
         raise UserError("srun", wrong, "call it with --ntasks-per-node=1; each launcher starts a process per GPU")
-    return Place(
-        node=int(environment["SLURM_NODEID"]),
+    return Node(
+        index=int(environment["SLURM_NODEID"]),
         nodes=nodes,
         # Snakemake's `gpu` counts the whole job's GPUs; SLURM knows how many of them are here.
-        processes=int(environment.get("SLURM_GPUS_ON_NODE", "1")),
-        # srun runs in the job's script, which is on the first node, and all nodes can reach it.
+        local_world_size=int(environment.get("SLURM_GPUS_ON_NODE", "1")),
+        # srun runs in the job's script, which is on the first node, which all nodes can reach.
         address=environment["SLURM_LAUNCH_NODE_IPADDR"],
         port=_port(int(environment["SLURM_JOB_ID"])),
     )
 
 
-def launch(here: Place, command: Sequence[str]) -> int:
-    """Run `command` in each of this node's processes; the exit code of the first that failed, 0 if none did.
+def launch(node: Node, command: Sequence[str]) -> int:
+    """Run `command` once for each rank of this node; the exit code of the first that failed, 0 if none did.
 
-    SIGTERM and SIGINT are passed on as SIGTERM, and a process that stops on request is waited for as long as it
-    takes. If one fails, the others could wait for it for ever, so they are ended.
+    SIGTERM and SIGINT are passed on as SIGTERM, and a process that stops on request may take as long as it needs. If
+    one fails, the others are ended, because they might wait for it forever.
     """
     processes: list[subprocess.Popen[bytes]] = []
 
@@ -99,15 +99,15 @@ def launch(here: Place, command: Sequence[str]) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     for number in signals:
         signal.signal(number, pass_on)
-    for local_rank in range(here.processes):
-        environment = {**_QUIET, **os.environ, **here.variables(local_rank)}
+    for local_rank in range(node.local_world_size):
+        environment = {**_QUIET, **os.environ, **node.variables(local_rank)}
         processes.append(subprocess.Popen(command, env=environment, preexec_fn=_prepare))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
     return _outcome(processes)
 
 
 def _prepare() -> None:
-    """In a new process: take signals again, and die with the launcher, as nobody else would stop it then."""
+    """In a new process: accept signals again, and die with the launcher, as nothing else would stop it then."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
@@ -136,7 +136,7 @@ def _port(number: int) -> int:
 
 
 def _free_port(first: int) -> int:
-    """The first port from that of `first` on where nobody listens on this machine."""
+    """The first port, from that of `first` on, on which nothing listens on this machine."""
     for number in range(first, first + _PORTS):
         with socket.socket() as probe:
             try:
@@ -155,13 +155,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     command = [sys.executable, "-m", given.module, *given.arguments]
     try:
-        here = place(given.gpus, os.environ)
+        node = this_node(given.gpus, os.environ)
     except UserError as error:
         say(f"error: {error}")
         return 2
-    if here.nodes * here.processes == 1:
+    if node.nodes * node.local_world_size == 1:
         os.execv(command[0], command)
-    return launch(here, command)
+    return launch(node, command)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import UserError
-from ..files import whole_file
+from ..files import atomic_write
 from ..label_bits import read_roi_bits, roi_mask, roi_names
 from ..nifti import read_placement, write_placement
 from ..progress import Progress, say
@@ -33,7 +33,7 @@ def split_rois(bits_file: Path, folder: Path) -> None:
     progress = Progress("split_rois", len(names), "ROI")
     for roi, name in enumerate(names):
         mask = grid.image(roi_mask(bits, roi).astype(np.uint8))
-        with whole_file(folder / f"{name}.nii.gz") as partial:
+        with atomic_write(folder / f"{name}.nii.gz") as partial:
             sitk.WriteImage(mask, str(partial), useCompression=True, imageIO="NiftiImageIO")
             write_placement(partial, placement)
         progress.advance(note=name)

@@ -9,14 +9,13 @@ A training under way keeps its history in work/train/FINGERPRINT/history.jsonl; 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..files import whole_folder
+from ..files import atomic_folder, read_json_lines
 
 
 def export(history: Path, logs: Path) -> Path:
@@ -32,7 +31,7 @@ def export(history: Path, logs: Path) -> Path:
         raise UserError("tensorboard", "is not installed", "pip install -e '.[tensorboard]'") from error
     rows = _rows(history)
     folder = logs / history.parent.name
-    with whole_folder(folder) as partial:
+    with atomic_folder(folder) as partial:
         writer = SummaryWriter(partial)
         for row in rows:
             for name, value in _scalars(row):
@@ -43,11 +42,7 @@ def export(history: Path, logs: Path) -> Path:
 
 def _rows(history: Path) -> list[dict[str, Any]]:
     """The rows; of a training under way, the last line may be half written and is left out."""
-    try:
-        lines = history.read_text(encoding="utf-8").splitlines(keepends=True)
-    except OSError as error:
-        raise UserError(str(history), error.strerror or "cannot be read", "give a training's history.jsonl") from error
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    return read_json_lines(history, growing=True)
 
 
 def _scalars(row: dict[str, Any]) -> Iterator[tuple[str, float]]:

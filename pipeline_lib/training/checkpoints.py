@@ -1,34 +1,23 @@
 """Checkpoints that survive a kill at any moment, a full disk and a torn file.
 
 They lie in `work/STAGE/FINGERPRINT/`, which no rule declares: Snakemake deletes the declared outputs of a job that was
-killed, and this folder is what the job goes on from. The fingerprint covers everything that the training depends on,
-so that another config, other data or another version of the stage never goes on from them.
+killed, and the job resumes from this folder. The fingerprint covers everything that the training depends on
+(training.identity), so that a training never resumes from the checkpoints of another one.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..config.section import Section, text_without_defaults
+from ..files import file_digest
 from ..progress import say
 
 _KEPT = 2
-_DIGEST_CHARACTERS = 32
-
-
-def fingerprint(settings: Section, files: Sequence[Path], version: int) -> str:
-    """A short name for all that a training depends on: its settings, the contents of its input files, its version."""
-    whole = hashlib.blake2b(f"{version}\n{text_without_defaults(settings)}\n".encode(), digest_size=10)
-    for file in files:
-        whole.update(_digest(file).encode())
-    return whole.hexdigest()
 
 
 class Checkpoints:
@@ -46,24 +35,22 @@ class Checkpoints:
                 torch.save(state, file)
                 file.flush()
                 os.fsync(file.fileno())
-            partial.replace(self.folder / f"step-{step:08d}.{_digest(partial)}.pt")
+            partial.replace(self.folder / f"step-{step:08d}.{file_digest(partial)}.pt")
         except (OSError, RuntimeError) as error:
             # torch's writer reports a full disk as a RuntimeError.
             partial.unlink(missing_ok=True)
-            say(
-                f"warning: no checkpoint at step {step}, training goes on: {str(error).splitlines()[0]} ({self.folder})"
-            )
+            say(f"warning: no checkpoint at step {step}, training continues: {_first_line(error)} ({self.folder})")
             return False
         for old in self._newest_first()[_KEPT:]:
             old.unlink()
         return True
 
     def newest(self) -> dict[str, Any] | None:
-        """The newest whole checkpoint's state on the CPU, None where there is none; torn ones are passed over."""
+        """The state of the newest intact checkpoint, on the CPU; None if there is none. Damaged ones are skipped."""
         for path in self._newest_first():
-            if _digest(path) == path.name.split(".")[1]:
+            if file_digest(path) == path.name.split(".")[1]:
                 return torch.load(path, map_location="cpu", weights_only=True)
-            say(f"warning: {path} is damaged and passed over")
+            say(f"warning: {path} is damaged and is skipped")
         return None
 
     def remove(self) -> None:
@@ -74,6 +61,5 @@ class Checkpoints:
         return sorted(self.folder.glob("step-*.pt"), reverse=True)
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()[:_DIGEST_CHARACTERS]
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

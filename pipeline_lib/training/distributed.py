@@ -1,4 +1,4 @@
-"""The processes that train together: one without torchrun, or as many as torchrun started."""
+"""Distributed training: one process on its own, or as many ranks as the launcher (or torchrun) started."""
 
 from __future__ import annotations
 
@@ -14,95 +14,79 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..config.optimisation import Execution
-from ..errors import UserError
+from ..device import compute_device
 
 
 @dataclass(frozen=True)
-class Processes:
-    """This process among `count`, and the device on which it works. Number 0 writes and reports."""
+class Distributed:
+    """This process's `rank` among `world_size`, and its device. Rank 0 writes files and messages."""
 
-    number: int
-    count: int
+    rank: int
+    world_size: int
     device: torch.device
 
     @property
-    def first(self) -> bool:
-        return self.number == 0
+    def is_main(self) -> bool:
+        return self.rank == 0
 
-    def share(self, network: nn.Module) -> nn.Module:
-        """`network` such that its gradients are averaged over the processes; itself where there is one process."""
-        if self.count == 1:
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """`network` in DistributedDataParallel, which averages gradients over the ranks; itself where there is one."""
+        if self.world_size == 1:
             return network
         devices = [self.device] if self.device.type == "cuda" else None
-        # find_unused_parameters is for its side effect: otherwise the gradients are laid out anew after the first step.
-        # Their place decides in which order more than two processes add them, so a resumed training would differ.
+        # find_unused_parameters is for its side effect: without it the gradients' buckets are rebuilt after the first
+        # step. Their order decides how more than two ranks add them, so a resumed training would differ.
         return DistributedDataParallel(
             network, device_ids=devices, gradient_as_bucket_view=True, find_unused_parameters=True
         )
 
-    def summed(self, values: Tensor) -> Tensor:
-        """Sum of `values` (float64) over all processes, equal in each of them."""
-        if self.count > 1:
+    def all_reduce(self, values: Tensor) -> Tensor:
+        """Sum of `values` over all ranks, in place, equal in each of them."""
+        if self.world_size > 1:
             distributed.all_reduce(values)
         return values
 
-    def gathered(self, value: Any) -> list[Any]:
-        """Every process's `value`, in the order of the processes."""
-        if self.count == 1:
+    def all_gather(self, value: Any) -> list[Any]:
+        """Every rank's `value` (anything that can be pickled), in the order of the ranks."""
+        if self.world_size == 1:
             return [value]
-        values: list[Any] = [None] * self.count
+        values: list[Any] = [None] * self.world_size
         distributed.all_gather_object(values, value)
         return values
 
 
 @contextmanager
-def joined_processes(execution: Execution) -> Iterator[Processes]:
-    """Join the group that torchrun describes in the environment, if any, and leave it at the end.
+def init_distributed(execution: Execution) -> Iterator[Distributed]:
+    """Join the process group that the environment describes, if any, and leave it at the end.
 
-    gloo connects processes on a CPU, nccl those on GPUs. UserError: a GPU is asked for and there is none, or fewer
-    than processes.
+    The variables are torchrun's. gloo connects processes on a CPU, nccl those on GPUs. UserError: a GPU is asked for
+    and there is none, or there are fewer than ranks on this machine.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    number = int(os.environ.get("RANK", "0"))
-    device = training_device(execution.device, int(os.environ.get("LOCAL_RANK", "0")))
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    device = compute_device(execution.device, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
     if device.type == "cpu":
         _share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-        # With several threads, the gradient of an indexed tensor (SwinUNETR's table of relative positions) is otherwise
-        # added up in a random order, and a resumed training would differ from one that was not stopped.
+        # With several threads, the gradient of an indexed tensor (SwinUNETR's table of relative positions) would be
+        # summed in a random order, and a resumed training would differ from one that was not stopped.
         torch.use_deterministic_algorithms(True, warn_only=True)
         # That would also write NaN into every new tensor before it is used, for 4 % of a step.
         torch.utils.deterministic.fill_uninitialized_memory = False
     else:
         torch.cuda.set_device(device)
-    if count == 1:
-        yield Processes(0, 1, device)
+    if world_size == 1:
+        yield Distributed(0, 1, device)
         return
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    # One that leaves at once, with an error, would close connections that others are still making.
+    # A rank that fails at once would otherwise close connections that others are still making.
     distributed.barrier(device_ids=[device.index] if device.type == "cuda" else None)
     try:
-        yield Processes(number, count, device)
+        yield Distributed(rank, world_size, device)
     finally:
         distributed.destroy_process_group()
 
 
-def training_device(asked: str, local_number: int = 0) -> torch.device:
-    """The device for `execution.device`; process `local_number` on its machine takes the GPU of that number."""
-    available = torch.cuda.is_available()
-    if asked == "cpu" or (asked == "auto" and not available):
-        return torch.device("cpu")
-    if not available:
-        raise UserError("execution.device", "is cuda, and PyTorch sees no GPU", "set it to auto or cpu")
-    if local_number >= torch.cuda.device_count():
-        raise UserError(
-            "execution.device",
-            f"{torch.cuda.device_count()} GPUs are visible and process {local_number + 1} on this machine needs one",
-            "start at most as many processes as there are GPUs",
-        )
-    return torch.device("cuda", local_number)
-
-
-def _share_cores(processes_here: int) -> None:
+def _share_cores(local_world_size: int) -> None:
     # Snakemake exports OMP_NUM_THREADS for the whole job, and torchrun sets 1 only where it is unset.
-    if processes_here > 1:
-        torch.set_num_threads(max(1, torch.get_num_threads() // processes_here))
+    if local_world_size > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // local_world_size))

@@ -9,19 +9,19 @@ from typing import Any
 
 from ..progress import say
 
-_MOST_ROWS = 2000
+_MAX_ROWS = 2000
 
 
 class History:
-    """Rows of a training of `steps` steps, about two thousand at most, in a file that is cut back on resume.
+    """About two thousand rows at most of a training of `steps` steps, in a file that is cut back on resume.
 
-    What cannot be written (a full disk) is kept and written later. A checkpoint stores how many bytes of the file
-    belong to the steps that are done, and the sums of the row that is being filled.
+    What cannot be written (a full disk) is kept in memory and written later. A checkpoint stores how many bytes of the
+    file belong to the steps that are done, and the sums of the row that is being filled.
     """
 
     def __init__(self, path: Path, steps: int) -> None:
         self.path = path
-        self.steps_per_row = max(1, round(steps / _MOST_ROWS))
+        self.steps_per_row = max(1, round(steps / _MAX_ROWS))
         self._position = 0
         self._sums: dict[str, tuple[float, int]] = {}
         self._unwritten = b""
@@ -29,7 +29,7 @@ class History:
     def add(self, step: int, means: dict[str, float], latest: dict[str, Any]) -> None:
         """Count what was seen when `step` steps were done, and write a row after every `steps_per_row` of them.
 
-        A row holds `step`, `latest` as it is, and of each of `means` the mean since the row before, over the steps
+        A row holds `step`, `latest` as it is, and for each of `means` the mean since the previous row, over the steps
         that had it; "loss/total" becomes the entry `total` of `loss`.
         """
         for name, value in means.items():
@@ -53,6 +53,10 @@ class History:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("r+b" if self.path.exists() else "w+b") as file:
+                if os.fstat(file.fileno()).st_size < self._position:
+                    # A gap would fill with zero bytes.
+                    say(f"warning: {self.path} was cut, but not by this training; its last rows are lost")
+                    self._position = file.read().rfind(b"\n") + 1
                 file.truncate(self._position)
                 file.seek(self._position)
                 file.write(self._unwritten)
@@ -60,7 +64,7 @@ class History:
                 if durably:
                     os.fsync(file.fileno())
         except OSError as error:
-            say(f"warning: {self.path} cannot be written, training goes on: {error.strerror}")
+            say(f"warning: {self.path} cannot be written, training continues: {error.strerror}")
             return False
         self._position += len(self._unwritten)
         self._unwritten = b""

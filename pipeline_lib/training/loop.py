@@ -1,7 +1,7 @@
-"""The training loop: one for the ROI-aware network and the segmentation networks.
+"""The training loop, shared by the ROI-aware network and the segmentation networks.
 
-Between two steps the whole state is a checkpoint's worth of numbers, and what a step does depends on these and on its
-own number alone: whoever goes on from a checkpoint ends with the same weights as a run that never stopped.
+Between two steps the whole state is what a checkpoint holds, and a step depends only on this state and on its own
+number: a resumed run ends with bit-identical weights.
 """
 
 from __future__ import annotations
@@ -18,179 +18,200 @@ from typing import NoReturn
 import torch
 
 from ..config.optimisation import Execution, Optimisation
-from ..data.batches import Views
+from ..data.batches import ViewMaker
 from ..data.crops import CropPlan
-from ..data.reading import CropReader, Region, regions
+from ..data.reading import CropReader, Region, StopWhileWaiting, killed_worker, regions
 from ..errors import UserError
 from ..machine import processor
 from ..networks.precision import autocast_type, multiplies_bfloat16
 from ..progress import Progress, say
 from .checkpoints import Checkpoints
-from .distributed import Processes
+from .distributed import Distributed
 from .history import History
+from .silent_rois import SilentRois
 from .step import Stepper, StepReport
 from .stopping import STOPPED, StopRequest, listening_for_stop
 from .task import Task
 
+_SECONDS_FOR_OTHER_RANKS = 10.0
+"""How long a rank that was asked to stop waits for its crops, because the other ranks need it to end the step."""
+
 
 @dataclass(frozen=True)
-class Material:
-    """What a training learns from: its crops, how they are read and how they become views."""
+class TrainingData:
+    """What a training learns from: which crops, how they are read and how they become views."""
 
     plan: CropPlan
     reader: CropReader
-    views: Views
-
-
-@dataclass(frozen=True)
-class Names:
-    """What messages call a training, and the sections of the config that say how it learns and how it runs.
-
-    `recomputes` is whether its `gradient_checkpointing` may be `all`.
-    """
-
-    title: str
-    optimisation: str
-    execution: str
-    recomputes: bool = True
+    view_maker: ViewMaker
 
 
 def train(
     task: Task,
-    material: Material,
+    data: TrainingData,
     optimisation: Optimisation,
     execution: Execution,
-    processes: Processes,
+    distributed: Distributed,
     checkpoints: Checkpoints,
-    names: Names,
+    *,
+    title: str,
+    optimisation_key: str,
+    execution_key: str,
+    can_checkpoint: bool = True,
 ) -> Path:
     """Train `task.student` to the end, from the newest checkpoint if there is one; returns the history's path.
 
-    All processes call this. If a signal asks to stop, the state is saved and the exit code is 143. UserError: the
-    batch is smaller than the number of processes, the precision is not to be trusted on this CPU, too many steps are
-    non-finite, or memory runs out.
+    All ranks call this. If a signal asks to stop, the state is saved and the exit code is 143. Messages call the
+    training `title` and name the config's keys that hold `optimisation` and `execution`; `can_checkpoint` is whether
+    its `gradient_checkpointing` may be `all`. UserError: the batch is smaller than the number of ranks, the precision
+    is not to be trusted on this CPU, too many steps are not finite, or memory runs out.
     """
-    if optimisation.batch < processes.count:
+    if optimisation.batch_size < distributed.world_size:
         raise UserError(
-            f"{names.optimisation}.batch",
-            f"is {optimisation.batch}, and {processes.count} processes share it",
+            f"{optimisation_key}.batch_size",
+            f"is {optimisation.batch_size}, but {distributed.world_size} processes share it",
             "raise it or start fewer processes",
         )
-    _refuse_wrong_gradients(execution, processes, names)
-    steps = material.plan.steps
-    stepper = Stepper(task, material.views, optimisation, execution, processes, steps, names.title)
+    _refuse_wrong_gradients(execution, distributed, execution_key)
+    steps = data.plan.steps
+    stepper = Stepper(task, data.view_maker, optimisation, execution, distributed, steps=steps, title=title)
     history = History(checkpoints.folder / "history.jsonl", steps)
-    try:
-        with listening_for_stop() as stop:
-            _Loop(stepper, history, checkpoints, material, names.title).run(stop)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
-            raise
-        recompute = names.recomputes and execution.gradient_checkpointing != "all"
-        raise UserError(
-            names.title,
-            "out of memory",
-            f"raise {names.execution}.accumulation, "
-            + (f"set {names.execution}.gradient_checkpointing to all, " if recompute else "")
-            + f"or lower {names.optimisation}.batch or patches.size_voxels",
-        ) from error
+    with listening_for_stop() as stop:
+        try:
+            _Loop(stepper, history, checkpoints, data, stop).run()
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+                if stop.arrived and distributed.world_size > 1:
+                    # Another rank stopped while it waited for crops, and its connections are closed.
+                    raise SystemExit(STOPPED) from error
+                raise killed_worker(error) or error from None
+            checkpointing = can_checkpoint and execution.gradient_checkpointing != "all"
+            raise UserError(
+                title,
+                "out of memory",
+                f"raise {execution_key}.gradient_accumulation_steps, "
+                + (f"set {execution_key}.gradient_checkpointing to all, " if checkpointing else "")
+                + f"or lower {optimisation_key}.batch_size or patches.size_voxels",
+            ) from error
     return history.path
 
 
-def _refuse_wrong_gradients(execution: Execution, processes: Processes, names: Names) -> None:
-    """Refuse bfloat16 where oneDNN (3.12 at least) takes weights' gradients on small maps from memory it never wrote.
+def _refuse_wrong_gradients(execution: Execution, distributed: Distributed, execution_key: str) -> None:
+    """Refuse bfloat16 where oneDNN (at least 3.12) computes weights' gradients on small maps from unwritten memory.
 
     Seen on AVX-512 without AMX, for 3×3×3 kernels on maps of 16 voxels: the gradient is NaN or wrong at random.
     """
-    if autocast_type(execution.precision, processes.device) != torch.bfloat16 or multiplies_bfloat16(processes.device):
+    device = distributed.device
+    if autocast_type(execution.precision, device) != torch.bfloat16 or multiplies_bfloat16(device):
         return
     wrong = "is bfloat16, in which PyTorch gets gradients wrong on a CPU without AMX"
-    raise UserError(f"{names.execution}.precision", wrong, "set it to auto or float32")
+    raise UserError(f"{execution_key}.precision", wrong, "set it to auto or float32")
 
 
 class _Loop:
-    """Steps one after the other, with checkpoints, history and progress."""
+    """Takes the steps one after another, and keeps checkpoints, history and progress."""
 
     def __init__(
-        self, stepper: Stepper, history: History, checkpoints: Checkpoints, material: Material, title: str
+        self, stepper: Stepper, history: History, checkpoints: Checkpoints, data: TrainingData, stop: StopRequest
     ) -> None:
         self.stepper, self.history, self.checkpoints = stepper, history, checkpoints
-        self.material, self.title = material, title
-        self.processes, self.execution = stepper.processes, stepper.execution
+        self.data, self.stop, self.title = data, stop, stepper.title
+        self.distributed, self.execution = stepper.distributed, stepper.execution
+        self.silent_rois = SilentRois(stepper.task.names, data.plan.steps)
         self.step = 0
 
-    def run(self, stop: StopRequest) -> None:
+    def run(self) -> None:
         self.resume()
-        steps = self.material.plan.steps
-        progress = Progress(self.title, steps, "step", done=self.step) if self.processes.first else None
+        steps = self.data.plan.steps
+        progress = Progress(self.title, steps, "step", done=self.step) if self.distributed.is_main else None
         with closing(self.batches()) as batches:
-            self.take_steps(batches, progress, stop)
+            self.take_steps(batches, progress)
         self.save()
 
-    def take_steps(self, batches: Iterator[list[Region]], progress: Progress | None, stop: StopRequest) -> None:
-        """All steps that are left, with a checkpoint now and then."""
-        steps = self.material.plan.steps
+    def take_steps(self, batches: Iterator[list[Region]], progress: Progress | None) -> None:
+        """All remaining steps, with a checkpoint now and then."""
+        steps = self.data.plan.steps
         saved_at = time.monotonic()
         while self.step < steps:
             started = time.monotonic()
-            batch = next(batches)
+            try:
+                batch = next(batches)
+            except StopWhileWaiting:
+                self.end_early()
             waited = time.monotonic() - started
-            report = self.stepper.take(self.step, batch, stop.arrived)
+            report = self.stepper.train_step(self.step, batch, self.stop.arrived)
             self.step += 1
             self.note(report, waited, time.monotonic() - started)
             if progress is not None:
                 progress.advance(note=f"loss {report.values['loss/total']:.4f}" if report.applied else "skipped")
             if report.stop and self.step < steps:
-                self.stop()
+                self.end_early()
             if time.monotonic() - saved_at >= 60 * self.execution.checkpoint_minutes:
                 self.save()
                 saved_at = time.monotonic()
 
-    def stop(self) -> NoReturn:
+    def end_early(self) -> NoReturn:
         self.save()
-        if self.processes.first:
-            say(f"{self.title}: stopped as asked after step {self.step}; run it again to go on")
+        if self.distributed.is_main:
+            say(f"{self.title}: stopped as requested after step {self.step}; run it again to resume")
         raise SystemExit(STOPPED)
 
     def batches(self) -> Generator[list[Region], None, None]:
-        """This process's share of each batch, from the present step on."""
-        plan, mine = self.material.plan, (self.processes.number, self.processes.count)
-        pinned = self.processes.device.type == "cuda"
-        stream = regions(self.material.reader, self.step, *mine, self.execution.data_workers, pinned)
+        """This rank's share of each batch, from the present step on."""
+        plan, mine = self.data.plan, (self.distributed.rank, self.distributed.world_size)
+        patience = _SECONDS_FOR_OTHER_RANKS if self.distributed.world_size > 1 else 0.0
+        stream = regions(
+            self.data.reader,
+            self.step,
+            *mine,
+            num_workers=self.execution.num_workers,
+            pinned=self.distributed.device.type == "cuda",
+            stop_asked=lambda: self.stop.arrived_before(patience),
+        )
         with closing(stream):
             for step in range(self.step, plan.steps):
                 yield [next(stream) for _ in plan.samples(step, *mine)]
 
     def note(self, report: StepReport, waited: float, seconds: float) -> None:
-        """Add the step to the history, which the first process keeps."""
-        if not self.processes.first:
+        """Add the step to the history, which rank 0 keeps, and warn of ROIs that are never found."""
+        if not self.distributed.is_main:
             return
-        batch = self.stepper.optimisation.batch
+        batch_size = self.stepper.optimisation.batch_size
+        values = report.values if report.applied else {}
+        for warning in self.silent_rois.note(self.step, values, batch_size):
+            say(f"warning: {self.title}, step {self.step}: {warning}")
         latest = {
-            "epoch": self.step * batch / self.material.plan.cases,
+            "epoch": self.step * batch_size / self.data.plan.cases,
             "learning_rate": self.stepper.optimiser.param_groups[0]["lr"],
             "skipped_steps": self.stepper.skipped,
-            "samples_per_second": batch / seconds,
-            "peak_memory_mib": _peak_memory_mib(self.processes.device),
-            "hardware": f"{self.processes.count} × {_hardware(self.processes.device)}",
+            "samples_per_second": batch_size / seconds,
+            "peak_memory_mib": _peak_memory_mib(self.distributed.device),
+            "hardware": f"{self.distributed.world_size} × {_hardware(self.distributed.device)}",
         }
+        if self.silent_rois.silent:
+            latest["not_learned"] = " ".join(self.silent_rois.silent)
         means = {"seconds_per_step": seconds, "seconds_waiting": waited}
-        self.history.add(self.step, {**(report.values if report.applied else {}), **means}, latest)
+        self.history.add(self.step, {**values, **means}, latest)
 
     def save(self) -> None:
-        """Write a checkpoint; one process does, because all hold the same state."""
-        if self.processes.first and self.history.flush(durably=True):
-            state = {"step": self.step, "history": self.history.state_dict(), **self.stepper.state_dict()}
+        """Write a checkpoint; rank 0 does, because all hold the same state."""
+        if self.distributed.is_main and self.history.flush(durably=True):
+            state = {
+                "step": self.step,
+                "history": self.history.state_dict(),
+                "silent_rois": self.silent_rois.state_dict(),
+                **self.stepper.state_dict(),
+            }
             self.checkpoints.save(self.step, state)
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint, if there is one. UserError: not all processes see the same one."""
+        """Resume from the newest checkpoint, if there is one. UserError: the ranks do not all see the same one."""
         state = self.checkpoints.newest()
-        steps = self.processes.gathered(0 if state is None else state["step"])
+        steps = self.distributed.all_gather(0 if state is None else state["step"])
         if len(set(steps)) > 1:
             raise UserError(
                 str(self.checkpoints.folder),
-                f"holds checkpoints of steps {', '.join(map(str, steps))} as seen by the processes in turn",
+                f"holds checkpoints of steps {', '.join(map(str, steps))} as seen by ranks 0, 1, …",
                 "keep the working directory on a file system that all nodes share",
             )
         if state is None:
@@ -198,8 +219,9 @@ class _Loop:
         self.step = state["step"]
         self.stepper.load_state_dict(state)
         self.history.load_state_dict(state["history"])
-        if self.processes.first:
-            say(f"{self.title}: going on after step {self.step}")
+        self.silent_rois.load_state_dict(state["silent_rois"])
+        if self.distributed.is_main:
+            say(f"{self.title}: resuming after step {self.step}")
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
@@ -211,7 +233,7 @@ def _hardware(device: torch.device) -> str:
 
 
 def _peak_memory_mib(device: torch.device) -> float:
-    """Most memory used so far: the GPU's where there is one, else this process's."""
+    """Peak memory so far: the GPU's where there is one, else this process's."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

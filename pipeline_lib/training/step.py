@@ -1,7 +1,7 @@
-"""One training step: forward and backward of a global batch, then the optimiser, or nothing if a number blew up.
+"""One training step: forward and backward passes of a global batch, then the optimiser, unless a number is not finite.
 
-Each process works on its share of the batch, in parts if memory is short. Losses are summed over samples and divided
-by the global batch, so that processes and parts change nothing but the rounding.
+Each rank works on its share of the batch, in parts if memory is short. Losses are summed over samples and divided by
+the global batch size, so ranks and parts change nothing but rounding.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import torch
 from torch import Tensor
 
 from ..config.optimisation import Execution, Optimisation
-from ..data.batches import Views
+from ..data.batches import ViewMaker
 from ..data.reading import Region
 from ..errors import UserError
 from ..networks.precision import autocast_type
 from ..progress import say
-from .distributed import Processes
+from .distributed import Distributed
 from .schedule import learning_rate
 from .task import Losses, Task
 
-_LOWEST_SCALE = 1.0
-"""Loss scale of float16 below which an overflow is the training's fault and no longer the scale's."""
+_MIN_SCALE = 1.0
+"""Loss scale of float16 at or below which an overflow is the training's fault, no longer the scale's."""
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """What a step tells: means over the global batch, named `group/name`; whether the weights moved; the rest."""
+    """Means over the global batch, named `group/name`; whether the weights moved; whether a rank was asked to stop."""
 
     values: dict[str, float]
     applied: bool
@@ -47,37 +47,39 @@ class Stepper:
     def __init__(
         self,
         task: Task,
-        views: Views,
+        view_maker: ViewMaker,
         optimisation: Optimisation,
         execution: Execution,
-        processes: Processes,
+        distributed: Distributed,
+        *,
         steps: int,
         title: str,
     ) -> None:
-        self.task, self.views, self.optimisation = task, views, optimisation
-        self.execution, self.processes, self.steps, self.title = execution, processes, steps, title
+        self.task, self.view_maker, self.optimisation = task, view_maker, optimisation
+        self.execution, self.distributed, self.steps, self.title = execution, distributed, steps, title
         self.skipped = 0
-        self.autocast_type = autocast_type(execution.precision, processes.device)
+        self.autocast_type = autocast_type(execution.precision, distributed.device)
         self.parameters = [parameter for parameter in task.student.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.AdamW(
             self.parameters, lr=optimisation.learning_rate, weight_decay=optimisation.weight_decay, fused=True
         )
-        half = self.autocast_type == torch.float16 and processes.device.type == "cuda"
-        self.scaler = torch.amp.GradScaler(processes.device.type, enabled=half)
-        self.shared = processes.share(task.student)
-        self.network = torch.compile(self.shared) if execution.compile else self.shared
+        half = self.autocast_type == torch.float16 and distributed.device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(distributed.device.type, enabled=half)
+        self.wrapped = distributed.wrap(task.student)
+        self.network = torch.compile(self.wrapped) if execution.compile else self.wrapped
 
-    def take(self, step: int, regions: list[Region], stop_asked: bool) -> StepReport:
-        """Step number `step` with this process's `regions`; every process gets the same report."""
+    def train_step(self, step: int, regions: list[Region], stop_asked: bool) -> StepReport:
+        """Step number `step` with this rank's `regions`; every rank gets the same report."""
         self._set_learning_rate(step)
-        parts = _in_parts(regions, self.execution.accumulation)
+        parts = _in_parts(regions, self.execution.gradient_accumulation_steps)
         losses = [
-            self._forward_and_backward(part, step / self.steps, last=number == len(parts))
-            for number, part in enumerate(parts, start=1)
+            self._forward_and_backward(part, step / self.steps, last=index == len(parts) - 1)
+            for index, part in enumerate(parts)
         ]
+        # The norm and its limit are those of the gradient itself, so the loss scale comes off first.
         self.scaler.unscale_(self.optimiser)
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self.parameters])
-        report = self._agreed(losses, norm, stop_asked)
+        report = self._reduce(losses, norm, stop_asked)
         if report.applied:
             self._update(norm)
         else:
@@ -90,34 +92,34 @@ class Stepper:
             group["lr"] = learning_rate(self.optimisation.epochs * step / self.steps, self.optimisation)
 
     def _forward_and_backward(self, part: list[Region], progress: float, last: bool) -> Losses:
-        """Losses of the part's samples, without graph; their share of the batch's gradient joins the student's."""
-        batch = self.views.batch(part)
-        # Processes exchange gradients in the backward of the last part only.
-        alone = self.processes.count == 1 or last
-        with contextlib.nullcontext() if alone else self.shared.no_sync():  # type: ignore[operator]
+        """Losses of the part's samples, without graph; adds their share of the batch's gradient to the student's."""
+        batch = self.view_maker.batch(part)
+        # Ranks exchange gradients in the backward pass of the last part only.
+        exchange = self.distributed.world_size == 1 or last
+        with contextlib.nullcontext() if exchange else self.wrapped.no_sync():  # type: ignore[operator]
             with torch.autocast(
-                self.processes.device.type, self.autocast_type, enabled=self.autocast_type != torch.float32
+                self.distributed.device.type, self.autocast_type, enabled=self.autocast_type != torch.float32
             ):
                 losses = self.task.losses(self.network, batch, progress)
-            # DistributedDataParallel averages over the processes, and a mean over the global batch is wanted.
-            share = self.processes.count / self.optimisation.batch
+            # DistributedDataParallel averages over the ranks; the mean over the global batch is wanted.
+            share = self.distributed.world_size / self.optimisation.batch_size
             self.scaler.scale(losses.total.sum() * share).backward()
         return losses.detached()
 
-    def _agreed(self, losses: list[Losses], norm: Tensor, stop_asked: bool) -> StepReport:
-        """Sum what all processes have seen, so that they go on, skip and stop together."""
+    def _reduce(self, losses: list[Losses], norm: Tensor, stop_asked: bool) -> StepReport:
+        """Sum over all parts and ranks, so that all ranks update, skip and stop together."""
         names = [f"loss/{name}" for name in ("total", *losses[0].terms)]
         names += [f"{group}/{name}" for group in losses[0].counts for name in self.task.names]
         columns = torch.stack([_column_sums(part) for part in losses]).sum(0)
         finite = norm.isfinite() & columns[: 1 + len(losses[0].terms)].isfinite().all()
         flags = torch.stack([~finite, torch.tensor(stop_asked, device=norm.device)]).double()
-        *sums, broken, stops = self.processes.summed(torch.cat([columns, flags])).tolist()
-        values = {name: total / self.optimisation.batch for name, total in zip(names, sums, strict=True)}
+        *sums, broken, stops = self.distributed.all_reduce(torch.cat([columns, flags])).tolist()
+        values = {name: total / self.optimisation.batch_size for name, total in zip(names, sums, strict=True)}
         return StepReport(values, applied=broken == 0, stop=stops > 0)
 
     def _update(self, norm: Tensor) -> None:
-        if self.optimisation.gradient_clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.optimisation.gradient_clip, norm)
+        if self.optimisation.max_grad_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.optimisation.max_grad_norm, norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.task.after_update()
@@ -126,23 +128,25 @@ class Stepper:
         """Leave the weights as they are; UserError if that has happened too often."""
         totals = torch.cat([part.total for part in losses]).tolist()
         mine = [region.name for region, total in zip(regions, totals, strict=True) if not math.isfinite(total)]
-        culprits = [name for names in self.processes.gathered(mine) for name in names]
-        scale_too_high = self.scaler.is_enabled() and self.scaler.get_scale() > _LOWEST_SCALE
+        culprits = [name for names in self.distributed.all_gather(mine) for name in names]
+        scale_too_high = self.scaler.is_enabled() and self.scaler.get_scale() > _MIN_SCALE
         self.scaler.update()
         if scale_too_high and not culprits:
             return
         self.skipped += 1
-        everyone = [name for names in self.processes.gathered([region.name for region in regions]) for name in names]
+        everyone = [
+            name for names in self.distributed.all_gather([region.name for region in regions]) for name in names
+        ]
         what = f"loss in {'; '.join(culprits)}" if culprits else f"gradient from {'; '.join(everyone)}"
         if self.skipped > self.execution.nonfinite_limit:
-            if not self.processes.first:
-                raise SystemExit(UserError.exit_code)  # one process says it for all
+            if not self.distributed.is_main:
+                raise SystemExit(UserError.exit_code)  # rank 0 says it for all
             raise UserError(
                 f"{self.title}, step {step}",
-                f"non-finite {what}, after {self.skipped - 1} steps that were skipped for the like",
-                "look at these crops, lower `learning_rate` or set `gradient_clip`",
+                f"non-finite {what}, after {self.skipped - 1} steps that were skipped for the same reason",
+                "look at these crops, lower `learning_rate`, or set `max_grad_norm`",
             )
-        if self.processes.first:
+        if self.distributed.is_main:
             say(f"warning: {self.title}, step {step}: skipped, non-finite {what}")
 
     def state_dict(self) -> dict[str, Any]:
@@ -163,9 +167,9 @@ class Stepper:
         self.scaler.load_state_dict(state["scaler"])
 
     def _lay_out_moments(self) -> None:
-        """Give the optimiser's moments the memory order of their parameters, which the fused AdamW takes for granted.
+        """Give the optimiser's moments the memory order of their parameters, which the fused AdamW relies on.
 
-        They have another one where the training goes on with another `memory_format`.
+        The orders differ where a training resumes with another `memory_format`.
         """
         for parameter, moments in self.optimiser.state.items():
             for name, value in moments.items():
@@ -174,9 +178,9 @@ class Stepper:
 
 
 def _in_parts(regions: list[Region], parts: int) -> list[list[Region]]:
-    """`regions` in at most `parts` runs of even length, none empty."""
+    """`regions` in at most `parts` runs of nearly equal length, none empty."""
     parts = min(parts, len(regions))
-    ends = [len(regions) * number // parts for number in range(parts + 1)]
+    ends = [len(regions) * index // parts for index in range(parts + 1)]
     return [regions[first:end] for first, end in pairwise(ends)]
 
 

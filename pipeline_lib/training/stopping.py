@@ -1,8 +1,9 @@
-"""A polite request to stop: a signal raises a flag, and training stops at the end of its step."""
+"""A graceful stop: a signal sets a flag, and training stops at the end of its step."""
 
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -12,13 +13,21 @@ STOPPED = 128 + signal.SIGTERM
 
 
 class StopRequest:
-    """Whether SIGTERM or SIGINT has arrived. SLURM sends SIGTERM twice, so the handler does nothing but note it."""
+    """Whether SIGTERM or SIGINT has arrived. SLURM sends SIGTERM twice, so the handler only sets a flag."""
 
     def __init__(self) -> None:
-        self.arrived = False
+        self._arrival: float | None = None
+
+    @property
+    def arrived(self) -> bool:
+        return self._arrival is not None
+
+    def arrived_before(self, seconds: float) -> bool:
+        """Whether it arrived at least `seconds` ago."""
+        return self._arrival is not None and time.monotonic() - self._arrival >= seconds
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        self.arrived = True
+        self._arrival = self._arrival or time.monotonic()
 
 
 @contextmanager

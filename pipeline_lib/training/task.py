@@ -14,7 +14,8 @@ from ..data.batches import Batch
 class Losses:
     """Losses of a batch.
 
-    `total` B is minimised, `terms` (B each) are its parts, `counts` (bool B K each) go into the history as shares.
+    `total` B is minimised, `terms` (B each) are its parts. `counts` (bool or float, B K each) go into the history as
+    means over the batch; "present" and "found" among them are watched (training.silent_rois).
     """
 
     total: Tensor

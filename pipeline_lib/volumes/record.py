@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import UserError
-from ..files import read_json, whole_file
+from ..files import atomic_write, read_json
 from ..geometry import Geometry
 from ..nifti import Placement
 
@@ -54,7 +54,7 @@ def write_record(path: Path, record: CaseRecord) -> None:
         mode="json", exclude={key for key in ("placement", "notes") if not getattr(record, key)}
     )
     lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items()]
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 

@@ -16,7 +16,7 @@ import blosc2
 import numpy as np
 
 from ..errors import UserError
-from ..files import whole_file
+from ..files import atomic_write
 from ..label_bits import plane_count
 from .label_codes import coded
 from .record import CaseRecord, read_record, write_record
@@ -46,7 +46,7 @@ def write_volume(folder: Path, image: np.ndarray, planes: Iterable[np.ndarray], 
 
 def write_image(path: Path, image: np.ndarray, window_hu: tuple[float, float]) -> None:
     """Write int16 HU (D H W), whole or not at all."""
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         # One byte of an int16 is nearly noise and the other nearly constant: apart they pack and unpack best.
         packing = {"filters": [blosc2.Filter.SHUFFLE], "splitmode": blosc2.SplitMode.ALWAYS_SPLIT}
         stored = blosc2.asarray(image, **_layout(image.shape, _IMAGE_CHUNK, _IMAGE_BLOCK, packing))
@@ -58,7 +58,7 @@ def write_image(path: Path, image: np.ndarray, window_hu: tuple[float, float]) -
 
 def write_labels(path: Path, planes: Iterable[np.ndarray], shape: Position, targets: int) -> None:
     """Write the byte planes (uint8 D H W each) of `targets` label bits as codes, whole or not at all."""
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         codes, combinations = coded(planes, shape)
         count = combinations.shape[1]
         if count != plane_count(targets):

@@ -121,7 +121,7 @@ def test_the_paper_s_values_stand_in_the_config(mots):
     assert (method.latent_weight, method.consistency_weight, mots.teacher.decay) == (1, 1, 0.999)
     assert mots.patches.size_voxels == (160, 160, 96)
     for training in (mots.segmentation, mots.roi_aware.optimisation):
-        assert (training.epochs, training.batch, training.learning_rate, training.weight_decay) == (
+        assert (training.epochs, training.batch_size, training.learning_rate, training.weight_decay) == (
             *(2000, 12),
             *(1e-4, 1e-5),
         )

@@ -2,19 +2,22 @@
 
 import math
 from collections import Counter
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_lib.data.crops import CropPlan
+from pipeline_lib.config.optimisation import Optimisation
+from pipeline_lib.data.crops import CropPlan, TrainingCase
 
 plans = st.builds(
     CropPlan,
     cases=st.integers(1, 30),
     pool_size=st.integers(1, 20),
     epochs=st.integers(1, 6),
-    batch=st.integers(1, 16),
+    batch_size=st.integers(1, 16),
     seed=st.integers(0, 100),
 )
 
@@ -28,9 +31,9 @@ def test_each_epoch_takes_each_case_once(plan):
 
 @given(plans)
 def test_the_steps_are_just_enough_for_the_epochs(plan):
-    assert plan.steps == math.ceil(plan.epochs * plan.cases / plan.batch)
+    assert plan.steps == math.ceil(plan.epochs * plan.cases / plan.batch_size)
     taken = [sample for step in range(plan.steps) for sample in plan.samples(step, 0, 1)]
-    assert taken == list(range(plan.steps * plan.batch))
+    assert taken == list(range(plan.steps * plan.batch_size))
 
 
 @given(plans, st.integers(1, 8), st.data())
@@ -59,7 +62,7 @@ def test_a_crop_depends_on_its_number_and_the_plan_alone(plan, sample):
 
 
 def test_orders_and_places_differ_between_epochs_and_seeds():
-    plan = CropPlan(cases=50, pool_size=64, epochs=3, batch=4, seed=0)
+    plan = CropPlan(cases=50, pool_size=64, epochs=3, batch_size=4, seed=0)
     epochs = [[plan.crop(50 * epoch + turn) for turn in range(50)] for epoch in range(3)]
     other_seed = [CropPlan(50, 64, 3, 4, seed=1).crop(turn) for turn in range(50)]
     orders = [tuple(crop.case for crop in crops) for crops in (*epochs, other_seed)]
@@ -67,12 +70,22 @@ def test_orders_and_places_differ_between_epochs_and_seeds():
 
 
 def test_places_are_drawn_evenly_from_the_pool():
-    plan = CropPlan(cases=10, pool_size=8, epochs=400, batch=4, seed=0)
+    plan = CropPlan(cases=10, pool_size=8, epochs=400, batch_size=4, seed=0)
     counts = Counter(plan.crop(sample).position for sample in range(4000))
     assert sorted(counts) == list(range(8))
     assert min(counts.values()) > 400
     assert max(counts.values()) < 600
 
 
+def test_positions_are_drawn_from_the_smallest_pool():
+    """A larger size would index other pools out of range."""
+    cases = tuple(
+        TrainingCase("set", str(size), Path(), np.ones(1, bool), np.zeros((size, 3), np.int64)) for size in (9, 4, 6)
+    )
+    plan = CropPlan.from_cases(cases, Optimisation(epochs=200, batch_size=2), seed=0)
+    assert {plan.crop(sample).position for sample in range(600)} == {0, 1, 2, 3}
+    assert (plan.cases, plan.epochs, plan.batch_size) == (3, 200, 2)
+
+
 def test_the_longest_schedule_of_the_paper_needs_its_steps():
-    assert CropPlan(cases=920, pool_size=64, epochs=2000, batch=12, seed=0).steps == pytest.approx(153_334, abs=1)
+    assert CropPlan(cases=920, pool_size=64, epochs=2000, batch_size=12, seed=0).steps == pytest.approx(153_334, abs=1)

@@ -1,8 +1,10 @@
 """Reading crops ahead of the training."""
 
+import errno
 import os
 import shutil
 import signal
+import time
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
@@ -10,8 +12,10 @@ from multiprocessing import active_children
 
 import numpy as np
 import pytest
+import torch
 
-from pipeline_lib.data.reading import CropReader, regions
+from pipeline_lib.data import reading
+from pipeline_lib.data.reading import CropReader, StopWhileWaiting, regions
 from pipeline_lib.data.weak_view import draw_weak
 from pipeline_lib.errors import UserError
 from pipeline_lib.volumes.store import open_volume
@@ -19,7 +23,7 @@ from tests.support.tiny_training import PATCH
 
 
 def read(reader, step=0, workers=0, process=0, processes=1):
-    return regions(reader, step, process, processes, workers=workers, pinned=False)
+    return regions(reader, step, process, processes, num_workers=workers, pinned=False)
 
 
 def test_a_region_is_the_zoomed_box_around_its_crop(tiny):
@@ -89,9 +93,60 @@ def test_a_bug_keeps_its_traceback(tiny, workers):
 def test_a_killed_worker_ends_in_one_line_that_says_so(tiny):
     reader = KilledReader(tiny.cases, tiny.plan, PATCH, tiny.reader().weak)
     with pytest.raises(
-        UserError, match=r"^execution\.data_workers: a process that reads crops was killed \(.*\); lower"
+        UserError, match=r"^execution\.num_workers: a process that reads crops was killed \(.*\); lower"
     ):
         list(read(reader, workers=1))
+
+
+def test_crops_go_through_pipes_where_shared_memory_is_too_small(tiny, monkeypatch, capsys):
+    """As in a container with 64 MB of it: tensors cannot be shared, and the training gets them all the same."""
+
+    def full(tensor) -> None:
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2>: No space left on device (28)")
+
+    expected = list(islice(read(tiny.reader()), 6))
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    with closing(read(tiny.reader(), workers=2)) as stream:
+        found = list(islice(stream, 6))
+    for one, other in zip(found, expected, strict=True):
+        assert (one.sample, one.name, one.draw) == (other.sample, other.name, other.draw)
+        for name in ("image", "codes", "combinations", "labelled", "scores"):
+            assert torch.equal(getattr(one, name), getattr(other, name)), name
+            assert getattr(one, name).dtype == getattr(other, name).dtype
+    said = capsys.readouterr().err
+    assert said.count("warning: shared memory is too small") == 1
+    assert "MiB free" in said
+    assert "num_workers to 0" in said
+
+
+def test_workers_that_cannot_be_started_end_in_one_line(tiny, monkeypatch):
+    def full(*_, **__) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(reading, "DataLoader", full)
+    with pytest.raises(UserError, match=r"num_workers: .* cannot be started \(No space left.*; set it to 0, or make"):
+        next(read(tiny.reader(), workers=2))
+
+
+class HangingReader(CropReader):
+    def read(self, sample):
+        if sample >= 2:
+            time.sleep(3600)
+        return super().read(sample)
+
+
+def test_a_stop_is_obeyed_while_no_crop_comes(tiny):
+    reader = HangingReader(tiny.cases, tiny.plan, PATCH, tiny.reader().weak)
+    stop = []
+    stream = regions(reader, 0, num_workers=1, pinned=False, stop_asked=lambda: bool(stop))
+    with closing(stream):
+        assert len(list(islice(stream, 2))) == 2
+        stop.append(True)
+        started = time.monotonic()
+        with pytest.raises(StopWhileWaiting):
+            next(stream)
+    assert time.monotonic() - started < 10
+    assert not active_children(), "a worker was left behind"
 
 
 def test_workers_leave_a_stop_to_the_training(tiny):

@@ -42,18 +42,18 @@ def test_patches_are_in_order_and_scores_in_the_order_of_the_rois(table, tmp_pat
 
 
 def test_a_missing_case_is_named(table, tmp_path):
-    with pytest.raises(UserError, match=r"livers\.parquet: has no patches of case c; rerun the stage existence"):
+    with pytest.raises(UserError, match=r"livers\.parquet: has no patches of case c; rerun the stage score_existence"):
         scored_cases({"livers": ("a", "c")}, {"livers": ("liver",)}, ROIS, [tmp_path], [table])
 
 
 def test_a_missing_roi_is_named(table, tmp_path):
-    with pytest.raises(UserError, match=r"livers\.parquet: is no table of existence scores of these ROIs"):
+    with pytest.raises(UserError, match=r"livers\.parquet: is not a table of existence scores of these ROIs"):
         scored_cases({"livers": ("a",)}, {"livers": ("liver",)}, (*ROIS, "colon"), [tmp_path], [table])
 
 
 def test_a_file_that_is_no_table_is_named(tmp_path):
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 not really")
-    with pytest.raises(UserError, match=r"broken\.parquet: is no table"):
+    with pytest.raises(UserError, match=r"broken\.parquet: is not a table"):
         scored_cases({"livers": ("a",)}, {"livers": ("liver",)}, ROIS, [tmp_path], [tmp_path / "broken.parquet"])
 
 

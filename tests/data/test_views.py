@@ -19,6 +19,7 @@ from pipeline_lib.data.weak_view import WeakDraw, draw_weak, noise_generator, re
 from pipeline_lib.volumes import intensity
 from pipeline_lib.volumes.store import open_volume
 from tests.support import volume_labels
+from tests.support.tiny_training import PATCH as PATCH_OF_TINY
 from tests.support.volume_labels import read_planes
 
 PATCH = (12, 10, 14)
@@ -107,9 +108,11 @@ def test_draws_have_the_wanted_frequencies_and_ranges():
     draws = [draw_weak(view, 0, sample) for sample in range(3000)]
     mirrored = np.array([[axis in draw.axes for axis in range(3)] for draw in draws])
     assert mirrored.mean(0) == pytest.approx([1.0, 0.3, 0.0], abs=0.03)
-    zoomed = np.array([draw.zoom for draw in draws if draw.zoom != 1])
-    assert len(zoomed) / 3000 == pytest.approx(0.2, abs=0.03)
-    assert (zoomed.min(), zoomed.max(), zoomed.mean()) == pytest.approx((0.7, 1.4, 1.05), abs=0.03)
+    # DoDNet draws the side of the region uniformly from 0.7 to 1.4 times the patch's, so 3 of 7 are enlarged.
+    sides = np.array([1 / draw.zoom for draw in draws if draw.zoom != 1])
+    assert len(sides) / 3000 == pytest.approx(0.2, abs=0.03)
+    assert (sides.min(), sides.max(), sides.mean()) == pytest.approx((0.7, 1.4, 1.05), abs=0.03)
+    assert (sides < 1).mean() == pytest.approx(3 / 7, abs=0.05)
     noisy = np.array([draw.noise for draw in draws if draw.noise])
     assert (len(noisy) / 3000, noisy.max()) == pytest.approx((0.6, 0.05), abs=0.03)
 
@@ -129,6 +132,23 @@ def test_strong_draws_have_the_wanted_frequencies():
     }.items():
         changed = [getattr(draw, name) for draw in draws if getattr(draw, name) != getattr(unchanged, name)]
         assert len(changed) / 3000 == pytest.approx(probability, abs=0.03), name
+
+
+def test_half_of_the_gamma_draws_are_below_one():
+    drawn = np.array([draw_strong(StrongView(gamma_probability=1), 0, sample).gamma for sample in range(3000)])
+    assert (drawn < 1).mean() == pytest.approx(0.5, abs=0.03)
+    assert (drawn.min(), drawn.max()) == pytest.approx((0.7, 1.5), abs=0.01)
+    assert (drawn[drawn < 1].mean(), drawn[drawn > 1].mean()) == pytest.approx((0.85, 1.25), abs=0.02)
+    for one_sided in ((0.5, 0.8), (1.2, 1.5)):
+        view = StrongView(gamma_probability=1, gamma_range=one_sided)
+        drawn = np.array([draw_strong(view, 0, sample).gamma for sample in range(300)])
+        assert (drawn.min(), drawn.max()) == pytest.approx(one_sided, abs=0.02)
+
+
+def test_dodnets_probabilities_are_halved_by_its_draw_per_channel():
+    view = StrongView()
+    effective = (view.blur_probability, view.shift_probability, view.low_resolution_probability)
+    assert effective == (0.2 * 0.5, 0.15 * 0.5, 0.25 * 0.5)
 
 
 def test_samples_have_draws_of_their_own_and_keep_them():
@@ -151,8 +171,12 @@ def contrast(image, factor):
 
 
 def gamma(image, exponent):
-    extent = image.max() - image.min()
-    return ((image - image.min()) / extent) ** exponent * extent + image.min()
+    """As batchgenerators' `augment_gamma` with `retain_stats`: a curve, then the mean and deviation of before."""
+    mean, std, low = image.mean(), image.std(), image.min()
+    extent = image.max() - low
+    curved = ((image - low) / extent) ** exponent * extent + low
+    centred = curved - curved.mean()
+    return centred / (centred.std() + 1e-8) * std + mean
 
 
 def low_resolution(image, share):
@@ -216,11 +240,11 @@ def test_intensities_are_scaled_like_everywhere_else():
 
 
 def test_a_batch_is_its_samples_one_by_one(tiny):
-    views, reader = tiny.views(), tiny.reader()
+    view_maker, reader = tiny.view_maker(), tiny.reader()
     regions = [reader.read(sample) for sample in range(6)]
-    whole = views.batch(regions)
+    whole = view_maker.batch(regions)
     for number, region in enumerate(regions):
-        alone = views.batch([region])
+        alone = view_maker.batch([region])
         for name in ("weak", "strong", "labels", "labelled", "scores", "labelled_voxels"):
             assert torch.equal(getattr(whole, name)[number], getattr(alone, name)[0]), name
     assert torch.equal(whole.labels.sum((2, 3, 4)), whole.labelled_voxels)
@@ -230,12 +254,9 @@ def test_a_batch_is_its_samples_one_by_one(tiny):
 
 def test_labels_of_a_batch_are_the_volumes_own_bits(tiny):
     as_it_is = WeakView(flip_probability=(0, 0, 0), zoom_probability=0)
-    views, reader = (
-        replace(tiny.views(), weak=as_it_is),
-        CropReader(tiny.cases, tiny.plan, tiny.reader().patch, as_it_is),
-    )
+    view_maker, reader = tiny.view_maker(), CropReader(tiny.cases, tiny.plan, tiny.reader().patch, as_it_is)
     crops = [tiny.plan.crop(sample) for sample in range(4)]
-    batch = views.batch([reader.read(sample) for sample in range(4)])
+    batch = view_maker.batch([reader.read(sample) for sample in range(4)])
     for labels, crop in zip(batch.labels.numpy(), crops, strict=True):
         case = tiny.cases[crop.case]
         planes = read_planes(open_volume(case.folder), tuple(map(int, case.pool[crop.position])), reader.patch)
@@ -254,5 +275,60 @@ def test_codes_become_the_bits_that_they_stand_for(dtype):
 
 
 def test_without_a_strong_view_both_are_the_weak_one(tiny):
-    batch = replace(tiny.views(), strong=None).batch([tiny.reader().read(0)])
+    batch = replace(tiny.view_maker(), strong=None).batch([tiny.reader().read(0)])
     assert torch.equal(batch.weak, batch.strong)
+
+
+def read(tiny, weak, count=6):
+    reader = CropReader(tiny.cases, tiny.plan, tiny.reader().patch, weak)
+    return [reader.read(sample) for sample in range(count)]
+
+
+QUIET = {"zoom_probability": 0, "noise_probability": 0}
+
+
+def test_flips_move_image_and_labels_of_a_batch_alike(tiny):
+    """x and z are flipped: every voxel and every label bit is where the volume has it at the opposite index."""
+    batch = tiny.view_maker().batch(read(tiny, WeakView(flip_probability=(1, 0, 1), **QUIET)))
+    for sample in range(6):
+        crop = tiny.plan.crop(sample)
+        case, volume = tiny.cases[crop.case], open_volume(tiny.cases[crop.case].folder)
+        start = tuple(map(int, case.pool[crop.position]))
+        planes = read_planes(volume, start, PATCH_OF_TINY)
+        labels = np.unpackbits(planes, axis=0, count=batch.labels.shape[1], bitorder="little")
+        image = volume.read_image(start, PATCH_OF_TINY) / 325
+        assert np.array_equal(batch.labels[sample].numpy(), labels[:, ::-1, :, ::-1])
+        np.testing.assert_allclose(batch.weak[sample, 0].numpy(), image[::-1, :, ::-1], atol=1e-6)
+
+
+def test_the_strong_view_changes_intensities_of_the_weak_view_and_moves_nothing(tiny):
+    """Student and teacher must see each voxel at the same index: x_S is x_T times a drawn factor here."""
+    brighter = StrongView(
+        noise_probability=0,
+        blur_probability=0,
+        brightness_probability=1,
+        shift_probability=0,
+        contrast_probability=0,
+        low_resolution_probability=0,
+        gamma_probability=0,
+    )
+    view_maker = replace(tiny.view_maker(), strong=brighter)
+    batch = view_maker.batch(read(tiny, WeakView(zoom_probability=0.5)))
+    factors = [draw_strong(brighter, tiny.seed, sample).brightness for sample in range(6)]
+    for weak, strong, factor in zip(batch.weak, batch.strong, factors, strict=True):
+        np.testing.assert_allclose(strong.numpy(), weak.numpy() * factor, atol=1e-6)
+
+
+def test_the_strong_views_noise_is_independent_of_the_weak_views(tiny):
+    noise = {"noise_probability": 1, "noise_std": (0.1, 0.1)}
+    changes = ("blur", "brightness", "shift", "contrast", "low_resolution", "gamma")
+    strong = StrongView(**noise, **{f"{name}_probability": 0 for name in changes})
+    still = WeakView(flip_probability=(0, 0, 0), **QUIET)
+    clean = tiny.view_maker().batch(read(tiny, still)).weak
+    batch = replace(tiny.view_maker(), strong=strong).batch(read(tiny, still.model_copy(update=noise)))
+    in_weak, in_strong = (batch.weak - clean).flatten(), (batch.strong - batch.weak).flatten()
+    assert in_weak.std().item() == pytest.approx(0.1, abs=0.005)
+    assert in_strong.std().item() == pytest.approx(0.1, abs=0.005)
+    assert abs(np.corrcoef(in_weak, in_strong)[0, 1]) < 0.02
+    first, second = (batch.weak - clean)[:2]
+    assert abs(np.corrcoef(first.flatten(), second.flatten())[0, 1]) < 0.05

@@ -62,7 +62,7 @@ def of_whole_volume(network, image, window) -> np.ndarray:
     places = [
         window_starts(length, side, window.overlap) for length, side in zip(image.shape, window.shape, strict=True)
     ]
-    axes_to_mirror = [a for n in range(4) for a in itertools.combinations((1, 2, 3), n)] if window.mirror else [()]
+    axes_to_mirror = [a for n in range(4) for a in itertools.combinations((1, 2, 3), n)] if window.flip_tta else [()]
     low, high = WINDOW_HU
     for start in itertools.product(*places):
         cut = (np.clip(reader(image)(start, window.shape), low, high) - low) / (high - low) * 2 - 1
@@ -102,7 +102,7 @@ def test_masks_are_the_same_at_one_half():
     assert np.array_equal((predicted(Convolution(), image, laid()) >= 128)[sure], (whole >= 0.5)[sure])
 
 
-def test_windows_at_once_change_nothing():
+def test_the_window_batch_size_changes_nothing():
     image = some_image((13, 9, 11))
     one, many = (predicted(Convolution(), image, laid(at_once=count)) for count in (1, 5))
     assert np.abs(one.astype(int) - many).max() <= 1

@@ -99,7 +99,7 @@ def test_a_preempted_training_on_two_nodes_is_requeued(trained, limited, evaluat
     (job,) = jobs_of("train_wildcards", run, slurm)
     assert (job["NumNodes"], job["Restarts"]) == ("2", "1")
     assert run.messages().count("Exited with exit code 143") == 2, "both nodes were to stop by themselves"
-    assert "going on after step" in run.messages()
+    assert "resuming after step" in run.messages()
     assert_same_weights(run, trained)
 
 
@@ -110,7 +110,7 @@ def test_a_training_over_its_time_limit_goes_on_in_a_retry(limited, trained, slu
     assert "FAILED" in states[:-1], "it was to stop before its limit; SLURM would call a job that did not TIMEOUT"
     assert states[-1] == "COMPLETED"
     assert [job["MinMemoryNode"] for job in jobs[:2]] == ["4000M", "8000M"]
-    assert "going on after step" in limited.messages()
+    assert "resuming after step" in limited.messages()
     assert_same_weights(limited, trained)
 
 

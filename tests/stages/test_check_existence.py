@@ -133,7 +133,7 @@ def test_without_augmentation_cached_and_online_decide_alike(tables):
     agreement, _ = tables
     assert list(agreement["roi"]) == list(ROIS)
     assert (agreement["agree"] == 1).all()
-    plan = CropPlan(5, PATCHES.pool_size, epochs=1, batch=1, seed=0)
+    plan = CropPlan(5, PATCHES.pool_size, epochs=1, batch_size=1, seed=0)
     of_livers = sum(plan.crop(sample).case < len(CASES["livers"]) for sample in range(20))
     assert agreement.set_index("roi")["patches"].to_dict() == {
         "liver": 20 - of_livers,

@@ -68,7 +68,7 @@ def test_settings_files_hold_no_default_where_the_stage_has_a_version(tmp_path, 
     config = load_config(BASE / "tests" / "configs" / "tiny.yaml", BASE)
     monkeypatch.chdir(tmp_path)
     train = json.loads(Path(settings_file("train", config, run="baseline-seed0")).read_text())
-    assert train["optimisation"] == {"epochs": 1, "batch": 3, "learning_rate": 1e-3}
+    assert train["optimisation"] == {"epochs": 1, "batch_size": 3, "learning_rate": 1e-3}
     assert train["augmentation"] == {}
     score = json.loads(Path(settings_file("score", config, run="baseline-seed0")).read_text())
     assert version_of("score") is None

@@ -117,8 +117,8 @@ def test_the_reports_fingerprint_names_what_results_depend_on_and_nothing_else()
 
     config = load_config(BASE / "config/config.yaml", BASE)
     same = fingerprint()
-    assert same == fingerprint(execution=config.execution.model_copy(update={"data_workers": 3}))
-    elsewhere = {"device": "cpu", "precision": "float32", "windows_at_once": 9}
+    assert same == fingerprint(execution=config.execution.model_copy(update={"num_workers": 3}))
+    elsewhere = {"device": "cpu", "precision": "float32", "window_batch_size": 9}
     assert same == fingerprint(inference=config.inference.model_copy(update=elsewhere))
     assert same == fingerprint(methods={**config.methods, "dodnet": config.methods["mean_teacher"]}), "not compared"
     slower = config.segmentation.model_copy(update={"learning_rate": 1e-5})
@@ -130,7 +130,7 @@ def test_the_reports_fingerprint_names_what_results_depend_on_and_nothing_else()
         {"seeds": (0, 1)},
         {"text": other_prompt},
         {"roi_aware": config.roi_aware.model_copy(update={"optimisation": longer})},
-        {"inference": config.inference.model_copy(update={"mirror": True})},
+        {"inference": config.inference.model_copy(update={"flip_tta": True})},
         {"volumes": config.volumes.model_copy(update={"spacing_mm": (8.0, 8.0, 8.0)})},
     ):
         assert fingerprint(**edit) != same, edit

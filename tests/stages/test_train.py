@@ -1,9 +1,13 @@
 """Stage segmentation: every method trains, whatever happens to it on the way."""
 
 import os
+import shutil
 import signal
+import stat
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -13,6 +17,7 @@ from pipeline_lib.config.optimisation import Execution, Optimisation
 from pipeline_lib.errors import UserError
 from pipeline_lib.networks.model_file import load_segmentation_model
 from pipeline_lib.stages.train import run as segmentation
+from pipeline_lib.text.embeddings import write_embeddings
 from pipeline_lib.training.checkpoints import Checkpoints
 from tests.support.tiny_training import in_processes
 from tests.support.training_world import (
@@ -34,7 +39,9 @@ METHODS = {
     "dodnet": Method(encoder="one_hot", network="dodnet"),
     "latent_class": LATENT_CLASS,
 }
-SHORT = Optimisation(epochs=1, batch=2, learning_rate=1e-3)
+UMASK = os.umask(0)
+os.umask(UMASK)
+SHORT = Optimisation(epochs=1, batch_size=2, learning_rate=1e-3)
 
 
 @pytest.fixture
@@ -115,7 +122,11 @@ def test_where_a_wanted_precision_is_not_reached_rois_stay_ambiguous(here, tmp_p
             assert row["ambiguous"][roi] == pytest.approx(1 - row["labelled"][roi])
 
 
-def test_another_config_or_other_data_never_goes_on_from_a_checkpoint(here, tmp_path):
+def identity_of(settings, inputs) -> str:
+    return segmentation.training_identity(settings, segmentation.training_cases(settings, inputs), inputs).fingerprint
+
+
+def test_another_config_or_other_data_is_another_training(here, tmp_path):
     settings = segmentation_settings()
     inputs, _ = paths(here, "latent_class", tmp_path)
     changed = [
@@ -125,23 +136,82 @@ def test_another_config_or_other_data_never_goes_on_from_a_checkpoint(here, tmp_
         settings.model_copy(update={"cases": {**CASES, "livers": CASES["livers"][:2]}}),
         settings.model_copy(update={"labelled": {**LABELLED, "livers": ("liver",)}}),
     ]
-    other = tmp_path / "other.safetensors"
-    other.write_bytes(inputs.embeddings.read_bytes() + b" ")
-    folders = {segmentation.work_folder(each, inputs) for each in (settings, *changed)}
-    folders.add(segmentation.work_folder(settings, replace(inputs, embeddings=other)))
-    folders.add(segmentation.work_folder(settings, replace(inputs, existence=inputs.existence[::-1])))
-    assert len(folders) == 8
+    found = {identity_of(each, inputs) for each in (settings, *changed)}
+    other_vectors = tmp_path / "other.safetensors"
+    write_embeddings(other_vectors, np.ones((len(ROIS), 16), np.float32), ROIS, ROIS, "{}", "")
+    found.add(identity_of(settings, replace(inputs, embeddings=other_vectors)))
+    found.add(
+        identity_of(
+            settings, replace(inputs, existence=(rescored(inputs.existence[0], tmp_path), *inputs.existence[1:]))
+        )
+    )
+    assert len(found) == 8
     no_model = replace(inputs, roi_aware_model=None, roi_aware_metrics=None)
-    assert segmentation.work_folder(settings, no_model) == segmentation.work_folder(settings, inputs)
+    assert identity_of(settings, no_model) == identity_of(settings, inputs)
     precise = settings.model_copy(
         update={"method": Method(encoder="vectors", latent="cross_entropy", wanted_precision=0.9)}
     )
-    assert segmentation.work_folder(precise, no_model) != segmentation.work_folder(precise, inputs)
+    assert identity_of(precise, no_model) != identity_of(precise, inputs)
+
+
+def rescored(table, folder):
+    """The same pools with other existence scores."""
+    other = pd.read_parquet(table)
+    other["score_spleen"] = np.float32(1) - other["score_spleen"]
+    other.to_parquet(folder / "rescored.parquet")
+    return folder / "rescored.parquet"
+
+
+def test_what_a_training_does_not_depend_on_leaves_it_the_same(here, tmp_path):
+    """Test cases and their data sets, cases.csv itself, dates, the run's name, scores that the method does not use."""
+    settings = segmentation_settings()
+    inputs, _ = paths(here, "latent_class", tmp_path)
+    first = identity_of(settings, inputs)
+    assert identity_of(settings.model_copy(update={"run": "latent_class-seed0"}), inputs) == first
+    remade = tmp_path / "volumes"
+    shutil.copytree(here.cases("livers").parent, remade)
+    with (remade / "cases.csv").open("a") as file:
+        file.write("livers,a_test_case\n")
+    assert identity_of(settings, replace(inputs, cases=(remade / "cases.csv", *inputs.cases[1:]))) == first
+    with_test_set = settings.model_copy(
+        update={"cases": {**CASES, "new": ()}, "labelled": {**LABELLED, "new": ("liver",)}}
+    )
+    more = replace(
+        inputs, cases=(*inputs.cases, here.cases("livers")), existence=(*inputs.existence, inputs.existence[0])
+    )
+    assert identity_of(with_test_set, more) == first
+    rewritten = tmp_path / "rewritten.parquet"
+    pd.read_parquet(inputs.existence[0]).iloc[::-1].to_parquet(rewritten, compression="gzip")
+    assert identity_of(settings, replace(inputs, existence=(rewritten, *inputs.existence[1:]))) == first
+    baseline = segmentation_settings("baseline", METHODS["baseline"])
+    other_scores = replace(inputs, existence=(rescored(inputs.existence[0], tmp_path), *inputs.existence[1:]))
+    assert identity_of(baseline, other_scores) == identity_of(baseline, inputs)
+
+
+def test_a_finished_training_is_restored_without_a_step(here, tmp_path, monkeypatch, capsys):
+    """Its outputs vanished, a test set was added and the run renamed: the files come back byte by byte."""
+    settings = segmentation_settings(optimisation=SHORT)
+    inputs, outputs = paths(here, "latent_class", tmp_path)
+    segmentation.run(settings, EXECUTION, inputs, outputs)
+    content = {path: path.read_bytes() for path in vars(outputs).values()}
+    assert "training starts or resumes (none is kept in models/train)" in capsys.readouterr().err
+    assert [stat.S_IMODE(path.stat().st_mode) for path in content] == [0o666 & ~UMASK] * 2
+    for path in content:
+        path.unlink()
+    monkeypatch.setattr(segmentation, "train", lambda *_, **__: pytest.fail("it trains again"))
+    with_test_set = settings.model_copy(update={"run": "latent_class-seed0", "cases": {**CASES, "new": ()}})
+    more = replace(
+        inputs, cases=(*inputs.cases, here.cases("livers")), existence=(*inputs.existence, inputs.existence[0])
+    )
+    with_test_set = with_test_set.model_copy(update={"labelled": {**LABELLED, "new": ("liver",)}})
+    segmentation.run(with_test_set, EXECUTION, more, outputs)
+    assert {path: path.read_bytes() for path in content} == content
+    assert "train latent_class-seed0: already trained; restored from models/train/" in capsys.readouterr().err
 
 
 def test_killed_or_stopped_it_ends_with_the_same_weights(here, tmp_path):
-    settings = segmentation_settings(optimisation=Optimisation(epochs=3, batch=2, learning_rate=1e-3))
-    how = Execution(device="cpu", precision="float32", data_workers=1, checkpoint_minutes=1e-9)
+    settings = segmentation_settings(optimisation=Optimisation(epochs=3, batch_size=2, learning_rate=1e-3))
+    how = Execution(device="cpu", precision="float32", num_workers=1, checkpoint_minutes=1e-9)
 
     def run(folder, strike_at=None):
         """Train in `folder`; the process kills itself where checkpoint number `strike_at` would be written."""
@@ -167,14 +237,14 @@ def test_killed_or_stopped_it_ends_with_the_same_weights(here, tmp_path):
     arguments = stage_arguments("train", settings, how, *paths(here, "latent_class", disturbed))
     torchrun = start_stage(arguments, disturbed, processes=1)
     said = ""
-    while "going on after step 2" not in said:
+    while "resuming after step 2" not in said:
         line = torchrun.stderr.readline()
         assert line, said
         said += line
     torchrun.send_signal(signal.SIGTERM)
     _, rest = torchrun.communicate(timeout=120)
     assert torchrun.returncode != 0
-    assert "latent_class: stopped as asked after step" in rest
+    assert "latent_class: stopped as requested after step" in rest
 
     assert in_processes(run, disturbed) == [0]
     for which in ("student", "teacher"):
@@ -183,13 +253,16 @@ def test_killed_or_stopped_it_ends_with_the_same_weights(here, tmp_path):
             assert torch.equal(expected[name], value), (which, name)
 
 
-def test_torchrun_starts_processes_that_share_the_batch(here, tmp_path):
+def test_torchrun_starts_processes_that_share_the_batch(here, tmp_path, monkeypatch):
+    (tmp_path / "alone").mkdir()
     settings = segmentation_settings(optimisation=SHORT)
-    execution = Execution(device="cpu", precision="float32", data_workers=0)
+    execution = Execution(device="cpu", precision="float32", num_workers=0)
     shared, alone = (paths(here, "latent_class", tmp_path / name) for name in ("shared", "alone"))
     torchrun = start_stage(stage_arguments("train", settings, execution, *shared), tmp_path, processes=2)
     _, said = torchrun.communicate(timeout=240)
     assert torchrun.returncode == 0, said
+    # Elsewhere, or the model would be restored from models/.
+    monkeypatch.chdir(tmp_path / "alone")
     segmentation.run(settings, execution, *alone)
     row, *rest = read_history(shared[1].history)
     assert [row["step"] for row in rest] == [2, 3]

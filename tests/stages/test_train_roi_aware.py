@@ -72,9 +72,34 @@ def test_nothing_is_left_in_the_work_folder(world, trained_roi_aware):
     assert not list((world.root / "work" / "train_roi_aware").iterdir())
 
 
+def test_a_finished_training_is_restored_without_a_step(world, trained_roi_aware, monkeypatch):
+    """The metrics come back too, however the list of cases was remade."""
+    monkeypatch.chdir(world.root)
+    monkeypatch.setattr(roi_aware, "train", lambda *_, **__: pytest.fail("it trains again"))
+    inputs, outputs = world.roi_aware_paths("again")
+    roi_aware.run(roi_aware_settings(), EXECUTION, inputs, outputs)
+    for name, path in vars(outputs).items():
+        assert path.read_bytes() == getattr(trained_roi_aware, name).read_bytes()
+
+
+def test_other_cases_or_settings_are_another_training(world):
+    def identity(**changes) -> str:
+        settings = roi_aware_settings().model_copy(update=changes)
+        learned, held_out = (
+            roi_aware.pooled(names, settings.patches, settings, world.roi_aware_paths()[0])
+            for names in roi_aware.split(settings)
+        )
+        return roi_aware.training_identity(settings, learned, held_out).fingerprint
+
+    first = identity()
+    assert first == identity(cases=FULL_CASES[::-1])
+    shorter = roi_aware_settings(optimisation=Optimisation(epochs=1, batch_size=2)).roi_aware
+    assert len({first, identity(seed=1), identity(cases=FULL_CASES[:-1]), identity(roi_aware=shorter)}) == 4
+
+
 def test_it_learns_which_balls_are_there(world, monkeypatch):
     monkeypatch.chdir(world.root)
-    settings = roi_aware_settings(optimisation=Optimisation(epochs=30, batch=3, learning_rate=3e-3))
+    settings = roi_aware_settings(optimisation=Optimisation(epochs=30, batch_size=3, learning_rate=3e-3))
     inputs, outputs = world.roi_aware_paths("learned")
     roi_aware.run(settings, EXECUTION, inputs, outputs)
     losses = [row["loss"]["total"] for row in read_history(outputs.history)]

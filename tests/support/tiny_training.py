@@ -15,15 +15,15 @@ from pipeline_lib.config.augmentation import Augmentation
 from pipeline_lib.config.methods import Method, Teacher
 from pipeline_lib.config.optimisation import Execution, Optimisation
 from pipeline_lib.config.volumes import Patches
-from pipeline_lib.data.batches import Views
+from pipeline_lib.data.batches import ViewMaker
 from pipeline_lib.data.crops import CropPlan, TrainingCase
 from pipeline_lib.data.pool import pool_positions
 from pipeline_lib.data.reading import CropReader
 from pipeline_lib.existence.thresholds import decision_thresholds
 from pipeline_lib.methods.partial_labels import PartialLabels
 from pipeline_lib.training.checkpoints import Checkpoints
-from pipeline_lib.training.distributed import joined_processes
-from pipeline_lib.training.loop import Material, Names, train
+from pipeline_lib.training.distributed import init_distributed
+from pipeline_lib.training.loop import TrainingData, train
 from tests.support.synthetic import WINDOW, write_case
 
 ROIS = ("liver", "liver_tumor", "spleen", "pancreas")
@@ -63,11 +63,11 @@ class Tiny:
     cases: tuple[TrainingCase, ...]
     work: Path
     epochs: int = 8
-    batch: int = 4
+    batch_size: int = 4
     seed: int = 0
     method: Method = METHOD
-    accumulation: int = 1
-    data_workers: int = 0
+    gradient_accumulation_steps: int = 1
+    num_workers: int = 0
     checkpoint_minutes: float = 1e-9
     nonfinite_limit: int = 2
     precision: str = "float32"
@@ -77,19 +77,19 @@ class Tiny:
         return Execution(
             device="cpu",
             precision=self.precision,
-            accumulation=self.accumulation,
-            data_workers=self.data_workers,
+            gradient_accumulation_steps=self.gradient_accumulation_steps,
+            num_workers=self.num_workers,
             checkpoint_minutes=self.checkpoint_minutes,
             nonfinite_limit=self.nonfinite_limit,
         )
 
     @property
     def optimisation(self) -> Optimisation:
-        return Optimisation(epochs=self.epochs, batch=self.batch, learning_rate=1e-2, warmup_epochs=1)
+        return Optimisation(epochs=self.epochs, batch_size=self.batch_size, learning_rate=1e-2, warmup_epochs=1)
 
     @property
     def plan(self) -> CropPlan:
-        return CropPlan.of(self.cases, self.optimisation, self.seed)
+        return CropPlan.from_cases(self.cases, self.optimisation, self.seed)
 
     def task(self) -> PartialLabels:
         torch.manual_seed(self.seed)
@@ -98,8 +98,8 @@ class Tiny:
             TinyNetwork(), self.method, thresholds, Teacher(decay=0.9), ROIS, tuple((roi,) for roi in ROIS), scorer=None
         )
 
-    def views(self) -> Views:
-        return Views(AUGMENTATION.weak, AUGMENTATION.strong, PATCH, WINDOW, self.seed, torch.device("cpu"))
+    def view_maker(self) -> ViewMaker:
+        return ViewMaker(AUGMENTATION.strong, PATCH, WINDOW, self.seed, torch.device("cpu"))
 
     def reader(self) -> CropReader:
         return CropReader(self.cases, self.plan, PATCH, AUGMENTATION.weak)
@@ -108,17 +108,19 @@ class Tiny:
         """Train to the end, after `prepare` has had its way with the task; writes `work`/weights.pt."""
         task = self.task()
         prepare(task)
-        with joined_processes(self.execution) as processes:
+        with init_distributed(self.execution) as distributed:
             train(
                 task,
-                Material(self.plan, self.reader(), self.views()),
+                TrainingData(self.plan, self.reader(), self.view_maker()),
                 self.optimisation,
                 self.execution,
-                processes,
+                distributed,
                 Checkpoints(self.work / "checkpoints"),
-                Names("tiny", "tiny", "tiny.execution"),
+                title="tiny",
+                optimisation_key="tiny",
+                execution_key="tiny.execution",
             )
-            if processes.first:
+            if distributed.is_main:
                 self.work.mkdir(exist_ok=True)
                 torch.save({"student": task.student.state_dict(), **task.state_dict()}, self.work / "weights.pt")
         return task

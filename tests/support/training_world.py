@@ -31,7 +31,7 @@ CASES = {"livers": ("liver_1", "liver_2", "liver_3"), "spleens": ("spleen_1", "s
 FULL_CASES = ("full_1", "full_2", "full_3", "full_4")
 TINY = Networks(swin_unetr=SwinUnetr(feature_size=12, depths=(1, 1, 1, 1), window=4), dodnet=DodNet(width=8))
 LATENT_CLASS = Method(encoder="vectors", latent="cross_entropy", consistency="ambiguous")
-EXECUTION = Execution(device="cpu", data_workers=0)
+EXECUTION = Execution(device="cpu", num_workers=0)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def build_world(root: Path) -> World:
 
 
 def roi_aware_settings(**changes) -> TrainRoiAwareSettings:
-    optimisation = Optimisation(epochs=2, batch=2, learning_rate=1e-3)
+    optimisation = Optimisation(epochs=2, batch_size=2, learning_rate=1e-3)
     return TrainRoiAwareSettings(
         dataset="full",
         cases=FULL_CASES,
@@ -127,7 +127,7 @@ def segmentation_settings(run="latent_class", method=LATENT_CLASS, **changes) ->
         method=method,
         networks=TINY,
         teacher=Teacher(),
-        optimisation=Optimisation(epochs=2, batch=2, learning_rate=1e-3),
+        optimisation=Optimisation(epochs=2, batch_size=2, learning_rate=1e-3),
         augmentation=Augmentation(),
         patches=PATCHES,
         existence=Existence(),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.tools.launch import place
+from pipeline_lib.tools.launch import this_node
 
 STEP_OF_TWO_NODES = {
     "SLURM_STEP_NUM_NODES": "2",
@@ -66,8 +66,8 @@ def test_a_process_for_each_gpu_with_torchruns_variables(tmp_path):
 
 
 def test_several_nodes_count_their_ranks_in_the_order_of_the_nodes():
-    second = place(0, STEP_OF_TWO_NODES)
-    first = place(0, {**STEP_OF_TWO_NODES, "SLURM_NODEID": "0"})
+    second = this_node(0, STEP_OF_TWO_NODES)
+    first = this_node(0, {**STEP_OF_TWO_NODES, "SLURM_NODEID": "0"})
     assert [first.variables(0)["RANK"], second.variables(0)["RANK"], second.variables(3)["RANK"]] == ["0", "4", "7"]
     assert second.variables(3) | {"RANK": "3"} == first.variables(3)
     assert second.variables(3)["LOCAL_RANK"] == "3"
@@ -77,7 +77,7 @@ def test_several_nodes_count_their_ranks_in_the_order_of_the_nodes():
 
 def test_more_launchers_than_nodes_are_refused():
     with pytest.raises(UserError, match="--ntasks-per-node=1"):
-        place(0, {**STEP_OF_TWO_NODES, "SLURM_STEP_NUM_TASKS": "8"})
+        this_node(0, {**STEP_OF_TWO_NODES, "SLURM_STEP_NUM_TASKS": "8"})
 
 
 def test_the_failing_process_decides_and_the_others_are_ended(tmp_path):

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from pipeline_lib.config.optimisation import Execution
+from pipeline_lib.device import compute_device
 from pipeline_lib.errors import UserError
 from pipeline_lib.networks.precision import autocast_type
-from pipeline_lib.training.distributed import joined_processes, training_device
+from pipeline_lib.training.distributed import init_distributed
 from tests.support.tiny_training import in_processes
 
 
@@ -25,34 +26,34 @@ def gpus(monkeypatch):
 )
 def test_a_process_takes_the_gpu_of_its_number(gpus, asked, count, expected):
     gpus(count)
-    assert training_device(asked, local_number=1) == torch.device(expected)
+    assert compute_device(asked, local_rank=1) == torch.device(expected)
 
 
 def test_gpus_that_are_not_there_are_refused(gpus):
     gpus(0)
-    with pytest.raises(UserError, match=r"execution\.device: is cuda, and PyTorch sees no GPU; set it to auto or cpu"):
-        training_device("cuda")
+    with pytest.raises(UserError, match=r"execution\.device: is cuda, but PyTorch sees no GPU; set it to auto or cpu"):
+        compute_device("cuda")
     gpus(1)
-    with pytest.raises(UserError, match="1 GPUs are visible and process 2 on this machine needs one"):
-        training_device("auto", local_number=1)
+    with pytest.raises(UserError, match="1 GPUs are visible, but process 2 on this machine needs one too"):
+        compute_device("auto", local_rank=1)
 
 
 def test_without_a_launcher_there_is_one_process(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with joined_processes(Execution(device="cpu")) as processes:
-        assert (processes.number, processes.count, processes.first) == (0, 1, True)
+    with init_distributed(Execution(device="cpu")) as distributed:
+        assert (distributed.rank, distributed.world_size, distributed.is_main) == (0, 1, True)
         network = torch.nn.Linear(2, 2)
-        assert processes.share(network) is network
-        assert processes.summed(torch.tensor([1.0, 2.0])).tolist() == [1, 2]
-        assert processes.gathered("mine") == ["mine"]
+        assert distributed.wrap(network) is network
+        assert distributed.all_reduce(torch.tensor([1.0, 2.0])).tolist() == [1, 2]
+        assert distributed.all_gather("mine") == ["mine"]
 
 
 def test_processes_sum_and_gather():
     def check() -> None:
-        with joined_processes(Execution(device="cpu")) as processes:
-            assert processes.first == (processes.number == 0)
-            assert processes.summed(torch.tensor([float(processes.number)])).tolist() == [1]
-            assert processes.gathered(processes.number) == [0, 1]
+        with init_distributed(Execution(device="cpu")) as distributed:
+            assert distributed.is_main == (distributed.rank == 0)
+            assert distributed.all_reduce(torch.tensor([float(distributed.rank)])).tolist() == [1]
+            assert distributed.all_gather(distributed.rank) == [0, 1]
 
     assert in_processes(check, count=2) == [0, 0]
 
@@ -60,7 +61,7 @@ def test_processes_sum_and_gather():
 def test_processes_share_the_cores():
     def check() -> None:
         torch.set_num_threads(4)
-        with joined_processes(Execution(device="cpu")):
+        with init_distributed(Execution(device="cpu")):
             assert torch.get_num_threads() == 2
 
     assert in_processes(check, count=2) == [0, 0]
@@ -91,7 +92,7 @@ def test_gradients_of_an_indexed_tensor_do_not_depend_on_the_threads_timing():
         return leaf.grad
 
     try:
-        with joined_processes(Execution(device="cpu")):
+        with init_distributed(Execution(device="cpu")):
             first = gradient()
             assert all(torch.equal(first, gradient()) for _ in range(40))
     finally:

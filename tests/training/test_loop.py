@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +15,7 @@ from pipeline_lib.data import reading
 from pipeline_lib.errors import UserError
 from pipeline_lib.training import checkpoints
 from pipeline_lib.training.stopping import STOPPED
-from tests.support.tiny_training import Tiny, assert_same_weights, in_processes
+from tests.support.tiny_training import ROIS, Tiny, assert_same_weights, in_processes
 
 PHASES = ("data", "forward", "backward", "optimiser", "teacher", "checkpoint", "checkpoint torn", "history")
 
@@ -146,7 +148,7 @@ def test_processes_stop_together_when_one_is_asked_to(tiny, undisturbed):
 
 @pytest.mark.parametrize("count, accumulation", [(1, 1), (1, 2), (2, 1), (2, 2), (4, 1)])
 def test_processes_and_parts_change_nothing_but_rounding(count, accumulation, tiny, undisturbed_20):
-    training = replace(tiny, epochs=16, accumulation=accumulation, data_workers=count % 2)
+    training = replace(tiny, epochs=16, gradient_accumulation_steps=accumulation, num_workers=count % 2)
     assert training.plan.steps == 20
     assert in_processes(training.run, count=count) == [0] * count
     for name, value in training.weights().items():
@@ -186,8 +188,10 @@ def test_a_batch_that_processes_do_not_divide_evenly_is_shared_too(tiny, undistu
 
 def test_more_processes_than_samples_are_refused(tiny):
     def run() -> None:
-        with pytest.raises(UserError, match=r"tiny\.batch: is 1, and 2 processes share it; raise it or start fewer"):
-            replace(tiny, batch=1).run()
+        with pytest.raises(
+            UserError, match=r"tiny\.batch_size: is 1, but 2 processes share it; raise it or start fewer"
+        ):
+            replace(tiny, batch_size=1).run()
 
     assert in_processes(run, count=2) == [0, 0]
 
@@ -199,7 +203,7 @@ def test_bfloat16_is_refused_where_its_gradients_are_wrong(tiny, monkeypatch):
 
 
 def test_workers_change_nothing(tiny, undisturbed):
-    training = replace(tiny, data_workers=2)
+    training = replace(tiny, num_workers=2)
     training.run()
     assert_same_weights(training.weights(), undisturbed.weights())
 
@@ -250,14 +254,14 @@ def test_a_non_finite_step_is_skipped_and_told(tiny, capfd):
     assert torch.equal(before_and_after[2], before_and_after[3])
     assert not torch.equal(before_and_after[3], before_and_after[4])
     assert all(value.isfinite().all() for value in task.student.state_dict().values())
-    culprit = tiny.reader().read(2 * tiny.batch + 1).name
+    culprit = tiny.reader().read(2 * tiny.batch_size + 1).name
     assert f"step 2: skipped, non-finite loss in {culprit}\n" in capfd.readouterr().err
     assert [row["skipped_steps"] for row in tiny.history()] == [0, 0, 1, 1, 1, 1, 1, 1, 1, 1]
     assert "loss" not in tiny.history()[2]
 
 
 def test_too_many_non_finite_steps_stop_with_the_crops_that_caused_it(tiny):
-    culprit = tiny.reader().read(4 * tiny.batch + 1).name
+    culprit = tiny.reader().read(4 * tiny.batch_size + 1).name
     with pytest.raises(UserError, match=f"^tiny, step 4: non-finite loss in {culprit}, after 2 steps"):
         tiny.run(lambda task: poison(task, 3, 9))
 
@@ -292,7 +296,9 @@ def test_out_of_memory_names_the_keys_to_lower(tiny, error):
     def fail(*_) -> None:
         raise error
 
-    with pytest.raises(UserError, match=r"^tiny: out of memory; raise tiny\.execution\.accumulation, .*patches\.size"):
+    with pytest.raises(
+        UserError, match=r"^tiny: out of memory; raise tiny\.execution\.gradient_accumulation_steps, .*patches\.size"
+    ):
         tiny.run(lambda task: task.student.register_forward_hook(fail))
 
 
@@ -309,7 +315,51 @@ def test_processes_that_see_different_checkpoints_are_refused(tiny):
 
     def run() -> None:
         work = tiny.work if os.environ["RANK"] == "0" else tiny.work / "another disk"
-        with pytest.raises(UserError, match=r"holds checkpoints of steps 10, 0 as seen by .* that all nodes share"):
+        with pytest.raises(UserError, match=r"checkpoints of steps 10, 0 as seen by ranks .* that all nodes share"):
             replace(tiny, work=work).run()
 
     assert in_processes(run, count=2) == [0, 0]
+
+
+def test_a_training_that_waits_for_its_crops_obeys_a_stop(tiny, undisturbed):
+    """A file system that hangs, say: the checkpoint is written and the process ends, though a worker never answers."""
+    read = reading.CropReader.read
+
+    def hang(reader, sample):
+        if sample >= 3 * tiny.batch_size:
+            time.sleep(3600)
+        return read(reader, sample)
+
+    def run() -> None:
+        threading.Timer(3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr(reading.CropReader, "read", hang)
+            replace(tiny, num_workers=2, checkpoint_minutes=60).run()
+
+    started = time.monotonic()
+    assert in_processes(run) == [STOPPED]
+    assert time.monotonic() - started < 60
+    assert [path.name.split(".")[0] for path in (tiny.work / "checkpoints").glob("step-*")] == ["step-00000003"]
+    assert in_processes(tiny.run) == [0]
+    assert_same_weights(tiny.weights(), undisturbed.weights())
+
+
+def test_a_roi_that_is_never_found_is_told_and_noted_in_the_history(tiny, capfd):
+    def prepare(task) -> None:
+        def without_spleen(network, inputs, logits):
+            logits = logits.clone()
+            logits[:, ROIS.index("spleen")] = -20.0
+            return logits
+
+        task.student.register_forward_hook(without_spleen)
+
+    training = replace(tiny, epochs=200, num_workers=0, checkpoint_minutes=60)
+    training.run(prepare)
+    said = [line for line in capfd.readouterr().err.splitlines() if "is not learned" in line]
+    assert len(said) == 1
+    assert (
+        "warning: tiny, step 75: spleen is not learned: its mean probability inside its own labels was 0.00%" in said[0]
+    )
+    rows = training.history()
+    assert "not_learned" not in rows[73]
+    assert {row["not_learned"] for row in rows[75:]} == {"spleen"}

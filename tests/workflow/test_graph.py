@@ -89,7 +89,7 @@ def test_a_reformatted_config_reruns_nothing(finished):
         ("methods/latent_class/positive_above", 0.7, AFTER_EXISTENCE),
         ("methods/dodnet/encoder", "one_hot", set()),
         ("inference/overlap", 0.3, AFTER_TRAINING),
-        ("inference", {"overlap": 0.25, "windows_at_once": 1, "device": "cpu", "precision": "float32"}, set()),
+        ("inference", {"overlap": 0.25, "window_batch_size": 1, "device": "cpu", "precision": "float32"}, set()),
         ("roi_aware/execution/device", "cpu", set()),
         ("execution/device", "cpu", set()),
         ("scores/surface_tolerance_mm", 3.0, {"score", "write_report"}),
@@ -306,7 +306,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(finished, tmp_path):
     done = project.run("--cores", "2", "--rerun-incomplete", "models")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "results" / "models" / "baseline-seed0" / "model.safetensors").is_file()
-    assert "going on after step" in (tmp_path / "logs" / "train" / "baseline-seed0.log").read_text()
+    assert "resuming after step" in (tmp_path / "logs" / "train" / "baseline-seed0.log").read_text()
 
 
 def copied(project: Project, folder: Path) -> Project:

@@ -26,7 +26,7 @@ rule train:
     resources:
         mem_mb=lambda wildcards, attempt: attempt * training_memory_mb(),
         # A process for each GPU, and at least a sample for each process.
-        gpu=gpus_of(LACUNA.execution, most=LACUNA.segmentation.batch),
+        gpu=gpus_of(LACUNA.execution, most=LACUNA.segmentation.batch_size),
     params:
         settings=settings_of("train"),
         execution=execution_of("train"),

@@ -15,7 +15,7 @@ from pathlib import Path
 from ...datasets.download import Wanted
 from ...datasets.transfers import fetch
 from ...errors import UserError
-from ...files import whole_folder
+from ...files import atomic_folder
 from ...text.encoders import BIOMEDCLIP, fetch_open_clip
 from ..command import stage_command
 from .settings import Inputs, Outputs, Settings
@@ -46,7 +46,7 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
         fetch(encoder_files(fetched, encoder.sha256 or WEIGHTS_SHA256), settings.name)
     else:
         fetch_open_clip(encoder, settings.name, fetched)
-    with whole_folder(outputs.weights) as folder:
+    with atomic_folder(outputs.weights) as folder:
         for path in fetched.iterdir():
             if path.is_file() and not path.name.startswith("."):
                 path.replace(folder / path.name)

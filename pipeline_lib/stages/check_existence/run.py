@@ -26,19 +26,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...config.methods import Method
-from ...data.batches import Views
+from ...data.batches import ViewMaker
 from ...data.crops import CropPlan, TrainingCase
 from ...data.patches import patch_images, voxels_in_patches
 from ...data.reading import CropReader
 from ...data.training_cases import scored_cases
+from ...device import compute_device
 from ...existence.agreement import Decided, Presence, agreement, rightness
 from ...existence.calibration import Kind
 from ...existence.decisions import decide
 from ...existence.scores import RoiScorer, load_scorer
 from ...existence.thresholds import decision_thresholds
-from ...files import whole_file
+from ...files import atomic_write
 from ...progress import Progress
-from ...training.distributed import training_device
 from ...volumes.full_truth import link_with_full_truth
 from ...volumes.store import open_volume
 from ..command import stage_command
@@ -66,7 +66,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
     cases = scored_cases(
         settings.cases, settings.labelled, settings.rois, [path.parent for path in inputs.cases], inputs.existence
     )
-    device = training_device(execution.device)
+    device = compute_device(execution.device)
     with TemporaryDirectory(prefix="lacuna-") as scratch:
         cases = with_full_truth(cases, inputs, Path(scratch))
         crops = training_crops(settings, inputs, cases, device)
@@ -101,16 +101,16 @@ def training_crops(
     settings: Settings, inputs: Inputs, cases: tuple[TrainingCase, ...], device: torch.device
 ) -> Patches:
     """The weak views of a training's first samples, with the cached scores of their crops and their own."""
-    plan = CropPlan(len(cases), min(len(case.pool) for case in cases), epochs=1, batch=1, seed=settings.seed)
+    plan = CropPlan(len(cases), min(len(case.pool) for case in cases), epochs=1, batch_size=1, seed=settings.seed)
     reader = CropReader(cases, plan, settings.patches.shape, settings.weak)
-    views = Views(settings.weak, None, settings.patches.shape, settings.window_hu, settings.seed, device)
+    view_maker = ViewMaker(None, settings.patches.shape, settings.window_hu, settings.seed, device)
     cached, online = configured(settings), (settings.existence.calibration, False)
     scorer = scorer_of(settings, inputs, online, device)
     progress = Progress("check_existence: training crops", _CROPS, "crops")
     labelled, known, present, own, pools = [], [], [], [], []
     for first in range(0, _CROPS, settings.existence.batch):
         samples = range(first, min(first + settings.existence.batch, _CROPS))
-        batch = views.batch([reader.read(sample) for sample in samples])
+        batch = view_maker.batch([reader.read(sample) for sample in samples])
         full = [has_full_truth(cases[plan.crop(sample).case], inputs) for sample in samples]
         labelled.append(batch.labelled)
         known.append(batch.labelled | torch.tensor(full, device=device)[:, None])
@@ -217,7 +217,7 @@ def scorer_of(settings: Settings, inputs: Inputs, variant: Variant, device: torc
 
 
 def write_table(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    with whole_file(path) as partial:
+    with atomic_write(path) as partial:
         pd.DataFrame(rows).to_csv(partial, index=False, float_format="%.6g")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 
 from ...errors import UserError
-from ...files import whole_file
+from ...files import atomic_write
 from ...volumes.record import CaseRecord, read_record
 from ...volumes.store import RECORD
 from ..command import stage_command
@@ -28,7 +28,7 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
                 raise UserError(str(path), "has other targets than the config", "rerun stage resample")
             rows.append(_row(record, split))
     rows.sort(key=lambda row: str(row["case"]))
-    with whole_file(outputs.cases) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(outputs.cases) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)

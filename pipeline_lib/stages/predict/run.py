@@ -21,8 +21,10 @@ import torch
 from torch import nn
 
 from ...config.evaluation import Prediction
+from ...config.section import text_without_defaults
 from ...config.volumes import Patches
-from ...files import whole_folder
+from ...device import compute_device
+from ...files import atomic_folder, fingerprint
 from ...inference.fast_form import for_prediction
 from ...inference.post_processing import largest_part
 from ...inference.sliding_window import SlidingWindow, kept_compressed, predict_slabs, window_starts
@@ -30,8 +32,6 @@ from ...label_bits import NAMES_FILE, write_roi_bits
 from ...networks.model_file import load_segmentation_model
 from ...networks.precision import autocast_type
 from ...progress import Progress, say
-from ...training.checkpoints import fingerprint
-from ...training.distributed import training_device
 from ...volumes.resampling import masks_on_original_grid
 from ...volumes.store import Volume, open_volume
 from ..command import stage_command
@@ -40,14 +40,18 @@ from .settings import VERSION, Execution, Inputs, Outputs, Settings
 
 def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outputs) -> None:
     """Predict all cases of `settings.cases` and move them into place together."""
-    finished = Path("work") / "predict" / fingerprint(settings, (inputs.model, inputs.cases), VERSION)
+    finished = (
+        Path("work")
+        / "predict"
+        / fingerprint(str(VERSION), text_without_defaults(settings), inputs.model, inputs.cases)
+    )
     finished.mkdir(parents=True, exist_ok=True)
     todo = [case for case in settings.cases if not _prediction(finished, case).exists()]
     stage = f"predict {settings.run}"
     if len(todo) < len(settings.cases):
         say(f"{stage}  {len(settings.cases) - len(todo)} of {len(settings.cases)} cases are already done")
     if todo:
-        device = training_device(execution.device)
+        device = compute_device(execution.device, "inference.device")
         network, description = load_segmentation_model(inputs.model, device, settings.prediction.weights)
         window = sliding_window(settings.prediction, execution, description, device)
         network = for_prediction(network, device, window.precision)
@@ -63,7 +67,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
                 _prediction(finished, case),
                 progress,
             )
-    with whole_folder(outputs.predictions) as folder:
+    with atomic_folder(outputs.predictions) as folder:
         for file in (*(_prediction(finished, case) for case in settings.cases), finished / NAMES_FILE):
             shutil.copy2(file, folder)
     shutil.rmtree(finished)
@@ -76,8 +80,8 @@ def sliding_window(
     return SlidingWindow(
         shape=Patches.model_validate(description["patches"]).shape,
         overlap=prediction.overlap,
-        windows_at_once=execution.windows_at_once,
-        mirror=prediction.mirror,
+        window_batch_size=execution.window_batch_size,
+        flip_tta=prediction.flip_tta,
         window_hu=tuple(description["window_hu"]),
         device=device,
         precision=autocast_type(execution.precision, device, training=False),

@@ -20,7 +20,7 @@ import SimpleITK as sitk
 from ...config.datasets import Dataset
 from ...datasets.readers import case_files, read_label_map, voxels_with
 from ...errors import UserError
-from ...files import whole_file
+from ...files import atomic_write
 from ...geometry import Geometry
 from ...label_bits import read_roi_bits, roi_mask, roi_names
 from ...progress import Progress
@@ -50,7 +50,7 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
         for case in dataset.split_cases("test"):
             rows += _score_case(settings, dataset, case, folder / f"{case}.nii.gz", truth)
             progress.advance(note=f"{dataset.name}/{case}")
-    with whole_file(outputs.scores) as partial:
+    with atomic_write(outputs.scores) as partial:
         pd.DataFrame(rows, columns=COLUMNS).to_csv(partial, index=False, float_format="%.6g")
 
 

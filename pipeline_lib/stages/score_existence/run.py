@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from ...data.patches import patch_images
 from ...data.pool import pool_positions
 from ...data.training_cases import STARTS, score_column
+from ...device import compute_device
 from ...existence.scores import RoiScorer, load_scorer
-from ...files import whole_file
+from ...files import atomic_write
 from ...progress import Progress
-from ...training.distributed import training_device
 from ...volumes.store import Volume, open_volume
 from ..command import stage_command
 from .settings import Execution, Inputs, Outputs, Settings
@@ -29,7 +29,7 @@ from .settings import Execution, Inputs, Outputs, Settings
 
 def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outputs) -> None:
     """Draw and score the pools of `settings.cases`."""
-    device = training_device(execution.device)
+    device = compute_device(execution.device)
     scorer = None
     if inputs.model is not None:
         existence = settings.existence
@@ -48,7 +48,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
             scores = pool_scores(scorer, volume, starts, settings, device)
         tables.append(pool_table(settings, case, starts, scores))
         progress.advance()
-    with whole_file(outputs.scores) as partial:
+    with atomic_write(outputs.scores) as partial:
         pd.concat(tables, ignore_index=True).to_parquet(partial, index=False)
 
 

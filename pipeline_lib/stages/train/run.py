@@ -1,7 +1,8 @@
 """Train one method on the partially labelled data sets.
 
-An interrupted training resumes from its newest checkpoint in work/train/FINGERPRINT/ when the same command is given
-again; it ends with the same weights. On all GPUs of a machine, or in one process:
+A training that was stopped or killed resumes from its newest checkpoint in work/train/FINGERPRINT/ when the same
+command is given again, and ends with the same weights. A finished one is kept in models/train/FINGERPRINT/ and restored
+from there. On all GPUs of a machine, or in one process:
 
     python -m torch.distributed.run --standalone --nproc-per-node 4 -m pipeline_lib.stages.train.run …
     python -m pipeline_lib.stages.train.run --settings settings.json --execution execution.json \\
@@ -15,18 +16,19 @@ again; it ends with the same weights. On all GPUs of a machine, or in one proces
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from ...data.batches import Views
+from ...data.batches import ViewMaker
 from ...data.crops import CropPlan, TrainingCase
 from ...data.reading import CropReader
 from ...data.training_cases import scored_cases
 from ...errors import UserError
 from ...existence.scores import RoiScorer, load_scorer
 from ...existence.thresholds import decision_thresholds
-from ...files import whole_file
+from ...files import atomic_write, file_digest, fingerprint
 from ...methods.partial_labels import PartialLabels
 from ...networks.build import build_segmentation_network
 from ...networks.memory_format import memory_format
@@ -34,89 +36,102 @@ from ...networks.model_file import save_model
 from ...networks.recomputing import checkpointing
 from ...randomness import key_number
 from ...text.embeddings import read_embeddings
-from ...training.checkpoints import Checkpoints, fingerprint
-from ...training.distributed import Processes, joined_processes
-from ...training.loop import Material, Names, train
+from ...training.checkpoints import Checkpoints
+from ...training.distributed import Distributed, init_distributed
+from ...training.folder_lock import locked_folder
+from ...training.identity import Identity
+from ...training.loop import TrainingData, train
+from ...training.model_store import ModelStore
 from ..command import stage_command
+from ..resample.settings import VERSION as VOLUMES_VERSION
 from .settings import VERSION, Execution, Inputs, Outputs, Settings
 
 
 def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outputs) -> None:
-    """Train `settings.method` to the end of its schedule and write the network."""
-    with joined_processes(execution) as processes:
-        checkpoints = Checkpoints(work_folder(settings, inputs))
-        cases = training_cases(settings, inputs)
-        task = segmentation_task(settings, execution, inputs, processes)
+    """Train `settings.method` to the end of its schedule and write the network, unless it is kept already."""
+    title = f"train {settings.run}"
+    cases = training_cases(settings, inputs)
+    identity = training_identity(settings, cases, inputs)
+    store = ModelStore("train", identity, title)
+    checkpoints = Checkpoints(Path("work") / "train" / identity.fingerprint)
+    with (
+        init_distributed(execution) as distributed,
+        locked_folder(checkpoints.folder, distributed, title),
+    ):
+        if store.restored(distributed, [outputs.model, outputs.history]):
+            return
+        task = segmentation_task(settings, execution, inputs, distributed)
         history = train(
             task,
-            material(settings, cases, processes),
+            training_data(settings, cases, distributed),
             settings.optimisation,
             execution,
-            processes,
+            distributed,
             checkpoints,
-            Names(f"train {settings.run}", "segmentation", "execution"),
+            title=title,
+            optimisation_key="segmentation",
+            execution_key="execution",
         )
-        if processes.first:
+        if distributed.is_main:
             save(settings, task, outputs)
-            with whole_file(outputs.history) as partial:
+            with atomic_write(outputs.history) as partial:
                 shutil.copyfile(history, partial)
+            store.keep([outputs.model, outputs.history])
             checkpoints.remove()
 
 
-def work_folder(settings: Settings, inputs: Inputs) -> Path:
-    """Where this training keeps its checkpoints: a name of its own for all that it depends on."""
-    files = [*inputs.cases, *inputs.existence, inputs.embeddings]
+def training_identity(settings: Settings, cases: tuple[TrainingCase, ...], inputs: Inputs) -> Identity:
+    """Everything that this training depends on. The run's name is not, nor are data sets without training cases."""
+    embeddings = read_embeddings(inputs.embeddings, settings.rois)
+    learned_from = {"embeddings": fingerprint(embeddings.numpy().tobytes())}
     online = settings.existence.mode == "online"
     if online and inputs.roi_aware_model is not None:
-        files.append(inputs.roi_aware_model)
+        learned_from["ROI-aware model"] = file_digest(inputs.roi_aware_model)
     if (online or settings.method.wanted_precision is not None) and inputs.roi_aware_metrics is not None:
-        files.append(inputs.roi_aware_metrics)
-    return Path("work") / "train" / fingerprint(settings, files, VERSION)
+        learned_from["ROI-aware metrics"] = file_digest(inputs.roi_aware_metrics)
+    version = f"{VERSION}, volumes {VOLUMES_VERSION}"
+    # The cases' own contents stand for `cases` and `labelled`.
+    return Identity.from_training(settings, ("run", "cases", "labelled"), cases, learned_from, version)
 
 
 def training_cases(settings: Settings, inputs: Inputs) -> tuple[TrainingCase, ...]:
-    """The cases of all data sets with their pools and existence scores."""
+    """The cases of all data sets with their pools, and with their existence scores where the training uses them."""
     folders = [path.parent for path in inputs.cases]
-    return scored_cases(settings.cases, settings.labelled, settings.rois, folders, inputs.existence)
+    cases = scored_cases(settings.cases, settings.labelled, settings.rois, folders, inputs.existence)
+    if settings.method.needs_existence and settings.existence.mode == "cached":
+        return cases
+    return tuple(replace(case, scores=None) for case in cases)
 
 
-def material(settings: Settings, cases: tuple[TrainingCase, ...], processes: Processes) -> Material:
+def training_data(settings: Settings, cases: tuple[TrainingCase, ...], distributed: Distributed) -> TrainingData:
     """Which crops are learned from, and how they look."""
-    patch = settings.patches.shape
-    plan = CropPlan.of(cases, settings.optimisation, settings.seed)
-    return Material(
-        plan,
-        CropReader(cases, plan, patch, settings.augmentation.weak),
-        Views(
-            settings.augmentation.weak,
-            settings.augmentation.strong,
-            patch,
-            settings.window_hu,
-            settings.seed,
-            processes.device,
-        ),
-    )
+    patch, augmentation = settings.patches.shape, settings.augmentation
+    plan = CropPlan.from_cases(cases, settings.optimisation, settings.seed)
+    view_maker = ViewMaker(augmentation.strong, patch, settings.window_hu, settings.seed, distributed.device)
+    return TrainingData(plan, CropReader(cases, plan, patch, augmentation.weak), view_maker)
 
 
-def segmentation_task(settings: Settings, execution: Execution, inputs: Inputs, processes: Processes) -> PartialLabels:
+def segmentation_task(
+    settings: Settings, execution: Execution, inputs: Inputs, distributed: Distributed
+) -> PartialLabels:
     """The student with its seeded first weights, its teacher and losses."""
     torch.manual_seed(key_number("first weights", settings.seed) % 2**63)
     embeddings = read_embeddings(inputs.embeddings, settings.rois)
-    recomputed = checkpointing(execution, processes.device)
+    recomputed = checkpointing(execution, distributed.device)
     student = build_segmentation_network(
         settings.method, settings.networks, embeddings, recomputed, execution.fused_head
     )
-    student = student.to(processes.device, memory_format=memory_format(execution, student, processes.device))
-    scorer = online_scorer(settings, inputs, processes) if settings.method.needs_existence else None
+    student = student.to(distributed.device, memory_format=memory_format(execution, student, distributed.device))
+    scorer = online_scorer(settings, inputs, distributed) if settings.method.needs_existence else None
     thresholds = decision_thresholds(
         settings.method, settings.structures, inputs.roi_aware_metrics, settings.existence.calibration
-    ).to(processes.device)
+    ).to(distributed.device)
     return PartialLabels(
         student, settings.method, thresholds, settings.teacher, settings.rois, settings.structures, scorer
     )
 
 
-def online_scorer(settings: Settings, inputs: Inputs, processes: Processes) -> RoiScorer | None:
+def online_scorer(settings: Settings, inputs: Inputs, distributed: Distributed) -> RoiScorer | None:
     """The ROI-aware network where it scores x_T in every step; None where the pools' scores are used."""
     if settings.existence.mode == "cached":
         return None
@@ -127,7 +142,7 @@ def online_scorer(settings: Settings, inputs: Inputs, processes: Processes) -> R
         inputs.roi_aware_metrics,
         settings.structures,
         settings.existence,
-        processes.device,
+        distributed.device,
         average_flips=False,
     )
 

@@ -18,7 +18,7 @@ from ...config.volumes import Patches
 from ...randomness import random_generator
 from ..slices import labelled_rois
 
-VERSION = 1
+VERSION = 2
 
 
 class Settings(Section):

@@ -1,8 +1,8 @@
 """Train and evaluate the network that says which structures a patch contains.
 
-It learns from most cases of the fully labelled data set; the others give its metrics and its calibration. It is
-resumable like stage train, and may be started with torchrun likewise. BatchNorm sees one process's part
-of the batch at a time, so here, and only here, the number of processes and parts affects the result.
+It learns from most cases of the fully labelled data set; the others give its metrics and its calibration. It resumes,
+is kept in models/train_roi_aware/FINGERPRINT/, and may be started with torchrun, like stage train. BatchNorm sees one
+part of one rank's batch at a time, so here (and only here) the number of ranks and parts changes the result.
 
     python -m pipeline_lib.stages.train_roi_aware.run --settings settings.json --execution execution.json \\
         --cases results/volumes/DATASET/cases.csv --model results/roi_aware/model.safetensors \\
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ...config.volumes import Patches
-from ...data.batches import Views
+from ...data.batches import ViewMaker
 from ...data.crops import CropPlan, TrainingCase
 from ...data.patches import patch_images, voxels_in_patches
 from ...data.reading import CropReader
@@ -29,17 +29,21 @@ from ...data.training_cases import fully_labelled_cases
 from ...errors import UserError
 from ...existence.metrics import structure_metrics
 from ...existence.presence import StructurePresence, positive_weights
-from ...files import whole_file, write_json
+from ...files import atomic_write, fingerprint, write_json
 from ...networks.build import build_roi_aware_network
 from ...networks.memory_format import memory_format
 from ...networks.model_file import save_model
 from ...progress import Progress
 from ...randomness import key_number, random_generator
-from ...training.checkpoints import Checkpoints, fingerprint
-from ...training.distributed import Processes, joined_processes
-from ...training.loop import Material, Names, train
+from ...training.checkpoints import Checkpoints
+from ...training.distributed import Distributed, init_distributed
+from ...training.folder_lock import locked_folder
+from ...training.identity import Identity, case_fingerprint
+from ...training.loop import TrainingData, train
+from ...training.model_store import ModelStore
 from ...volumes.store import open_volume
 from ..command import stage_command
+from ..resample.settings import VERSION as VOLUMES_VERSION
 from .settings import VERSION, Execution, Inputs, Outputs, Settings
 
 _AROUND_STRUCTURES = 0.5
@@ -53,32 +57,52 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
     if execution.gradient_checkpointing == "all":
         wrong = "would have BatchNorm count each batch twice"
         raise UserError("roi_aware.execution.gradient_checkpointing", wrong, "leave it out")
-    with joined_processes(execution) as processes:
-        work = fingerprint(settings, [inputs.cases], VERSION)
-        checkpoints = Checkpoints(Path("work") / _TITLE / work)
-        learned, held_out = split(settings)
-        patches = settings.patches.model_copy(update={"foreground_fraction": _AROUND_STRUCTURES})
-        cases = pooled(learned, patches, settings, inputs)
-        task = presence_task(settings, execution, cases, processes)
+    learned, held_out = split(settings)
+    patches = settings.patches.model_copy(update={"foreground_fraction": _AROUND_STRUCTURES})
+    cases, judged = (pooled(names, patches, settings, inputs) for names in (learned, held_out))
+    identity = training_identity(settings, cases, judged)
+    store = ModelStore("train_roi_aware", identity, _TITLE)
+    checkpoints = Checkpoints(Path("work") / "train_roi_aware" / identity.fingerprint)
+    made = [outputs.model, outputs.metrics, outputs.history]
+    with (
+        init_distributed(execution) as distributed,
+        locked_folder(checkpoints.folder, distributed, _TITLE),
+    ):
+        if store.restored(distributed, made):
+            return
+        task = presence_task(settings, execution, cases, distributed)
         history = train(
             task,
-            material(settings, cases, processes),
+            training_data(settings, cases, distributed),
             settings.roi_aware.optimisation,
             execution,
-            processes,
+            distributed,
             checkpoints,
-            Names(_TITLE, "roi_aware.optimisation", "roi_aware.execution", recomputes=False),
+            title=_TITLE,
+            optimisation_key="roi_aware.optimisation",
+            execution_key="roi_aware.execution",
+            can_checkpoint=False,
         )
-        if processes.first:
-            metrics = evaluate(task, pooled(held_out, patches, settings, inputs), settings, processes.device)
+        if distributed.is_main:
+            metrics = evaluate(task, judged, settings, distributed.device)
             write_json(outputs.metrics, {"held_out": list(held_out), **metrics})
             description = settings.model_dump(
                 mode="json", include={"structures", "roi_aware", "patches", "window_hu", "seed"}
             )
             save_model(outputs.model, task.student, description)
-            with whole_file(outputs.history) as partial:
+            with atomic_write(outputs.history) as partial:
                 shutil.copyfile(history, partial)
+            store.keep(made)
             checkpoints.remove()
+
+
+def training_identity(
+    settings: Settings, cases: tuple[TrainingCase, ...], held_out: tuple[TrainingCase, ...]
+) -> Identity:
+    """Everything that the model and its metrics depend on; the cases' own contents stand for their names."""
+    version = f"{VERSION}, volumes {VOLUMES_VERSION}"
+    judged = {"held-out cases": fingerprint(*map(case_fingerprint, held_out))}
+    return Identity.from_training(settings, ("dataset", "cases"), cases, judged, version)
 
 
 def split(settings: Settings) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -92,7 +116,7 @@ def split(settings: Settings) -> tuple[tuple[str, ...], tuple[str, ...]]:
             "lower it or give more cases",
         )
     order = random_generator("held out", settings.seed).permutation(len(cases))
-    held_out = {cases[number] for number in order[:held_out_count]}
+    held_out = {cases[index] for index in order[:held_out_count]}
     return tuple(case for case in cases if case not in held_out), tuple(sorted(held_out))
 
 
@@ -101,24 +125,24 @@ def pooled(names: Sequence[str], patches: Patches, settings: Settings, inputs: I
     return fully_labelled_cases(names, inputs.cases.parent, settings.structures, patches, settings.seed)
 
 
-def material(settings: Settings, cases: tuple[TrainingCase, ...], processes: Processes) -> Material:
+def training_data(settings: Settings, cases: tuple[TrainingCase, ...], distributed: Distributed) -> TrainingData:
     """Which crops are learned from: weak views alone, because those are what the network will score."""
     patch = settings.patches.shape
-    plan = CropPlan.of(cases, settings.roi_aware.optimisation, settings.seed)
-    views = Views(settings.weak, None, patch, settings.window_hu, settings.seed, processes.device)
-    return Material(plan, CropReader(cases, plan, patch, settings.weak), views)
+    plan = CropPlan.from_cases(cases, settings.roi_aware.optimisation, settings.seed)
+    view_maker = ViewMaker(None, patch, settings.window_hu, settings.seed, distributed.device)
+    return TrainingData(plan, CropReader(cases, plan, patch, settings.weak), view_maker)
 
 
 def presence_task(
-    settings: Settings, execution: Execution, cases: tuple[TrainingCase, ...], processes: Processes
+    settings: Settings, execution: Execution, cases: tuple[TrainingCase, ...], distributed: Distributed
 ) -> StructurePresence:
     """The network with its seeded first weights, and its loss."""
     torch.manual_seed(key_number("first weights", settings.seed) % 2**63)
     network = build_roi_aware_network(settings.roi_aware, len(settings.structures)).train()
-    network = network.to(processes.device, memory_format=memory_format(execution, network, processes.device))
+    network = network.to(distributed.device, memory_format=memory_format(execution, network, distributed.device))
     weight = None
     if settings.roi_aware.imbalance == "positive_weight":
-        weight = weights_from_pools(settings, cases).to(processes.device)
+        weight = weights_from_pools(settings, cases).to(distributed.device)
     return StructurePresence(network, settings.structures, settings.roi_aware.least_voxels, weight)
 
 
@@ -139,7 +163,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Metrics of the trained network on the pooled patches of held-out `cases`."""
     network = task.student.eval()
-    shape, batch = settings.patches.shape, settings.roi_aware.optimisation.batch
+    shape, batch = settings.patches.shape, settings.roi_aware.optimisation.batch_size
     progress = Progress("train_roi_aware: evaluating", len(cases), "cases")
     logits, present = [], []
     for case in cases:

@@ -14,7 +14,7 @@ from ...config.structures import structure_names
 from ...config.volumes import Patches
 from ...errors import UserError
 
-VERSION = 1
+VERSION = 2
 
 
 class Settings(Section):

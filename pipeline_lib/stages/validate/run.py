@@ -28,7 +28,7 @@ from ...datasets.validation import (
     unexpected,
 )
 from ...errors import UserError
-from ...files import whole_file
+from ...files import atomic_write
 from ...progress import Progress, say
 from ..command import stage_command
 from .settings import Inputs, Outputs, Settings
@@ -49,7 +49,7 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
         )
     if findings:
         say(f"{len(checked)} raw cases: no fault, {len(findings)} note{'s' * (len(findings) > 1)}, listed above")
-    with whole_file(outputs.cases) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(outputs.cases) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("dataset", "case", "split", "image", "digest", "notes"))
         for case in checked:

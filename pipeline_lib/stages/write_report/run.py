@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ...files import read_json, whole_folder
+from ...files import atomic_folder, read_json
 from ...progress import Progress, say
 from ...reporting.data_card import data_card, labelled_rois, odd_cases, read_cases
 from ...reporting.existence_check import read_existence_check
@@ -38,7 +38,7 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
     summary, differences = summary_table(results), difference_table(results, settings.scores.convention)
     cases, odd = read_cases(inputs.cases), odd_cases(settings.datasets)
     card = data_card(cases, settings.datasets, settings.rois)
-    with whole_folder(outputs.folder) as folder:
+    with atomic_folder(outputs.folder) as folder:
         for name, content in (
             (TABLE, table),
             ("summary.csv", summary),

@@ -1,0 +1,84 @@
+"""What a training depends on, by content: two trainings of one identity give the same model.
+
+File dates, the run's name, test cases, licences and keys at their defaults are not part of it, so editing those never
+trains again. A default that changes is a change of results: raise the stage's version with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config.section import Section
+from ..data.crops import TrainingCase
+from ..files import fingerprint, read_json
+from ..volumes.store import RECORD, open_volume
+
+_PROBE = 32
+"""Side of the block in the middle of a volume that stands for its intensities; reading them all would take hours."""
+_RECORD_KEYS = ("targets", "labelled", "shape", "spacing_mm", "window_hu", "voxels", "body")
+_LONGEST_VALUE = 200
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Named parts: short values as JSON, long ones as their fingerprints."""
+
+    parts: Mapping[str, str]
+
+    @classmethod
+    def from_training(
+        cls,
+        settings: Section,
+        ignored: Sequence[str],
+        cases: Sequence[TrainingCase],
+        inputs: Mapping[str, str],
+        version: str,
+    ) -> Identity:
+        """The identity of a training with `settings`, but for the keys `ignored`, on `cases`, in their order.
+
+        `inputs` are the fingerprints of all else that is learned from, `version` that of the code.
+        """
+        values = {
+            name: value
+            for name, value in settings.model_dump(mode="json", exclude_defaults=True).items()
+            if name not in ignored
+        }
+        parts = {name: _short(json.dumps(value, sort_keys=True)) for name, value in values.items()}
+        contents: dict[tuple[str, str], str] = {}
+        for case in cases:
+            key = (case.dataset, case.name)
+            contents[key] = contents.get(key) or case_fingerprint(case)
+        ordered = [contents[case.dataset, case.name] for case in cases]
+        return cls({"version": version, **parts, **inputs, "training cases": fingerprint(*ordered)})
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(json.dumps(dict(self.parts), sort_keys=True))
+
+    def differences(self, other: Mapping[str, str]) -> list[str]:
+        """Names of the parts in which `other`, the parts of another identity, differs."""
+        return sorted(name for name in self.parts.keys() | other.keys() if self.parts.get(name) != other.get(name))
+
+
+def case_fingerprint(case: TrainingCase) -> str:
+    """The content of a case: labels, pool, existence scores, record, and a block of its intensities and labels."""
+    content = read_json(case.folder / RECORD)
+    record = json.dumps({key: content[key] for key in _RECORD_KEYS}, sort_keys=True)
+    volume = open_volume(case.folder)
+    start = [(side - _PROBE) // 2 for side in volume.shape]
+    arrays = (
+        np.asarray(case.labelled, bool),
+        np.asarray(case.pool, np.int64),
+        np.zeros(0) if case.scores is None else np.asarray(case.scores, np.float32),
+        volume.read_image(start, [_PROBE] * 3),
+        volume.combinations[volume.read_codes(start, [_PROBE] * 3)],
+    )
+    return fingerprint(case.dataset, case.name, record, *(np.ascontiguousarray(array).tobytes() for array in arrays))
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= _LONGEST_VALUE else fingerprint(value)

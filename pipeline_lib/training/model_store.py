@@ -1,0 +1,99 @@
+"""Trained models, kept by what they depend on: models/STAGE/FINGERPRINT/.
+
+Snakemake deletes a rule's outputs before it runs the rule again, whatever made it do so. The outputs of every finished
+training are therefore kept here too (as hard links, where the file system allows them), and a training whose identity
+is known takes them from here in seconds. No rule declares this folder and nothing in the pipeline deletes it: remove
+entries by hand when you need the space. `about.json` says what an entry was trained from.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..files import atomic_folder, atomic_write, file_digest, read_json, write_json
+from ..progress import say
+from .distributed import Distributed
+from .identity import Identity
+
+MODELS = Path("models")
+_ABOUT = "about.json"
+
+
+class ModelStore:
+    """The kept outputs of one training of stage `stage`; `title` is what messages call it."""
+
+    def __init__(self, stage: str, identity: Identity, title: str) -> None:
+        self.identity, self.title = identity, title
+        self.folder = MODELS / stage / identity.fingerprint
+
+    def restored(self, distributed: Distributed, outputs: Sequence[Path]) -> bool:
+        """Whether rank 0 has put the kept files in place; if not, it says why there is something to train."""
+        done = distributed.is_main and self.restore(outputs)
+        if distributed.is_main and not done:
+            say(f"{self.title}: training starts or resumes ({self.why_train()})")
+        return distributed.all_gather(done)[0]
+
+    def restore(self, outputs: Sequence[Path]) -> bool:
+        """Put the kept files in place as `outputs` (known by their names), if this training is known and intact."""
+        about = _read_about(self.folder)
+        if about is None:
+            return False
+        for path in outputs:
+            kept = self.folder / path.name
+            if not kept.is_file() or file_digest(kept) != about["digests"].get(path.name):
+                say(f"warning: {kept} is damaged or missing: {self.title} is trained again")
+                return False
+        for path in outputs:
+            _link(self.folder / path.name, path)
+        say(f"{self.title}: already trained; restored from {self.folder}")
+        return True
+
+    def keep(self, outputs: Sequence[Path]) -> None:
+        """Keep the finished `outputs`; only a warning if the disk refuses."""
+        try:
+            with atomic_folder(self.folder) as partial:
+                for path in outputs:
+                    _link(path, partial / path.name)
+                about = {
+                    "title": self.title,
+                    "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
+                    "digests": {path.name: file_digest(path) for path in outputs},
+                    "depends_on": dict(self.identity.parts),
+                }
+                write_json(partial / _ABOUT, about)
+        except OSError as error:
+            say(f"warning: {self.folder} cannot be written ({error.strerror}): {self.title} is not kept there")
+
+    def why_train(self) -> str:
+        """Why there is something to train: what differs from the newest kept training of the same title."""
+        entries = [about for folder in self.folder.parent.glob("*") if (about := _read_about(folder))]
+        known = [about for about in entries if about["title"] == self.title]
+        if not known:
+            return f"none is kept in {self.folder.parent}"
+        newest = max(known, key=lambda about: about["finished"])
+        changed = ", ".join(self.identity.differences(newest["depends_on"])) or "its files"
+        return f"differs from the one finished {newest['finished']} in: {changed}"
+
+
+def _read_about(folder: Path) -> dict[str, Any] | None:
+    try:
+        about = read_json(folder / _ABOUT)
+        return about if {"title", "finished", "digests", "depends_on"} <= about.keys() else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, or a copy on another file system, as new as files made now."""
+    with atomic_write(target) as partial:
+        try:
+            os.link(source, partial)
+        except OSError:
+            shutil.copyfile(source, partial)
+        # Snakemake compares dates: older than its inputs, a restored file would be made again.
+        os.utime(partial)

@@ -1,0 +1,264 @@
+"""Do the tests bite? Plants bugs one at a time in a copy of the tree and runs the nearest tests.
+
+    python tests/plant_bugs.py             # all bugs, about ten seconds each
+    python tests/plant_bugs.py scaler clip # those whose name contains one of these words
+
+Each bug is one replacement in one file. "caught" is what you want to read; "SURVIVED" means that no test of the files
+named beside the bug fails with it, and "STALE" that the code no longer holds the text that the bug replaces. The exit
+code is the number of bugs that were not caught.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+_COPIED = ("pipeline_lib", "tests", "config", "pyproject.toml")
+_CAUGHT = 1
+
+
+@dataclass(frozen=True)
+class Bug:
+    """`wrong` in place of `right` in `file`; `tests` are the nearest ones."""
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+    tests: str
+
+
+_STEP, _VIEWS = "tests/training/test_step.py", "tests/data/test_views.py"
+BUGS = (
+    Bug(
+        "scaler state not saved",
+        "training/step.py",
+        '"scaler": self.scaler.state_dict()',
+        '"scaler": torch.amp.GradScaler("cpu", init_scale=16.0, growth_interval=2).state_dict()',
+        _STEP,
+    ),
+    Bug(
+        "scaler state not restored",
+        "training/step.py",
+        'self.scaler.load_state_dict(state["scaler"])',
+        "pass",
+        _STEP,
+    ),
+    Bug("skipped steps not restored", "training/step.py", 'self.skipped = state["skipped"]', "pass", _STEP),
+    Bug("skipped steps not saved", "training/step.py", '"skipped": self.skipped', '"skipped": 0', _STEP),
+    Bug(
+        "teacher updated before the optimiser",
+        "training/step.py",
+        "        self.scaler.step(self.optimiser)\n        self.scaler.update()\n        self.task.after_update()\n",
+        "        self.task.after_update()\n        self.scaler.step(self.optimiser)\n        self.scaler.update()\n",
+        _STEP,
+    ),
+    Bug(
+        "teacher updated on skipped steps",
+        "training/step.py",
+        "            self._skip(step, regions, losses)\n",
+        "            self._skip(step, regions, losses)\n            self.task.after_update()\n",
+        _STEP,
+    ),
+    Bug(
+        "student updated on non-finite steps",
+        "training/step.py",
+        "applied=broken == 0",
+        "applied=True",
+        _STEP,
+    ),
+    Bug(
+        "clipping before unscaling",
+        "training/step.py",
+        "        self.scaler.unscale_(self.optimiser)\n"
+        "        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self.parameters])\n",
+        "        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self.parameters])\n"
+        "        self.scaler.unscale_(self.optimiser)\n",
+        _STEP,
+    ),
+    Bug(
+        "no clipping",
+        "training/step.py",
+        "if self.optimisation.max_grad_norm is not None:",
+        "if False:",
+        _STEP,
+    ),
+    Bug(
+        "weight decay dropped",
+        "training/step.py",
+        "weight_decay=optimisation.weight_decay",
+        "weight_decay=0.0",
+        _STEP,
+    ),
+    Bug(
+        "AdamW's default decay",
+        "training/step.py",
+        "weight_decay=optimisation.weight_decay, ",
+        "",
+        _STEP,
+    ),
+    Bug("progress passed as a step", "training/step.py", "part, step / self.steps, last", "part, step, last", _STEP),
+    Bug("progress always 1", "training/step.py", "part, step / self.steps, last", "part, 1.0, last", _STEP),
+    Bug(
+        "optimiser state not restored",
+        "training/step.py",
+        'self.optimiser.load_state_dict(state["optimiser"])',
+        "pass",
+        _STEP,
+    ),
+    Bug(
+        "gradient summed over the batch",
+        "training/step.py",
+        " / self.optimisation.batch_size\n            self",
+        "\n            self",
+        _STEP,
+    ),
+    Bug("EMA weights swapped", "methods/ema_teacher.py", "1 - alpha)", "alpha)", _STEP),
+    Bug("largest pool", "data/crops.py", "min(len(case.pool)", "max(len(case.pool)", "tests/data/test_crops.py"),
+    Bug("strong noise keyed like weak", "data/batches.py", '"strong noise"', '"weak noise"', _VIEWS),
+    Bug(
+        "one noise for all samples",
+        "data/batches.py",
+        '"weak noise", self.seed, region.sample',
+        '"weak noise", self.seed, 0',
+        _VIEWS,
+    ),
+    Bug(
+        "strong view flipped against the weak view",
+        "data/batches.py",
+        "strong_image(image, draw, noise)",
+        "strong_image(image.flip(0), draw, noise)",
+        _VIEWS,
+    ),
+    Bug(
+        "labels not flipped along the first axis",
+        "data/weak_view.py",
+        "return codes.flip(draw.axes) if draw.axes else codes",
+        "return codes.flip([a for a in draw.axes if a]) if any(draw.axes) else codes",
+        _VIEWS,
+    ),
+    Bug(
+        "flips in the order x y z", "data/weak_view.py", "view.flip_probability[::-1]", "view.flip_probability", _VIEWS
+    ),
+    Bug("label bits shifted by one", "data/batches.py", "index % 8", "(index + 1) % 8", _VIEWS),
+    Bug(
+        "labels of another ROI's plane",
+        "data/batches.py",
+        "index // 8)",
+        "index // 16)",
+        _VIEWS,
+    ),
+    Bug(
+        "gamma keeps no statistics",
+        "data/strong_view.py",
+        "* std + mean",
+        "* curved.std(correction=0) + curved.mean()",
+        _VIEWS,
+    ),
+    Bug("gamma drawn evenly", "data/strong_view.py", "if low < 1 < high:", "if False:", _VIEWS),
+    Bug(
+        "zoom drawn as a magnification",
+        "data/weak_view.py",
+        "1 / random.uniform(1 / highest, 1 / lowest)",
+        "random.uniform(lowest, highest)",
+        _VIEWS,
+    ),
+    Bug("blur twice as wide", "data/strong_view.py", "(offsets / sigma)", "(offsets / (2 * sigma))", _VIEWS),
+    Bug(
+        "stop ignored while waiting",
+        "data/reading.py",
+        "if stop_asked():",
+        "if stop_asked() and False:",
+        "tests/data/test_reading.py -k stop",
+    ),
+    Bug(
+        "crops lost where shared memory is full",
+        "data/reading.py",
+        "except (RuntimeError, OSError):\n            return _Through",
+        "except ZeroDivisionError:\n            return _Through",
+        "tests/data/test_reading.py -k pipes",
+    ),
+    Bug(
+        "history padded with zero bytes",
+        "training/history.py",
+        "if os.fstat(file.fileno()).st_size < self._position:",
+        "if False:",
+        "tests/training/test_checkpoints.py",
+    ),
+    Bug(
+        "lock not exclusive",
+        "training/folder_lock.py",
+        "fcntl.LOCK_EX |",
+        "fcntl.LOCK_SH |",
+        "tests/training/test_folder_lock.py",
+    ),
+    Bug(
+        "damaged models restored",
+        "training/model_store.py",
+        "if not kept.is_file() or",
+        "if not kept.is_file() and",
+        "tests/training/test_model_store.py",
+    ),
+    Bug(
+        "defaults in the identity",
+        "config/section.py",
+        "or getattr(self, name) != field.get_default(call_default_factory=True)",
+        "or True",
+        "tests/training/test_model_store.py",
+    ),
+    Bug("file modes of the writer", "files.py", "        partial.chmod(mode)\n", "", "tests/test_files.py"),
+    Bug(
+        "silent ROIs named again and again",
+        "training/silent_rois.py",
+        "name in self.silent or ",
+        "",
+        "tests/training/test_silent_rois.py",
+    ),
+)
+
+
+def planted(bug: Bug, tree: Path) -> str:
+    """The verdict on `bug`; `tree` is a copy of the project and is as it was afterwards."""
+    path = tree / "pipeline_lib" / bug.file
+    code = path.read_text(encoding="utf-8")
+    if bug.right not in code:
+        return "STALE"
+    path.write_text(code.replace(bug.right, bug.wrong, 1), encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *bug.tests.split()]
+    environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, timeout=120)
+    except subprocess.TimeoutExpired:
+        return "caught (the tests hang)"
+    finally:
+        path.write_text(code, encoding="utf-8")
+    return "caught" if done.returncode == _CAUGHT else "SURVIVED" if done.returncode == 0 else "STALE"
+
+
+def main() -> int:
+    words = sys.argv[1:]
+    chosen = [bug for bug in BUGS if not words or any(word in bug.name for word in words)]
+    missed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for name in _COPIED:
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, Path(folder) / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, folder)
+        for bug in chosen:
+            verdict = planted(bug, Path(folder))
+            missed += not verdict.startswith("caught")
+            print(f"{verdict:10} {bug.name}  ({bug.file}; {bug.tests})", flush=True)
+    print(f"{len(chosen) - missed} of {len(chosen)} caught")
+    return missed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

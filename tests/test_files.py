@@ -1,0 +1,80 @@
+"""Atomic writes, names for contents, and damaged files."""
+
+import os
+import stat
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pipeline_lib.errors import UserError
+from pipeline_lib.files import atomic_folder, atomic_write, fingerprint, read_json_lines
+
+
+@pytest.fixture
+def umask():
+    """Sets the umask for the test."""
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_files_get_the_mode_of_the_umask_whoever_writes_them(tmp_path, umask, mask, mode):
+    umask(mask)
+    path = tmp_path / "model.safetensors"
+    with atomic_write(path) as partial:
+        save_file({"weight": torch.zeros(3)}, partial)
+        partial.chmod(0o600)  # as some writers do on purpose
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_a_block_that_fails_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("before")
+    with pytest.raises(ZeroDivisionError), atomic_write(path) as partial:
+        partial.write_text("half")
+        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "folder") as partial:
+        (partial / "half").write_text("half")
+        raise ZeroDivisionError
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.txt"]
+    assert path.read_text() == "before"
+
+
+def test_a_fingerprint_names_contents_in_order(tmp_path):
+    one, two, same = (tmp_path / name for name in ("one", "two", "same"))
+    for path, text in ((one, "1"), (two, "2"), (same, "1")):
+        path.write_text(text)
+    first = fingerprint("settings", one, two)
+    assert first == fingerprint("settings", same, two)
+    assert first == fingerprint(b"settings", same, two)
+    others = {
+        fingerprint("settings", two, one),
+        fingerprint("settings", one),
+        fingerprint("setting", "s", one, two),
+        fingerprint("others", one, two),
+    }
+    one.write_text("changed")
+    others.add(fingerprint("settings", one, two))
+    assert len(others | {first}) == 6
+
+
+def test_damaged_lines_are_named_by_file_and_number(tmp_path):
+    path = tmp_path / "history.jsonl"
+    path.write_bytes(b'{"step": 1}\n{"step": 2}\n')
+    assert read_json_lines(path) == [{"step": 1}, {"step": 2}]
+    for damage in (b"\0" * 200, b'{"step": 3', b"3", b"\xff\xfe"):
+        path.write_bytes(b'{"step": 1}\n' + damage + b'\n{"step": 4}\n')
+        with pytest.raises(UserError, match=r"history\.jsonl: is damaged in line 2, .*; delete it and run"):
+            read_json_lines(path)
+    with pytest.raises(UserError, match=r"nowhere: cannot be read \(No such file"):
+        read_json_lines(tmp_path / "nowhere")
+
+
+def test_a_growing_file_is_read_without_its_half_written_line(tmp_path):
+    path = tmp_path / "history.jsonl"
+    path.write_bytes(b'{"step": 1}\n{"ste')
+    assert read_json_lines(path, growing=True) == [{"step": 1}]
+    with pytest.raises(UserError, match="line 2"):
+        read_json_lines(path)

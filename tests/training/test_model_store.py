@@ -1,0 +1,121 @@
+"""Trained models are kept by what they depend on, and come back."""
+
+import os
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pipeline_lib.config.optimisation import Optimisation
+from pipeline_lib.files import atomic_write, read_json
+from pipeline_lib.training.identity import Identity, case_fingerprint
+from pipeline_lib.training.model_store import ModelStore
+from pipeline_lib.volumes.record import read_record, write_record
+from pipeline_lib.volumes.store import open_volume, write_image
+
+
+def identity(settings=None, cases=(), ignored=(), inputs=None, version="1") -> Identity:
+    return Identity.from_training(settings or Optimisation(), ignored, cases, inputs or {}, version)
+
+
+def test_defaults_are_not_part_of_an_identity_and_all_else_is(tiny):
+    first = identity(Optimisation(epochs=5), tiny.cases).fingerprint
+    assert first == identity(Optimisation(epochs=5, batch_size=12), tiny.cases).fingerprint
+    assert first == identity(Optimisation(epochs=5, learning_rate=0.1), tiny.cases, ["learning_rate"]).fingerprint
+    others = {
+        identity(Optimisation(epochs=6), tiny.cases).fingerprint,
+        identity(Optimisation(epochs=5), tiny.cases[::-1]).fingerprint,
+        identity(Optimisation(epochs=5), tiny.cases[:-1]).fingerprint,
+        identity(Optimisation(epochs=5), (*tiny.cases, tiny.cases[0])).fingerprint,
+        identity(Optimisation(epochs=5), tiny.cases, inputs={"embeddings": "1"}).fingerprint,
+        identity(Optimisation(epochs=5), tiny.cases, version="2").fingerprint,
+    }
+    assert len(others | {first}) == 7
+
+
+def test_a_case_is_known_by_its_content(tiny, tmp_path):
+    case = tiny.cases[0]
+    folder = tmp_path / case.name
+    shutil.copytree(case.folder, folder)
+    for file in folder.iterdir():
+        os.utime(file, (1, 1))
+    first = case_fingerprint(case)
+    assert case_fingerprint(replace(case, folder=folder)) == first
+    others = {
+        case_fingerprint(replace(case, labelled=~case.labelled)),
+        case_fingerprint(replace(case, pool=case.pool + 1)),
+        case_fingerprint(replace(case, scores=case.scores / 2)),
+        case_fingerprint(replace(case, scores=None)),
+        case_fingerprint(replace(case, name="other")),
+    }
+    record = read_record(folder / "case.json")
+    write_record(folder / "case.json", record.model_copy(update={"voxels": {**record.voxels, "liver": 7}}))
+    others.add(case_fingerprint(replace(case, folder=folder)))
+    write_record(folder / "case.json", record)
+    volume = open_volume(folder)
+    image = volume.read_image((0, 0, 0), volume.shape)
+    (folder / "image.b2nd").unlink()
+    write_image(folder / "image.b2nd", np.clip(image + np.int16(1), -325, 325), (-325.0, 325.0))
+    others.add(case_fingerprint(replace(case, folder=folder)))
+    assert len(others | {first}) == 8
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """The outputs of a training, kept."""
+    monkeypatch.chdir(tmp_path)
+    outputs = [tmp_path / "results" / name for name in ("model.safetensors", "history.jsonl")]
+    outputs[0].parent.mkdir()
+    for path in outputs:
+        path.write_text(f"content of {path.name}")
+    ModelStore("train", identity(), "ours").keep(outputs)
+    return outputs
+
+
+def test_what_was_kept_is_restored_as_new_files(trained, tmp_path, capsys):
+    for path in trained:
+        os.utime(path, (1, 1))
+        path.unlink()
+    store = ModelStore("train", identity(), "ours")
+    assert store.restore(trained)
+    for path in trained:
+        assert path.read_text() == f"content of {path.name}"
+        assert path.stat().st_mtime > 1e9
+    assert f"ours: already trained; restored from models/train/{identity().fingerprint}\n" in capsys.readouterr().err
+    about = read_json(store.folder / "about.json")
+    assert about["title"] == "ours"
+    assert not ModelStore("train", identity(version="2"), "ours").restore(trained)
+
+
+def test_writing_the_output_again_leaves_the_kept_file_alone(trained):
+    with atomic_write(trained[0]) as partial:
+        partial.write_text("another model")
+    assert ModelStore("train", identity(), "ours").restore(trained)
+    assert trained[0].read_text() == "content of model.safetensors"
+
+
+def test_a_damaged_entry_is_named_and_not_used(trained, capsys):
+    store = ModelStore("train", identity(), "ours")
+    (store.folder / "history.jsonl").unlink()
+    (store.folder / "history.jsonl").write_text("cut")
+    assert not store.restore(trained)
+    assert "history.jsonl is damaged or missing: ours is trained again" in capsys.readouterr().err
+
+
+def test_across_file_systems_files_are_copied(trained, monkeypatch):
+    def refuse(*_) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    trained[0].unlink()
+    assert ModelStore("train", identity(), "ours").restore(trained)
+    assert trained[0].read_text() == "content of model.safetensors"
+
+
+def test_why_there_is_something_to_train(trained):
+    assert ModelStore("train", identity(), "another").why_train() == "none is kept in models/train"
+    changed = identity(Optimisation(epochs=3, learning_rate=1e-3), version="2")
+    why = ModelStore("train", changed, "ours").why_train()
+    assert why.startswith("differs from the one finished ")
+    assert why.endswith(" in: epochs, learning_rate, version")
