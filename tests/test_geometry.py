@@ -55,3 +55,20 @@ def test_another_spacing_covers_the_same_box_to_half_a_voxel(size, old, new):
         overlap = np.abs(edge - new_edge)
         one_voxel = np.array(other.size) == 1
         assert (overlap <= np.where(one_voxel, max(new), np.array(new) / 4 + 1e-6)).all()
+
+
+def test_grids_are_the_same_within_a_quarter_of_a_voxel_and_the_difference_is_told():
+    grid = Geometry(size=(10, 9, 8), spacing_mm=(1, 1, 3), origin_mm=(0, 0, 0))
+
+    def changed(**changes) -> str:
+        return grid.model_copy(update=changes).difference(grid)
+
+    assert changed() == changed(origin_mm=(0.24, 0, -0.24)) == ""
+    assert changed(origin_mm=(0.26, 0, 0)) == "corners lie up to 0.26 mm apart"
+    assert changed(spacing_mm=(1, 1, 3.05)) == "corners lie up to 0.35 mm apart"
+    assert changed(size=(10, 9, 7)) == "10×9×7 voxels against 10×9×8"
+
+
+def test_right_angled_grids_stay_as_they_are(direction, oblique):
+    for grid in (Geometry(size=(9, 8, 7), spacing_mm=(1, 2, 3), origin_mm=(4, 5, 6), direction=direction), oblique):
+        assert grid.right_angled() == (grid, 0.0)

@@ -10,13 +10,18 @@ from hypothesis.extra.numpy import arrays
 from pipeline_lib.errors import UserError
 from pipeline_lib.geometry import Geometry
 from pipeline_lib.label_bits import (
+    add_mask,
     bits_dtype,
+    bits_from_planes,
     pack,
+    plane_and_bit,
     plane_count,
     plane_mask,
     read_roi_bits,
     roi_mask,
     roi_names,
+    rois_of_planes,
+    unpack,
     write_roi_bits,
 )
 
@@ -29,6 +34,22 @@ def test_bit_k_is_bit_k_mod_8_of_plane_k_div_8(masks):
     for k, mask in enumerate(masks):
         assert np.array_equal((planes[k // 8].astype(int) // 2 ** (k % 8)) % 2 == 1, mask)
         assert np.array_equal(plane_mask(planes, k), mask)
+
+
+@given(st.integers(1, 30).flatmap(lambda rois: arrays(bool, (rois, 2, 3, 2))))
+def test_planes_drawn_mask_by_mask_or_unpacked_are_the_packed_ones(masks):
+    drawn = np.zeros((plane_count(len(masks)), *masks.shape[1:]), np.uint8)
+    box = (slice(0, 2), slice(1, 3), slice(0, 1))
+    for plane, rois in zip(drawn, rois_of_planes(len(masks)), strict=True):
+        for roi in rois:
+            inside = np.zeros(masks.shape[1:], bool)
+            inside[box] = True
+            add_mask(plane, plane_and_bit(roi)[1], masks[roi] & ~inside)
+            add_mask(plane, plane_and_bit(roi)[1], masks[roi][box], box)
+    assert np.array_equal(drawn, pack(masks))
+    assert np.array_equal(unpack(drawn, len(masks), axis=0), masks)
+    bits = bits_from_planes(np.moveaxis(drawn, 0, -1), len(masks))
+    assert np.array_equal(bits, sum(mask.astype(np.uint64) * 2**k for k, mask in enumerate(masks)))
 
 
 @pytest.mark.parametrize(("rois", "name"), [(1, "uint8"), (8, "uint8"), (11, "uint16"), (17, "uint32"), (64, "uint64")])

@@ -1,4 +1,4 @@
-"""One data set: where it comes from, its published layout, which ROIs it labels, how it is split."""
+"""One data set: where it comes from, how its files lie, which ROIs it labels, how it is split."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class RemoteFile(Section):
     """One file to download."""
 
     url: HttpUrl = Field(description="Address of the file.")
-    path: str = Field(description="Where it goes, relative to the data set's raw folder.")
+    path: str = Field(description="Destination, relative to the data set's raw folder.")
     md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = Field(
-        default=None, description="MD5 that the publisher states (null: none is published)."
+        default=None, description="MD5 that the publisher states (null: none)."
     )
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
-        default=None, description="SHA-256 of the file, where it is known."
+        default=None, description="SHA-256 of the file, if known."
     )
-    size_bytes: Count | None = Field(default=None, description="Size in bytes, where it is known.")
+    size_bytes: Count | None = Field(default=None, description="Size in bytes, if known.")
     about_gb: Annotated[float, Field(gt=0)] | None = Field(
-        default=None, description="Size in GB for the check of the disk, where `size_bytes` is not known."
+        default=None, description="Size in GB for the check of free disk space, if `size_bytes` is not known."
     )
 
 
@@ -55,7 +55,7 @@ class DownloadSource(Section):
     kind: Literal["download"] = "download"
     files: tuple[RemoteFile, ...] = Field(default=(), description="Files of the data set as a whole.")
     per_case: tuple[RemoteFile, ...] = Field(
-        default=(), description="Files of each case; {case} in url and path stands for the case's name."
+        default=(), description="Files of each case; {case} in `url` and `path` stands for the case's name."
     )
 
     @model_validator(mode="after")

@@ -1,8 +1,8 @@
 """Unpack a published archive (.tar, .tar.gz, .zip) without trusting it.
 
 Members are written into a staging folder and moved into place when the whole archive is there, so an interrupted
-extraction is done anew and never half in place. Refused, by name: absolute paths, `..`, links, devices, encrypted or
-damaged members, and sizes that no archive of images has.
+extraction starts over and never leaves half of the files in place. Refused, by name: absolute paths, `..`, links,
+devices, encrypted or damaged members, and sizes that no archive of images has.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _extract(archive: Path, staging: Path, leave_out: Collection[str]) -> dict[s
 
 
 def _safe_path(archive: Path, name: str) -> PurePosixPath | None:
-    """The member's path below the archive's folder; None for the litter of macOS; refuses one that leads out."""
+    """The member's path below the archive's folder; None for the litter of macOS; refuses one that leads outside."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or re.match(r"[A-Za-z]:", name):
         raise _refused(archive, name, "has an absolute path")
@@ -162,7 +162,7 @@ def _zip_members(archive: Path, opened: zipfile.ZipFile) -> Iterator[_Member]:
             continue
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG):
-            raise _refused(archive, info.filename, "is a link" if kind == stat.S_IFLNK else "is no regular file")
+            raise _refused(archive, info.filename, "is a link" if kind == stat.S_IFLNK else "is not a regular file")
         if info.flag_bits & _ENCRYPTED:
             raise _refused(archive, info.filename, "is encrypted")
         try:

@@ -1,8 +1,9 @@
 """One file from an address to the disk: resumed, verified, and moved into place only when it is right.
 
-What has arrived lies in a partial file; beside it stands which version of the file it is a part of (ETag, date, size).
-An attempt asks for the rest of that version only, so a file that its publisher changes between two attempts starts
-anew and is never mixed of both. Every failure ends in another attempt or in one line; never in a wrong file.
+What has arrived lies in a partial file; a note beside it records the version that it belongs to (ETag, date, size).
+Each attempt asks for the rest of that version only, so a file that its publisher changes between two attempts is
+fetched from the start and never mixed. Every failure leads to another attempt or to a one-line error, never to a wrong
+file.
 """
 
 from __future__ import annotations
@@ -39,25 +40,25 @@ _BUSY = (
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long to go on trying; times in seconds."""
+class RetryPolicy:
+    """How often and how long to retry; times in seconds."""
 
     attempts: int = 8
-    """Attempts in a row that bring nothing new."""
+    """Consecutive attempts that may bring nothing new."""
     restarts: int = 3
-    """How often a file may start anew because what arrived was not it."""
+    """How often a file may be fetched from the start because something else arrived."""
     first_pause: float = 1.0
     """Pause after the first failure; it doubles after each."""
     longest_pause: float = 60.0
     longest_wait: float = 600.0
     """Longest pause that a server may ask for (Retry-After) before the download gives up."""
     stall: float = 60.0
-    """Silence after which a connection counts as dead."""
+    """Silence after which a connection is considered dead."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A file to fetch: where from, where to, where its parts wait, and what its publisher says about it."""
+    """A file to fetch: source, destination, place of its partial file, and what its publisher states about it."""
 
     url: str
     path: Path
@@ -82,9 +83,9 @@ class DownloadStoppedError(Exception):
 class _FailedAttemptError(Exception):
     """An attempt failed in a way that another may not. `pause` is how long the server asks to wait, in seconds."""
 
-    def __init__(self, problem: str, start_anew: bool = False, pause: float | None = None) -> None:
+    def __init__(self, problem: str, restart: bool = False, pause: float | None = None) -> None:
         super().__init__(problem)
-        self.start_anew, self.pause = start_anew, pause
+        self.restart, self.pause = restart, pause
 
 
 class Download:
@@ -102,9 +103,9 @@ class Download:
         session: requests.Session,
         count: Callable[[int], None],
         stop: threading.Event,
-        patience: Patience,
+        retry_policy: RetryPolicy,
     ) -> None:
-        self.wanted, self.patience = wanted, patience
+        self.wanted, self.retry_policy = wanted, retry_policy
         self._session, self._count, self._stop = session, count, stop
         self._partial = PartialFile(wanted.partial, wanted.url, may_resume_unknown=bool(wanted.checksums))
         self._checksums = Checksums(wanted.checksums)
@@ -127,15 +128,15 @@ class Download:
                 self._partial.move_to(self.wanted.path)
                 return
             except _FailedAttemptError as failure:
-                if failure.start_anew:
+                if failure.restart:
                     restarts += 1
                     self._discard()
                 progressed = self._partial.size >= furthest + _WORTHWHILE_BYTES
                 furthest = max(furthest, self._partial.size)
                 failures = 1 if progressed else failures + 1
-                if failures >= self.patience.attempts or restarts >= self.patience.restarts:
+                if failures >= self.retry_policy.attempts or restarts >= self.retry_policy.restarts:
                     raise self._given_up(failure) from failure
-                pause = min(self.patience.first_pause * 2 ** (failures - 1), self.patience.longest_pause)
+                pause = min(self.retry_policy.first_pause * 2 ** (failures - 1), self.retry_policy.longest_pause)
                 self._wait(pause if failure.pause is None else failure.pause)
             except OSError as error:
                 raise self._disk_error(error) from error
@@ -145,7 +146,7 @@ class Download:
         asked_from = self._partial.size
         # A packed transfer would make sizes and ranges count something else than the file's own bytes.
         headers = {"Accept-Encoding": "identity", **self._partial.range_request()}
-        timeouts = (self.patience.stall, self.patience.stall)
+        timeouts = (self.retry_policy.stall, self.retry_policy.stall)
         try:
             with self._session.get(self.wanted.url, headers=headers, stream=True, timeout=timeouts) as response:
                 self._check_status(response)
@@ -164,12 +165,12 @@ class Download:
             return
         answer = f"the server answers {status} {response.reason or ''}".rstrip()
         if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            raise _FailedAttemptError(f"{answer}, so the file is shorter than it was", start_anew=True)
+            raise _FailedAttemptError(f"{answer}, so the file is shorter than it was", restart=True)
         if status not in _BUSY:
             remedy = "look whether the publisher has moved the file, then correct its `url`"
             raise UserError(self.wanted.url, answer, remedy)
         pause = _retry_after(response.headers.get("Retry-After"))
-        if pause is not None and pause > self.patience.longest_wait:
+        if pause is not None and pause > self.retry_policy.longest_wait:
             wrong = f"{answer} and asks to come back in {pause:.0f} s"
             raise UserError(self.wanted.url, wrong, "run again then; it resumes where it stopped")
         raise _FailedAttemptError(answer, pause=pause)
@@ -190,14 +191,14 @@ class Download:
             version, start = Version.of_part(response.headers)
             if asked_from == 0 or start != asked_from or not self._partial.continues(version):
                 self._partial.distrust_ranges()
-                raise _FailedAttemptError("the server answers with another part than was asked for", start_anew=True)
+                raise _FailedAttemptError("the server answers with another part than was asked for", restart=True)
             return
         version = Version.of_whole(response.headers)
         stated = self.wanted.size_bytes
         self._discard()
         self._partial.begin(version, stated)
         if stated is not None and version.size not in (None, stated):
-            raise _FailedAttemptError(f"the server's file has {version.size} bytes, not {stated}", start_anew=True)
+            raise _FailedAttemptError(f"the server's file has {version.size} bytes, not {stated}", restart=True)
         is_delimited = version.size is not None or "chunked" in response.headers.get("Transfer-Encoding", "").lower()
         if not is_delimited and stated is None and not self.wanted.checksums:
             raise UserError(
@@ -219,18 +220,18 @@ class Download:
                 self._count(len(chunk))
                 expected = self._partial.size_expected
                 if expected is not None and file.tell() > expected:
-                    raise _FailedAttemptError("the server sends more than the file holds", start_anew=True)
+                    raise _FailedAttemptError("the server sends more than the file holds", restart=True)
 
     def _verify(self) -> None:
-        """Hold what has arrived against all that is known of the file."""
+        """Compare what has arrived with everything known about the file."""
         stated = self.wanted.size_bytes
         if stated is not None and self._partial.size != stated:
-            raise _FailedAttemptError(f"{self._partial.size} bytes arrived instead of {stated}", start_anew=True)
+            raise _FailedAttemptError(f"{self._partial.size} bytes arrived instead of {stated}", restart=True)
         if problem := content_problem(self._partial.head(), self.wanted.path.name):
-            raise _FailedAttemptError(problem, start_anew=True)
+            raise _FailedAttemptError(problem, restart=True)
         self._checksums.catch_up(self._partial.file)
         if wrong := self._checksums.disagreement():
-            raise _FailedAttemptError(wrong, start_anew=True)
+            raise _FailedAttemptError(wrong, restart=True)
 
     def _discard(self) -> None:
         self._count(-self._partial.size)
@@ -242,8 +243,8 @@ class Download:
 
     def _given_up(self, failure: _FailedAttemptError) -> UserError:
         remedy = (
-            "look whether the publisher has changed the file, then correct its entry in the data set's file"
-            if failure.start_anew
+            "check whether the publisher has changed the file, then correct its entry in the data set's file"
+            if failure.restart
             else "run again later; it resumes where it stopped"
         )
         return UserError(self.wanted.url, f"cannot be downloaded: {failure}", remedy)
@@ -253,7 +254,7 @@ class Download:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return UserError(where, "the disk is full", "free some space and run again; it resumes where it stopped")
         wrong = f"cannot be written ({os.strerror(error.errno or 0)})"
-        return UserError(where, wrong, "mend that and run again; it resumes where it stopped")
+        return UserError(where, wrong, "fix that and run again; it resumes where it stopped")
 
 
 def _retry_after(value: str | None) -> float | None:

@@ -1,4 +1,4 @@
-"""The list of a data set's files: written last, so a data set that has one is whole."""
+"""The list of a data set's files: written last, so a data set that has one is complete."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def write_manifest(path: Path, dataset: str, source: dict[str, Any], linked: boo
     source: where the files come from, as the config says it.
     linked: the files belong to the user and are only linked here, so that nothing may change or delete them.
 
-    Hidden files are left out: they are the downloads' own state, and the litter that macOS leaves in archives.
+    Hidden files are left out: they are the state of downloads and the clutter that macOS leaves in archives.
     """
     folder = path.parent
     files = [
@@ -31,7 +31,7 @@ def write_manifest(path: Path, dataset: str, source: dict[str, Any], linked: boo
 
 
 def _visible_files(folder: Path, above: frozenset[Path] = frozenset()) -> list[Path]:
-    """Files below `folder`, through links to folders too, but in no circle."""
+    """Files below `folder`, also through links to folders, without going round in circles."""
     here = folder.resolve()
     if here in above:
         return []

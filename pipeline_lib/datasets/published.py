@@ -11,7 +11,7 @@ from ..config.datasets import ARCHIVE_ENDINGS, Dataset, DownloadSource, LocalSou
 from ..errors import UserError
 from ..files import read_json, write_json
 from .archives import is_archive, unpack
-from .download import Patience, Wanted
+from .download import RetryPolicy, Wanted
 from .manifest import NAME as MANIFEST
 from .transfers import fetch
 
@@ -20,7 +20,7 @@ STATE = ".acquire"
 
 
 def download_dataset(
-    dataset: Dataset, source: DownloadSource, raw: Path, keep_archives: bool, patience: Patience | None = None
+    dataset: Dataset, source: DownloadSource, raw: Path, keep_archives: bool, retry_policy: RetryPolicy | None = None
 ) -> None:
     """Fetch all files into `raw` and unpack the archives; whatever an earlier run finished is kept.
 
@@ -33,7 +33,7 @@ def download_dataset(
     skipped = {entry.case for entry in dataset.skip}
     archives = [file for file in wanted if is_archive(file.path)]
     packed = [file for file in archives if not _is_unpacked(_note(file, raw), _identity(file), raw, skipped)]
-    fetch([file for file in wanted if file not in archives or file in packed], dataset.name, patience)
+    fetch([file for file in wanted if file not in archives or file in packed], dataset.name, retry_policy)
     for file in archives:
         if file in packed:
             _unpack(file.path, _note(file, raw), _identity(file), raw, dataset)
@@ -106,7 +106,7 @@ def _unpack(archive: Path, note: Path, identity: dict[str, Any], raw: Path, data
 
 
 def _is_unpacked(note: Path, identity: dict[str, Any], raw: Path, skipped: set[str]) -> bool:
-    """Whether every file of the archive, in this version of it, lies in place; a case skipped since does no harm."""
+    """Whether every file of this version of the archive is in place; cases skipped since then do not matter."""
     try:
         done = read_json(note)
     except (OSError, json.JSONDecodeError):
@@ -117,7 +117,7 @@ def _is_unpacked(note: Path, identity: dict[str, Any], raw: Path, skipped: set[s
 
 
 def _link(folder: Path, raw: Path, where: str) -> None:
-    """Link each entry of the user's folder, so that the manifest can lie beside them and not among the user's files."""
+    """Link each entry of the user's folder, so that the manifest need not lie among the user's files."""
     raw.mkdir(parents=True, exist_ok=True)
     if folder == raw.resolve():
         return

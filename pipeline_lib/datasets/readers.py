@@ -92,12 +92,17 @@ def case_files(layout: LayoutName | Layout, root: Path, case: str, targets: tupl
 def better_layout(layout: LayoutName | Layout, root: Path, case: str) -> str:
     """What to change so that a missing image of `case` is found, in words; empty if no published layout has it."""
     bare = case.removesuffix("_0000")
-    if bare != case and case_files(layout, root, bare, ()).image.is_file():
+    if bare != case and _has_image(layout, root, bare):
         return f"name the case without its channel, {bare}"
-    for name in PUBLISHED:
-        if name != layout and case_files(name, root, case, ()).image.is_file():
-            return f"its files lie as in the layout {name}: correct `layout`"
-    return ""
+    fitting = next((name for name in PUBLISHED if name != layout and _has_image(name, root, case)), "")
+    return f"its files lie as in the layout {fitting}: correct `layout`" if fitting else ""
+
+
+def _has_image(layout: LayoutName | Layout, root: Path, case: str) -> bool:
+    try:
+        return case_files(layout, root, case, ()).image.is_file()
+    except UserError:  # a dataset.json that cannot be used, perhaps of another kind
+        return False
 
 
 def read_case(

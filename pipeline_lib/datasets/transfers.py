@@ -17,14 +17,14 @@ from ..errors import UserError
 from ..files import read_json, write_json
 from ..progress import Progress
 from .checksums import Checksums
-from .download import Download, DownloadStoppedError, Patience, Wanted
+from .download import Download, DownloadStoppedError, RetryPolicy, Wanted
 
 _CONNECTIONS = 4
 _MEGABYTE = 1_000_000
 _RESERVE_BYTES = 100 * _MEGABYTE
 
 
-def fetch(wanted: Sequence[Wanted], title: str, patience: Patience | None = None) -> None:
+def fetch(wanted: Sequence[Wanted], title: str, retry_policy: RetryPolicy | None = None) -> None:
     """Download every file that is not there yet.
 
     Parameters
@@ -35,11 +35,11 @@ def fetch(wanted: Sequence[Wanted], title: str, patience: Patience | None = None
     ------
     UserError: the first file that cannot be had, or too little free disk. The others stop and keep what has arrived.
     """
-    patience = patience or Patience()
+    retry_policy = retry_policy or RetryPolicy()
     missing = [file for file in wanted if not is_fetched(file)]
     if not missing:
         return
-    sizes = _sizes(missing, patience)
+    sizes = _sizes(missing, retry_policy)
     known = sum(size or 0 for size in sizes)
     space = sum(
         (size or 0) * (1 + file.unpacks_to) - _size_of(file.partial) for file, size in zip(missing, sizes, strict=True)
@@ -48,7 +48,7 @@ def fetch(wanted: Sequence[Wanted], title: str, patience: Patience | None = None
     stop = threading.Event()
     meter = _Meter(title, known, sum(_size_of(file.partial) for file in missing), all_known=None not in sizes)
     with ThreadPoolExecutor(max_workers=_CONNECTIONS) as pool:
-        jobs = [pool.submit(_fetch_one, file, meter, stop, patience) for file in missing]
+        jobs = [pool.submit(_fetch_one, file, meter, stop, retry_policy) for file in missing]
         try:
             for job in as_completed(jobs):
                 job.result()
@@ -118,26 +118,26 @@ class _Meter:
         return rate if self._all_known else f"{rate}, some sizes unknown"
 
 
-def _fetch_one(wanted: Wanted, meter: _Meter, stop: threading.Event, patience: Patience) -> None:
+def _fetch_one(wanted: Wanted, meter: _Meter, stop: threading.Event, retry_policy: RetryPolicy) -> None:
     try:
         with requests.Session() as session:
-            Download(wanted, session, meter.count, stop, patience).run()
+            Download(wanted, session, meter.count, stop, retry_policy).run()
     except DownloadStoppedError:
         return
     write_json(receipt_path(wanted), _receipt(wanted, _size_of(wanted.path)))
 
 
-def _sizes(wanted: Sequence[Wanted], patience: Patience) -> list[int | None]:
+def _sizes(wanted: Sequence[Wanted], retry_policy: RetryPolicy) -> list[int | None]:
     """Bytes of each file: as stated, as an earlier attempt learned them, or as the server says when it is asked."""
     with ThreadPoolExecutor(max_workers=_CONNECTIONS) as pool:
-        return list(pool.map(lambda file: file.size_bytes or _size_at_server(file, patience), wanted))
+        return list(pool.map(lambda file: file.size_bytes or _size_at_server(file, retry_policy), wanted))
 
 
-def _size_at_server(wanted: Wanted, patience: Patience) -> int | None:
+def _size_at_server(wanted: Wanted, retry_policy: RetryPolicy) -> int | None:
     """The size in the server's headers; None where it does not tell, for the download will meet what is wrong."""
     try:
         headers = {"Accept-Encoding": "identity"}
-        answer = requests.head(wanted.url, headers=headers, allow_redirects=True, timeout=patience.stall)
+        answer = requests.head(wanted.url, headers=headers, allow_redirects=True, timeout=retry_policy.stall)
         length = answer.headers.get("Content-Length", "")
         return int(length) if answer.ok and length.isdigit() else None
     except requests.RequestException:

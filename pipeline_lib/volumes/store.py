@@ -159,7 +159,7 @@ def _opened(path: Path) -> blosc2.NDArray:
     try:
         array = blosc2.open(str(path), mode="r", dparams={"nthreads": 1}, mmap_mode="r")
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(str(path), "is no readable blosc2 array", _REMEDY) from error
+        raise UserError(str(path), "is not a readable blosc2 array", _REMEDY) from error
     if array.ndim != 3:
         raise UserError(str(path), f"has {array.ndim} axes instead of 3", _REMEDY)
     return array

@@ -64,7 +64,7 @@ def test_a_workers_own_error_is_what_is_seen(tiny, tmp_path, workers):
     shutil.copytree(case.folder, broken)
     (broken / "image.b2nd").write_bytes(b"no image")
     cases = tuple(replace(each, folder=broken) if each is case else each for each in tiny.cases)
-    with pytest.raises(UserError, match=r"image\.b2nd: is no readable blosc2 array"):
+    with pytest.raises(UserError, match=r"image\.b2nd: is not a readable blosc2 array"):
         list(read(CropReader(cases, tiny.plan, PATCH, tiny.reader().weak), workers=workers))
     assert not active_children(), "a worker was left behind"
 

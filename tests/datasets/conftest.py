@@ -1,4 +1,4 @@
-"""What the tests of downloads share: a server on loopback, and no patience."""
+"""What the tests of downloads share: a server on loopback, and no retry_policy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline_lib.datasets.download import Patience
+from pipeline_lib.datasets.download import RetryPolicy
 from tests.support.faulty_server import FaultyServer
 
 
@@ -19,5 +19,5 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
 
 
 @pytest.fixture
-def patience() -> Patience:
-    return Patience(attempts=4, first_pause=0.005, longest_pause=0.01, longest_wait=0.5, stall=0.3)
+def retry_policy() -> RetryPolicy:
+    return RetryPolicy(attempts=4, first_pause=0.005, longest_pause=0.01, longest_wait=0.5, stall=0.3)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from pipeline_lib.config.layouts import Layout
 from pipeline_lib.config.structures import structure_names
 from pipeline_lib.datasets.phantom.generate import generate_case, generate_dataset
 from pipeline_lib.datasets.readers import read_case
@@ -96,6 +97,18 @@ def test_nnunet_layout(tmp_path):
     generate_dataset(settings, tmp_path / "raw", tmp_path / "truth")
     read = read_case("nnunet", tmp_path / "raw", "liver_000", liver.dataset.labels, ROIS)
     assert read.files.image.name == "liver_000_0000.nii.gz"
+    bits, _ = read_roi_bits(tmp_path / "truth" / "liver_000.nii.gz")
+    for roi, mask in read.masks():
+        np.testing.assert_array_equal(mask, roi_mask(bits, ROIS.index(roi)))
+
+
+def test_a_layout_of_ones_own(tmp_path):
+    own = Layout(image="scans/{case}.mha", labels="{case}/labels.nrrd")
+    liver = phantom_settings("phantom_liver", cases=1, spacing=COARSE)
+    settings = liver.model_copy(update={"dataset": liver.dataset.model_copy(update={"layout": own})})
+    generate_dataset(settings, tmp_path / "raw", tmp_path / "truth")
+    read = read_case(own, tmp_path / "raw", "liver_000", liver.dataset.labels, ROIS)
+    assert (read.files.image.suffix, read.files.label_map.suffix) == (".mha", ".nrrd")
     bits, _ = read_roi_bits(tmp_path / "truth" / "liver_000.nii.gz")
     for roi, mask in read.masks():
         np.testing.assert_array_equal(mask, roi_mask(bits, ROIS.index(roi)))

@@ -235,6 +235,14 @@ def test_a_layout_that_is_not_where_it_should_be_has_no_manifest(server, tmp_pat
     assert not (tmp_path / "manifest.json").exists()
 
 
+def test_a_data_set_in_another_published_layout_is_told_which(tmp_path):
+    for name in ("c_1/ct.nii.gz", "c_1/segmentations/spleen.nii.gz"):
+        (tmp_path / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / name).write_bytes(b"content")
+    with pytest.raises(UserError, match=r"its files lie as in the layout totalsegmentator_v1: correct `layout`"):
+        run(settings({"kind": "local", "path": str(tmp_path / "mine")}, root=".", cases=("c_1",)), tmp_path / "raw")
+
+
 def test_a_user_s_data_set_that_lacks_files_is_for_validate_to_list(tmp_path, capsys):
     mine = tmp_path / "mine"
     for name, content in list(FILES.items())[:-1]:

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from pipeline_lib.errors import UserError
 from pipeline_lib.geometry import Geometry
 from pipeline_lib.label_bits import write_roi_bits
+from pipeline_lib.nifti import Placement, read_placement
 from pipeline_lib.tools.split_rois import split_rois
 
 ROIS = ("liver", "liver_tumor", "kidney", "kidney_tumor", "spleen", "colon", "lung", "vessel", "pancreas")
@@ -38,6 +39,20 @@ def test_overlapping_rois_come_apart_exactly(prediction, tmp_path):
         assert Geometry.from_image(image) == GRID
         together |= mask.astype(np.uint16) << number
     assert np.array_equal(together, bits)
+
+
+def test_masks_repeat_a_header_that_says_unusually_where_it_lies(tmp_path):
+    placement = Placement(
+        qform_code=2,
+        sform_code=4,
+        units=2,
+        pixdim=(1.0, *GRID.spacing_mm),
+        quaternion=(0.0, 0.0, 0.0, 70.0, 80.0, 90.0),
+        sform=(-1.0, 0, 0, -7.0, 0, -2.0, 0, -8.0, 0, 0, 3.0, 9.0),
+    )
+    write_roi_bits(tmp_path / "case.nii.gz", np.ones(GRID.shape, np.uint8), GRID, ("liver",), placement)
+    split_rois(tmp_path / "case.nii.gz", tmp_path / "masks")
+    assert read_placement(tmp_path / "masks" / "liver.nii.gz") == placement
 
 
 def test_the_command_writes_every_mask(prediction, tmp_path):

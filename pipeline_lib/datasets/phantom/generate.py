@@ -53,7 +53,7 @@ def generate_case(settings: PhantomDataset, name: str) -> PhantomCase:
     """Make one case; it depends on (seed, data set, case) and the settings, not on what was made before."""
     dataset, phantom = settings.dataset, settings.phantom
     if not isinstance(dataset.source, PhantomSource):
-        raise TypeError(f"data set {dataset.name} is no phantom")
+        raise TypeError(f"data set {dataset.name} is not a phantom")
     labelled = frozenset(part for roi in dataset.labels for part in ORGAN_ROIS.get(roi, ()))
     return make_case(dataset.source, phantom, _key(settings, name), labelled)
 
@@ -68,13 +68,13 @@ def _check_rois(settings: PhantomDataset) -> None:
     for where, rois in (("rois", settings.rois), (f"data set {dataset.name}: labels", tuple(dataset.labels))):
         for roi in rois:
             if roi not in known:
+                choice = ", ".join((*ORGAN_ROIS, VESSEL_ROI, *TUMOUR_ROIS))
                 raise UserError(
-                    where, f"no phantom has a ROI {roi}", f"use {', '.join((*ORGAN_ROIS, VESSEL_ROI, *TUMOUR_ROIS))} "
-                    "or a structure of TotalSegmentator v1",
-                )  # fmt: skip
+                    where, f"phantoms do not have a ROI {roi}", f"use {choice} or a structure of TotalSegmentator v1"
+                )
     if isinstance(dataset.source, PhantomSource) and dataset.source.tumour not in (None, *TUMOUR_ROIS):
         raise UserError(
             f"data set {dataset.name}: source.tumour",
-            f"is {dataset.source.tumour}, which is no tumour",
+            f"is {dataset.source.tumour}, which is not a tumour",
             f"choose one of {', '.join(TUMOUR_ROIS)}",
         )

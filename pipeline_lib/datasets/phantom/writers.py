@@ -157,4 +157,4 @@ def _turned(image: sitk.Image, axes: Axes, at_origin: bool) -> sitk.Image:
 
 def _write(path: Path, image: sitk.Image) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=1, imageIO="NiftiImageIO")
+    sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
