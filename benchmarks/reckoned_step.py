@@ -39,7 +39,8 @@ from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from pipeline_lib.config.optimisation import Checkpointing
 from pipeline_lib.data.batches import Batch
-from pipeline_lib.networks import generated_layers, window_attention
+from pipeline_lib.networks import generated_layers
+from pipeline_lib.networks.swin_unetr import window_attention
 from pipeline_lib.training.distributed import Processes
 
 CPU = torch.device("cpu")

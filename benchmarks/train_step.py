@@ -34,27 +34,28 @@ from plain_step import plain_step
 from records import record_of
 
 from pipeline_lib.config.augmentation import Augmentation
-from pipeline_lib.config.methods import Method, Networks, SwinUnetr, Teacher
+from pipeline_lib.config.method_settings import Teacher
 from pipeline_lib.config.optimisation import Checkpointing, Execution, Optimisation
 from pipeline_lib.config.roi_aware import RoiAware
 from pipeline_lib.data.batches import Views
 from pipeline_lib.data.crops import CropPlan, TrainingCase
 from pipeline_lib.data.reading import CropReader, Region, regions
 from pipeline_lib.existence.scores import RoiScorer
-from pipeline_lib.existence.thresholds import decision_thresholds
 from pipeline_lib.geometry import Geometry
 from pipeline_lib.label_bits import pack
-from pipeline_lib.methods.partial_labels import PartialLabels
+from pipeline_lib.methods.latent_class.settings import LatentClass
+from pipeline_lib.methods.latent_class.task import LatentClassTask
 from pipeline_lib.networks.build import build_roi_aware_network, build_segmentation_network
 from pipeline_lib.networks.memory_format import memory_format
 from pipeline_lib.networks.precision import autocast_type
 from pipeline_lib.networks.recomputing import checkpointing
+from pipeline_lib.networks.swin_unetr.settings import SwinUnetr
 from pipeline_lib.training.distributed import Processes, joined_processes
 from pipeline_lib.training.step import Stepper
 from pipeline_lib.volumes.store import write_volume
 
 WINDOW = (-325.0, 325.0)
-METHOD = Method(encoder="text", latent="cross_entropy", consistency="ambiguous")
+METHOD = LatentClass(kind="latent_class", network="swin_unetr", encoder="text")
 PAPERS_STEPS = 153_000
 CASES, POOL = 8, 16
 SIZES = {
@@ -89,15 +90,19 @@ def execution_of(options: argparse.Namespace, parts: int) -> Execution:
 def our_step(options: argparse.Namespace, batch: int, execution: Execution, processes: Processes, online: bool) -> Step:
     """The stepper's step; `online` scores x_T with the ROI-aware network in it (benchmarks/existence.py)."""
     embeddings = torch.randn(options.rois, options.embedding)
-    networks = Networks(swin_unetr=trunk_sizes(options))
+    names = tuple(f"roi_{k}" for k in range(options.rois))
     student = build_segmentation_network(
-        METHOD, networks, embeddings, checkpointing(execution, processes.device), execution.fused_head
+        trunk_sizes(options), embeddings, names, checkpointing(execution, processes.device), execution.fused_head
     )
     student = student.to(processes.device, memory_format=memory_format(execution, student, processes.device))
-    names = tuple(f"roi_{k}" for k in range(options.rois))
-    thresholds = decision_thresholds(METHOD, [()] * options.rois, None, "none").to(processes.device)
-    scorer = online_scorer(options, processes.device) if online else None
-    task = PartialLabels(student, METHOD, thresholds, Teacher(), names, tuple((name,) for name in names), scorer)
+    task = LatentClassTask(
+        student=student,
+        names=names,
+        settings=METHOD,
+        teacher=Teacher(),
+        structures=tuple((name,) for name in names),
+        scorer=online_scorer(options, processes.device) if online else None,
+    )
     optimisation, views = Optimisation(batch=batch), views_of(options, processes.device)
     stepper = Stepper(task, views, optimisation, execution, processes, PAPERS_STEPS, "benchmark")
     return lambda number, crops: stepper.take(number, crops, stop_asked=False) and None
@@ -119,7 +124,8 @@ def their_step(options: argparse.Namespace, batch: int, parts: int, device: torc
 
 
 def trunk_sizes(options: argparse.Namespace) -> SwinUnetr:
-    return SwinUnetr(feature_size=options.feature_size, depths=(options.depth,) * 4, window=options.window)
+    depths = (options.depth,) * 4
+    return SwinUnetr(kind="swin_unetr", feature_size=options.feature_size, depths=depths, window_size=options.window)
 
 
 def views_of(options: argparse.Namespace, device: torch.device) -> Views:

@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from ..errors import UserError
 from .augmentation import Augmentation
 from .datasets import Dataset, PhantomSource
+from .error_locations import keys_at, without_tags
 from .evaluation import Inference, Scores
 from .existence import Existence
-from .methods import Method, Networks, Teacher
+from .method_checks import check_methods
+from .method_settings import Teacher
+from .methods import Method
+from .networks import DEFAULT_NETWORKS, Network
+from .old_forms import reject_old_methods, reject_old_networks
 from .optimisation import Execution, Optimisation
 from .phantom import Phantom
 from .roi_aware import RoiAware
@@ -65,11 +70,16 @@ class Config(Section):
     augmentation: Augmentation = Augmentation()
     roi_aware: RoiAware = RoiAware()
     existence: Existence = Existence()
-    networks: Networks = Networks()
+    networks: Annotated[dict[Name, Network], BeforeValidator(reject_old_networks)] = Field(
+        default=DEFAULT_NETWORKS,
+        description="Segmentation networks by the name that methods use.",
+    )
     teacher: Teacher = Teacher()
     segmentation: Optimisation = Field(default=Optimisation(), description="Training of the segmentation networks.")
     execution: Execution = Field(default=Execution(), description="How segmentation training runs.")
-    methods: dict[Name, Method] = Field(min_length=1, description="Methods by name.")
+    methods: Annotated[dict[Name, Method], BeforeValidator(reject_old_methods)] = Field(
+        min_length=1, description="Methods by name."
+    )
     compare: tuple[Name, ...] = Field(
         default=(), description="Methods that the default target trains and reports (empty: all)."
     )
@@ -81,7 +91,7 @@ class Config(Section):
         check_rois(self.rois)
         _check_labels(self)
         _check_structures(self)
-        _check_methods(self)
+        check_methods(self)
         _check_post_processing(self)
         return self
 
@@ -194,40 +204,16 @@ def _validated(model: type[Any], content: Mapping[str, Any], where: str) -> Any:
 def _first_problem(error: ValidationError, model: type[Any], where: str) -> UserError:
     problems = error.errors()
     first = problems[0]
-    key = ".".join(str(part) for part in first["loc"]) or "(top level)"
+    location = without_tags(model, first["loc"])
+    key = ".".join(str(part) for part in location) or "(top level)"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
-        allowed = ", ".join(_keys_at(model, first["loc"][:-1])) or "see config/README.md"
+        allowed = ", ".join(keys_at(model, first["loc"][:-1])) or "see config/README.md"
         return UserError(f"{where}: {key}", f"is not a known key{more}", f"allowed here: {allowed}")
     if first["type"] == "value_error":
         return UserError(f"{where}: {key}", f"{first['ctx']['error']}{more}", "see config/README.md for the key")
     given = f", given {first['input']!r}" if not isinstance(first["input"], Mapping | Section) else ""
     return UserError(f"{where}: {key}", f"{first['msg']}{given}{more}", "see config/README.md for the key")
-
-
-def _keys_at(model: Any, location: tuple[Any, ...]) -> list[str]:
-    """Field names of the section that a location of a pydantic error leads to, through its JSON schema."""
-    schema = model.model_json_schema()
-    here = schema
-    for part in location:
-        here = _resolve(here, schema)
-        options = [here, *(_resolve(option, schema) for option in (*here.get("anyOf", ()), *here.get("oneOf", ())))]
-        here = next((inner for option in options if (inner := _inside(option, part))), {})
-    return sorted(_resolve(here, schema).get("properties", {}))
-
-
-def _inside(schema: dict[str, Any], part: str | int) -> dict[str, Any] | None:
-    """Schema of one entry of a section, mapping or list; None if this schema has no such entry."""
-    if part in schema.get("properties", {}):
-        return schema["properties"][part]
-    if isinstance(part, int):
-        return schema.get("items")
-    named = next(iter(schema.get("patternProperties", {}).values()), None)
-    return named or schema.get("additionalProperties") or None
-
-
-def _resolve(part: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    return schema["$defs"][part["$ref"].rsplit("/", 1)[1]] if "$ref" in part else part
 
 
 def _check_labels(config: Config) -> None:
@@ -275,40 +261,3 @@ def _check_post_processing(config: Config) -> None:
         raise ValueError(
             f"`inference.post_processing` names {', '.join(unknown)}; `rois` has: {', '.join(config.roi_names)}"
         )
-
-
-def _check_methods(config: Config) -> None:
-    missing = sorted(set(config.compare) - set(config.methods))
-    if missing:
-        raise ValueError(f"`compare` names {', '.join(missing)}; `methods` has: {', '.join(config.methods)}")
-    for key, entries in (("compare", config.compare), ("seeds", config.seeds)):
-        if len(set(entries)) != len(entries):
-            raise ValueError(f"`{key}` names something twice: {', '.join(map(str, entries))}")
-    for name, method in config.methods.items():
-        encoder = config.text.encoders.get(method.encoder)
-        if encoder is None:
-            raise ValueError(
-                f"method {name}: there is no text encoder {method.encoder!r}; "
-                f"`text.encoders` has: {', '.join(config.text.encoders)}"
-            )
-        if (method.network == "dodnet") != (encoder.kind == "one_hot"):
-            raise ValueError(
-                f"method {name}: network dodnet goes with an encoder of kind one_hot, and only that one does"
-            )
-        _check_labelled_cases(config, name, method)
-        if method.needs_existence and config.datasets.fully_labelled is None:
-            raise ValueError(f"method {name} needs existence scores, so `datasets.fully_labelled` must name a data set")
-
-
-def _check_labelled_cases(config: Config, name: str, method: Method) -> None:
-    trained = {dataset.name: len(dataset.split_cases("train")) for dataset in config.datasets.partially_labelled}
-    for dataset, count in method.labelled_cases.items():
-        if dataset not in trained:
-            raise ValueError(
-                f"method {name}: `labelled_cases` names {dataset}, which is no partially labelled data set "
-                f"(those are: {', '.join(trained)})"
-            )
-        if count > trained[dataset]:
-            raise ValueError(
-                f"method {name}: `labelled_cases` wants {count} of {dataset}, which has {trained[dataset]} to train"
-            )

@@ -20,8 +20,9 @@ from ..errors import UserError
 from ..files import whole_file
 from ..randomness import random_generator
 from .datasets import Dataset, DownloadSource
-from .existence import Existence
-from .methods import Method, Networks, Teacher
+from .existence import DecisionRule, Existence
+from .method_settings import Teacher
+from .methods import Method, decision_rule
 from .optimisation import Execution
 from .rois import existence_structures
 from .schema import Config, load_config
@@ -166,8 +167,8 @@ def segmentation(config: Config, run: str) -> SegmentationSettings:
         run=run,
         seed=training.seed,
         method=method,
-        # Defaults stand for what the method does not use, so that editing it trains the others only.
-        networks=Networks(**{method.network: getattr(config.networks, method.network)}),
+        network=config.networks[method.network],
+        # Defaults stand for what the method does not use, so that editing it retrains only the others.
         teacher=config.teacher if method.needs_teacher else Teacher(),
         optimisation=config.segmentation,
         augmentation=config.augmentation,
@@ -302,19 +303,14 @@ def _labelled(config: Config) -> dict[str, tuple[str, ...]]:
     return {dataset.name: tuple(sorted(dataset.labels, key=config.roi_names.index)) for dataset in datasets}
 
 
-def _decision_rules(config: Config) -> dict[str, Method]:
-    """The distinct thresholds of the methods that need existence scores, all else at its default."""
-    names: dict[tuple[float | None, ...], list[str]] = {}
+def _decision_rules(config: Config) -> dict[str, DecisionRule]:
+    """The distinct rules by which methods decide about existence, each under the names of its methods."""
+    names: dict[DecisionRule, list[str]] = {}
     for name, method in config.methods.items():
-        if method.needs_existence:
-            rule = (method.positive_above, method.negative_below, method.wanted_precision)
+        rule = decision_rule(method)
+        if rule is not None:
             names.setdefault(rule, []).append(name)
-    return {
-        ", ".join(of_rule): Method(
-            encoder="any", latent="cross_entropy", positive_above=above, negative_below=below, wanted_precision=wanted
-        )
-        for (above, below, wanted), of_rule in names.items()
-    }
+    return {", ".join(of_rule): rule for rule, of_rule in names.items()}
 
 
 def _encoder(config: Config, name: str) -> TextEncoder:

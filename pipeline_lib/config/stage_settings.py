@@ -5,8 +5,10 @@ from __future__ import annotations
 from .augmentation import Augmentation, WeakView
 from .datasets import Dataset, Layout, SkippedCase
 from .evaluation import Inference, Scores
-from .existence import Existence
-from .methods import Method, Networks, Teacher
+from .existence import DecisionRule, Existence
+from .method_settings import Teacher
+from .methods import Method
+from .networks import Network
 from .optimisation import Execution, Optimisation
 from .phantom import Phantom
 from .roi_aware import RoiAware
@@ -128,7 +130,7 @@ class ExistenceCheckSettings(Section):
     patches: Patches
     existence: Existence
     least_voxels: int
-    rules: dict[str, Method]
+    rules: dict[str, DecisionRule]
     rois: tuple[str, ...]
     organs: tuple[str | None, ...]
     structures: tuple[tuple[str, ...], ...]
@@ -143,7 +145,7 @@ class SegmentationSettings(Section):
     run: str
     seed: int
     method: Method
-    networks: Networks
+    network: Network
     teacher: Teacher
     optimisation: Optimisation
     augmentation: Augmentation

@@ -1,4 +1,4 @@
-"""The three 1×1×1 layers of the dynamic head, other ones for each sample and each head, applied to every voxel."""
+"""The three 1×1×1 layers of the dynamic head, different for each sample and head, applied to every voxel."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from ..scoring.lesions import is_lesion
+from ..config.rois import is_lesion
 from .intervals import Difference, compare, compare_average, holm, summarise
 from .results import Results
 from .tables import AVERAGE, MEASURED

@@ -64,7 +64,7 @@ def train(
     checkpoints: Checkpoints,
     names: Names,
 ) -> Path:
-    """Train `task.student` to the end, from the newest checkpoint if there is one; returns the history's path.
+    """Train `task.networks` to the end, from the newest checkpoint if there is one; returns the history's path.
 
     All processes call this. If a signal asks to stop, the state is saved and the exit code is 143. UserError: the
     batch is smaller than the number of processes, the precision is not to be trusted on this CPU, too many steps are

@@ -39,7 +39,7 @@ class StepReport:
 
 
 class Stepper:
-    """Takes steps; holds what they change: the student, its optimiser, the loss scaler, the count of skipped steps.
+    """Takes steps; holds what they change: the networks, their optimiser, the loss scaler, the count of skipped steps.
 
     `steps` is the length of the whole training, `title` what messages call it.
     """
@@ -58,14 +58,21 @@ class Stepper:
         self.execution, self.processes, self.steps, self.title = execution, processes, steps, title
         self.skipped = 0
         self.autocast_type = autocast_type(execution.precision, processes.device)
-        self.parameters = [parameter for parameter in task.student.parameters() if parameter.requires_grad]
+        self.parameters = [
+            parameter
+            for network in task.networks.values()
+            for parameter in network.parameters()
+            if parameter.requires_grad
+        ]
         self.optimiser = torch.optim.AdamW(
             self.parameters, lr=optimisation.learning_rate, weight_decay=optimisation.weight_decay, fused=True
         )
         half = self.autocast_type == torch.float16 and processes.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=half)
-        self.shared = processes.share(task.student)
-        self.network = torch.compile(self.shared) if execution.compile else self.shared
+        self.shared = {name: processes.share(network) for name, network in task.networks.items()}
+        self.networks = {
+            name: torch.compile(network) if execution.compile else network for name, network in self.shared.items()
+        }
 
     def take(self, step: int, regions: list[Region], stop_asked: bool) -> StepReport:
         """Step number `step` with this process's `regions`; every process gets the same report."""
@@ -90,15 +97,17 @@ class Stepper:
             group["lr"] = learning_rate(self.optimisation.epochs * step / self.steps, self.optimisation)
 
     def _forward_and_backward(self, part: list[Region], progress: float, last: bool) -> Losses:
-        """Losses of the part's samples, without graph; their share of the batch's gradient joins the student's."""
+        """Losses of the part's samples, without graph; their share of the batch's gradient joins the networks'."""
         batch = self.views.batch(part)
         # Processes exchange gradients in the backward of the last part only.
         alone = self.processes.count == 1 or last
-        with contextlib.nullcontext() if alone else self.shared.no_sync():  # type: ignore[operator]
+        with contextlib.ExitStack() as unsynchronised:
+            for network in () if alone else self.shared.values():
+                unsynchronised.enter_context(network.no_sync())  # type: ignore[operator]
             with torch.autocast(
                 self.processes.device.type, self.autocast_type, enabled=self.autocast_type != torch.float32
             ):
-                losses = self.task.losses(self.network, batch, progress)
+                losses = self.task.losses(self.networks, batch, progress)
             # DistributedDataParallel averages over the processes, and a mean over the global batch is wanted.
             share = self.processes.count / self.optimisation.batch
             self.scaler.scale(losses.total.sum() * share).backward()
@@ -148,7 +157,7 @@ class Stepper:
     def state_dict(self) -> dict[str, Any]:
         return {
             "skipped": self.skipped,
-            "student": self.task.student.state_dict(),
+            "networks": {name: network.state_dict() for name, network in self.task.networks.items()},
             "task": self.task.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -156,7 +165,8 @@ class Stepper:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.skipped = state["skipped"]
-        self.task.student.load_state_dict(state["student"])
+        for name, network in self.task.networks.items():
+            network.load_state_dict(state["networks"][name])
         self.task.load_state_dict(state["task"])
         self.optimiser.load_state_dict(state["optimiser"])
         self._lay_out_moments()

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline_lib.config.augmentation import Augmentation
 from pipeline_lib.config.existence import Existence
-from pipeline_lib.config.methods import DodNet, Method, Networks, SwinUnetr, Teacher
+from pipeline_lib.config.method_settings import Teacher
 from pipeline_lib.config.optimisation import Execution, Optimisation
 from pipeline_lib.config.roi_aware import RoiAware
 from pipeline_lib.config.stage_settings import (
@@ -20,6 +20,9 @@ from pipeline_lib.config.stage_settings import (
     RoiAwareSettings,
     SegmentationSettings,
 )
+from pipeline_lib.methods.latent_class.settings import LatentClass
+from pipeline_lib.networks.dodnet.settings import DodNet
+from pipeline_lib.networks.swin_unetr.settings import SwinUnetr
 from pipeline_lib.stages.score_existence import run as existence
 from pipeline_lib.stages.train import run as segmentation
 from pipeline_lib.stages.train_roi_aware import run as roi_aware
@@ -32,8 +35,11 @@ ROI_STRUCTURES = (("liver",), ("liver",), ("spleen",))
 LABELLED = {"livers": ("liver", "liver_tumor"), "spleens": ("spleen",)}
 CASES = {"livers": ("liver_1", "liver_2", "liver_3"), "spleens": ("spleen_1", "spleen_2")}
 FULL_CASES = ("full_1", "full_2", "full_3", "full_4")
-TINY = Networks(swin_unetr=SwinUnetr(feature_size=12, depths=(1, 1, 1, 1), window=4), dodnet=DodNet(width=8))
-LATENT_CLASS = Method(encoder="vectors", latent="cross_entropy", consistency="ambiguous")
+TINY = {
+    "swin_unetr": SwinUnetr(kind="swin_unetr", feature_size=12, depths=(1, 1, 1, 1), window_size=4),
+    "dodnet": DodNet(kind="dodnet", width=8),
+}
+LATENT_CLASS = LatentClass(kind="latent_class", network="swin_unetr", encoder="vectors")
 EXECUTION = ExecutionSettings(execution=Execution(device="cpu", data_workers=0))
 
 
@@ -67,9 +73,7 @@ class World:
         return roi_aware.Inputs(self.cases("full")), outputs
 
     def existence_paths(self, dataset: str):
-        inputs = existence.Inputs(
-            self.cases(dataset), self.roi_aware / "model.safetensors", self.roi_aware / "metrics.json"
-        )
+        inputs = existence.Inputs(self.cases(dataset), self.roi_aware / "model.safetensors")
         return inputs, existence.Outputs(self.existence(dataset))
 
     def segmentation_paths(self, run: str):
@@ -78,7 +82,6 @@ class World:
             tuple(map(self.existence, CASES)),
             self.embeddings,
             self.roi_aware / "model.safetensors",
-            self.roi_aware / "metrics.json",
         )
         folder = self.root / "results" / "segmentation" / run
         return inputs, segmentation.Outputs(folder / "model.safetensors", folder / "history.jsonl")
@@ -128,7 +131,7 @@ def segmentation_settings(run="latent_class", method=LATENT_CLASS, **changes) ->
         run=run,
         seed=0,
         method=method,
-        networks=TINY,
+        network=TINY[method.network],
         teacher=Teacher(),
         optimisation=Optimisation(epochs=2, batch=2, learning_rate=1e-3),
         augmentation=Augmentation(),

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from pipeline_lib.config.methods import Teacher
+from pipeline_lib.config.method_settings import Teacher
 from pipeline_lib.training.checkpoints import Checkpoints, fingerprint
 from pipeline_lib.training.history import History
 

@@ -7,7 +7,6 @@ rule score_existence:
     input:
         cases="results/volumes/{dataset}/cases.csv",
         model=only_with_existence("results/roi_aware/model.safetensors"),
-        metrics=only_with_existence("results/roi_aware/metrics.json"),
     output:
         scores="results/existence/{dataset}.parquet",
     log:
@@ -28,13 +27,12 @@ rule score_existence:
         " --settings {params.settings:q}"
         " --cases {input.cases:q}"
         " --model {input.model:q}"
-        " --metrics {input.metrics:q}"
         " --scores {output.scores:q}"
         " --log {log:q}"
 
 
 rule check_existence:
-    """Hold the decisions about existence against each other and, where it is known, against the full truth.
+    """Compare the decisions about existence with each other and, where it is known, with the full truth.
 
     No training reads what this makes. It is not part of `all`; once made, the report shows it and keeps it up to date.
     """
@@ -42,12 +40,11 @@ rule check_existence:
         cases=expand("results/volumes/{dataset}/cases.csv", dataset=PARTIAL),
         existence=expand("results/existence/{dataset}.parquet", dataset=PARTIAL),
         model="results/roi_aware/model.safetensors",
-        metrics="results/roi_aware/metrics.json",
         truth=expand(
             "resources/truth/{dataset}",
             dataset=[dataset for dataset in PARTIAL if dataset in PHANTOM],
         ),
-        code=code_of("stages/check_existence/*.py", "existence/agreement.py"),
+        code=code_of("stages/check_existence/*.py", "existence/agreement.py", "existence/check.py"),
     output:
         agreement="results/existence_check/agreement.csv",
         decisions="results/existence_check/decisions.csv",
@@ -69,7 +66,6 @@ rule check_existence:
         " --cases {input.cases:q}"
         " --existence {input.existence:q}"
         " --model {input.model:q}"
-        " --metrics {input.metrics:q}"
         " --truth {input.truth:q}"
         " --agreement {output.agreement:q}"
         " --decisions {output.decisions:q}"

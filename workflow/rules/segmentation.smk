@@ -10,7 +10,6 @@ rule train:
         existence=expand("results/existence/{dataset}.parquet", dataset=PARTIAL),
         embeddings=lambda wildcards: f"results/text/{encoder_of(wildcards.run)}.safetensors",
         roi_aware_model=only_with_existence("results/roi_aware/model.safetensors"),
-        roi_aware_metrics=only_with_existence("results/roi_aware/metrics.json"),
     output:
         model="results/segmentation/{run}/model.safetensors",
         history="results/segmentation/{run}/history.jsonl",
@@ -44,7 +43,6 @@ rule train:
         " --existence {input.existence:q}"
         " --embeddings {input.embeddings:q}"
         " --roi-aware-model {input.roi_aware_model:q}"
-        " --roi-aware-metrics {input.roi_aware_metrics:q}"
         " --model {output.model:q}"
         " --history {output.history:q}"
         " --log {log:q}"

@@ -19,16 +19,18 @@ from typing import Any
 import blosc2
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import nn
 
 from ...config.evaluation import Inference
+from ...config.methods import Method
 from ...config.stage_settings import InferenceSettings
 from ...config.volumes import Patches
 from ...files import whole_folder
-from ...inference.fast_form import for_prediction
 from ...inference.post_processing import largest_part
 from ...inference.sliding_window import SlidingWindow, kept_compressed, predict_slabs, window_starts
 from ...label_bits import NAMES_FILE, write_roi_bits
+from ...methods.build import task_class
 from ...networks.model_file import load_segmentation_model
 from ...networks.precision import autocast_type
 from ...progress import Progress, say
@@ -66,7 +68,7 @@ def run(settings: InferenceSettings, inputs: Inputs, outputs: Outputs) -> None:
         device = _device(settings.inference)
         network, description = load_segmentation_model(inputs.model, device, settings.inference.weights)
         window = sliding_window(settings.inference, description, device)
-        network = for_prediction(network, device, window.precision)
+        network = network.for_prediction(device, window.precision)
         volumes = {case: open_volume(inputs.cases.parent / case) for case in todo}
         progress = Progress(stage, sum(_window_count(volume, window) for volume in volumes.values()), "windows")
         for case, volume in volumes.items():
@@ -95,6 +97,7 @@ def sliding_window(inference: Inference, description: dict[str, Any], device: to
         window_hu=tuple(description["window_hu"]),
         device=device,
         precision=autocast_type(inference.precision, device, training=False),
+        to_probabilities=task_class(TypeAdapter[Method](Method).validate_python(description["method"])).probabilities,
     )
 
 

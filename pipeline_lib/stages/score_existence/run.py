@@ -5,7 +5,7 @@ Trainings draw their crops from the pool, so a crop's scores are looked up inste
 
     python -m pipeline_lib.stages.score_existence.run --settings settings.json \\
         --cases results/volumes/DATASET/cases.csv --model results/roi_aware/model.safetensors \\
-        --metrics results/roi_aware/metrics.json --scores results/existence/DATASET.parquet
+        --scores results/existence/DATASET.parquet
 """
 
 from __future__ import annotations
@@ -32,14 +32,10 @@ from ..command import stage_command
 
 @dataclass(frozen=True)
 class Inputs:
-    """The data set's list of cases, whose volumes lie beside it; the ROI-aware network, if there is one.
-
-    `metrics` holds the network's calibration and is needed only where existence.calibration asks for one.
-    """
+    """The data set's list of cases, whose volumes lie beside it; the ROI-aware network, if there is one."""
 
     cases: Path
     model: Path | None
-    metrics: Path | None
 
 
 @dataclass(frozen=True)
@@ -55,12 +51,7 @@ class Outputs:
 def run(settings: ExistenceSettings, inputs: Inputs, outputs: Outputs) -> None:
     """Draw and score the pools of `settings.cases`."""
     device = training_device("auto")
-    scorer = None
-    if inputs.model is not None:
-        existence = settings.existence
-        scorer = load_scorer(
-            inputs.model, inputs.metrics, settings.structures, existence, device, existence.average_flips
-        )
+    scorer = None if inputs.model is None else load_scorer(inputs.model, settings.structures, device)
     progress = Progress(f"existence {settings.dataset}", len(settings.cases), "cases")
     # A data set whose cases are all for testing has an empty pool.
     none = np.empty((0, 3), np.int64), np.empty((0, len(settings.rois)), np.float32)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ...config.optimisation import Execution
 from ...config.stage_settings import ExecutionSettings, SegmentationSettings
@@ -28,9 +29,9 @@ from ...data.reading import CropReader
 from ...data.training_cases import scored_cases
 from ...errors import UserError
 from ...existence.scores import RoiScorer, load_scorer
-from ...existence.thresholds import decision_thresholds
 from ...files import whole_file
-from ...methods.partial_labels import PartialLabels
+from ...methods.build import build_task
+from ...methods.segmentation_task import Ingredients, SegmentationTask
 from ...networks.build import build_segmentation_network
 from ...networks.memory_format import memory_format
 from ...networks.model_file import save_model
@@ -48,14 +49,13 @@ from ..versions import VERSIONS
 class Inputs:
     """Lists of cases (their volumes lie beside them) and existence scores of the data sets; the ROIs' embeddings.
 
-    The ROI-aware network is needed only where existence.mode is online, its metrics there and for a wanted precision.
+    The ROI-aware network is needed only where existence.mode is online.
     """
 
     cases: tuple[Path, ...]
     existence: tuple[Path, ...]
     embeddings: Path
     roi_aware_model: Path | None
-    roi_aware_metrics: Path | None
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,8 @@ def run(settings: SegmentationSettings, execution: ExecutionSettings, inputs: In
 def work_folder(settings: SegmentationSettings, inputs: Inputs) -> Path:
     """Where this training keeps its checkpoints: a name of its own for all that it depends on."""
     files = [*inputs.cases, *inputs.existence, inputs.embeddings]
-    online = settings.existence.mode == "online"
-    if online and inputs.roi_aware_model is not None:
+    if settings.existence.mode == "online" and inputs.roi_aware_model is not None:
         files.append(inputs.roi_aware_model)
-    if (online or settings.method.wanted_precision is not None) and inputs.roi_aware_metrics is not None:
-        files.append(inputs.roi_aware_metrics)
     return Path("work") / "segmentation" / fingerprint(settings, files, VERSIONS["segmentation"])
 
 
@@ -125,22 +122,26 @@ def material(settings: SegmentationSettings, cases: tuple[TrainingCase, ...], pr
 
 def segmentation_task(
     settings: SegmentationSettings, execution: Execution, inputs: Inputs, processes: Processes
-) -> PartialLabels:
-    """The student with its seeded first weights, its teacher and losses."""
+) -> SegmentationTask:
+    """The task of the method: its networks with their seeded first weights, its teacher and its losses."""
     torch.manual_seed(key_number("first weights", settings.seed) % 2**63)
     embeddings = read_embeddings(inputs.embeddings, settings.rois)
-    recomputed = checkpointing(execution, processes.device)
-    student = build_segmentation_network(
-        settings.method, settings.networks, embeddings, recomputed, execution.fused_head
+
+    def new_network() -> nn.Module:
+        recomputed = checkpointing(execution, processes.device)
+        network = build_segmentation_network(
+            settings.network, embeddings, settings.rois, recomputed, execution.fused_head
+        )
+        return network.to(processes.device, memory_format=memory_format(execution, network, processes.device))
+
+    ingredients = Ingredients(
+        new_network=new_network,
+        rois=settings.rois,
+        structures=settings.structures,
+        teacher=settings.teacher,
+        scorer=online_scorer(settings, inputs, processes) if settings.method.needs_existence else None,
     )
-    student = student.to(processes.device, memory_format=memory_format(execution, student, processes.device))
-    scorer = online_scorer(settings, inputs, processes) if settings.method.needs_existence else None
-    thresholds = decision_thresholds(
-        settings.method, settings.structures, inputs.roi_aware_metrics, settings.existence.calibration
-    ).to(processes.device)
-    return PartialLabels(
-        student, settings.method, thresholds, settings.teacher, settings.rois, settings.structures, scorer
-    )
+    return build_task(settings.method, ingredients)
 
 
 def online_scorer(settings: SegmentationSettings, inputs: Inputs, processes: Processes) -> RoiScorer | None:
@@ -149,22 +150,16 @@ def online_scorer(settings: SegmentationSettings, inputs: Inputs, processes: Pro
         return None
     if inputs.roi_aware_model is None:
         raise UserError("existence.mode", "is online, which needs the ROI-aware network", "give it as input")
-    return load_scorer(
-        inputs.roi_aware_model,
-        inputs.roi_aware_metrics,
-        settings.structures,
-        settings.existence,
-        processes.device,
-        average_flips=False,
-    )
+    return load_scorer(inputs.roi_aware_model, settings.structures, processes.device)
 
 
-def save(settings: SegmentationSettings, task: PartialLabels, outputs: Outputs) -> None:
-    """Write the student, and the teacher where there is one, with all that is needed to use them."""
+def save(settings: SegmentationSettings, task: SegmentationTask, outputs: Outputs) -> None:
+    """Write the student, and the teacher if there is one, with all that is needed to use them."""
     description = settings.model_dump(
-        mode="json", include={"run", "seed", "method", "networks", "rois", "patches", "spacing_mm", "window_hu"}
+        mode="json", include={"run", "seed", "method", "network", "rois", "patches", "spacing_mm", "window_hu"}
     )
-    save_model(outputs.model, task.student, description, None if task.teacher is None else task.teacher.network)
+    predictors = task.predictors()
+    save_model(outputs.model, predictors["student"], description, predictors.get("teacher"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Stage roi_aware: train and evaluate the network that says which structures a patch contains.
 
-It learns from most cases of the fully labelled data set; the others give its metrics and its calibration. It is
+It learns from most cases of the fully labelled data set; the others give its metrics. It is
 resumable like stage segmentation, and may be started with torchrun as that is. BatchNorm sees one process's part of
 the batch at a time, so here (and here alone) the number of processes and parts has a say in the result.
 
@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ...config.optimisation import Execution
 from ...config.stage_settings import ExecutionSettings, RoiAwareSettings
@@ -32,7 +31,7 @@ from ...data.reading import CropReader
 from ...data.training_cases import fully_labelled_cases
 from ...errors import UserError
 from ...existence.metrics import structure_metrics
-from ...existence.presence import StructurePresence, positive_weights
+from ...existence.presence import StructurePresence
 from ...files import whole_file, write_json
 from ...networks.build import build_roi_aware_network
 from ...networks.memory_format import memory_format
@@ -61,7 +60,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outputs:
-    """The trained network, its metrics on held-out cases with fitted calibrations, and the training's history."""
+    """The trained network, its metrics on held-out cases, and the training's history."""
 
     model: Path
     metrics: Path
@@ -79,7 +78,7 @@ def run(settings: RoiAwareSettings, execution: ExecutionSettings, inputs: Inputs
         learned, held_out = split(settings)
         patches = settings.patches.model_copy(update={"foreground_fraction": _AROUND_STRUCTURES})
         cases = pooled(learned, patches, settings, inputs)
-        task = presence_task(settings, execution.execution, cases, processes)
+        task = presence_task(settings, execution.execution, processes)
         history = train(
             task,
             material(settings, cases, processes),
@@ -131,28 +130,12 @@ def material(settings: RoiAwareSettings, cases: tuple[TrainingCase, ...], proces
     return Material(plan, CropReader(cases, plan, patch, settings.weak), views)
 
 
-def presence_task(
-    settings: RoiAwareSettings, execution: Execution, cases: tuple[TrainingCase, ...], processes: Processes
-) -> StructurePresence:
+def presence_task(settings: RoiAwareSettings, execution: Execution, processes: Processes) -> StructurePresence:
     """The network with its seeded first weights, and its loss."""
     torch.manual_seed(key_number("first weights", settings.seed) % 2**63)
     network = build_roi_aware_network(settings.roi_aware, len(settings.structures)).train()
     network = network.to(processes.device, memory_format=memory_format(execution, network, processes.device))
-    weight = None
-    if settings.roi_aware.imbalance == "positive_weight":
-        weight = weights_from_pools(settings, cases).to(processes.device)
-    return StructurePresence(network, settings.structures, settings.roi_aware.least_voxels, weight)
-
-
-def weights_from_pools(settings: RoiAwareSettings, cases: tuple[TrainingCase, ...]) -> Tensor:
-    """Weights of the positive terms, from how often each structure is in the training cases' pooled patches."""
-    positives = torch.zeros(len(settings.structures))
-    progress = Progress("roi_aware: counting structures", len(cases), "cases")
-    for case in cases:
-        voxels = voxels_in_patches(open_volume(case.folder), case.pool, settings.patches.shape)
-        positives += torch.from_numpy((voxels >= settings.roi_aware.least_voxels).sum(0))
-        progress.advance()
-    return positive_weights(positives, sum(len(case.pool) for case in cases))
+    return StructurePresence(network, settings.structures, settings.roi_aware.least_voxels)
 
 
 @torch.no_grad()
