@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
+from ..errors import UserError
 from ..methods.labels_alone.settings import LabelsAlone
 from ..methods.latent_class.settings import LatentClass
 from ..methods.mean_teacher.settings import MeanTeacher
@@ -13,6 +15,16 @@ from .existence import DecisionRule
 
 Method = Annotated[LabelsAlone | MeanTeacher | LatentClass, Field(discriminator="kind")]
 """One row of the result table; `kind` says which of these it is."""
+
+
+def read_method(content: Any) -> Method:
+    """The method that the description of a model file holds; UserError if this version does not know it."""
+    try:
+        return TypeAdapter[Method](Method).validate_python(content)
+    except ValidationError as error:
+        kind = content.get("kind") if isinstance(content, Mapping) else None
+        wrong = f"the model was trained by a method of kind {kind}, which this version does not know or reads otherwise"
+        raise UserError("model file", wrong, "delete the model and rerun the pipeline to train it again") from error
 
 
 def decision_rule(method: Method) -> DecisionRule | None:

@@ -8,7 +8,11 @@ from typing import Any
 import yaml
 
 _NETWORKS = ("swin_unetr", "dodnet")
-_SUPERVISED = {"cross_entropy": {"dice": None}, "dice": {"cross_entropy": False}, "cross_entropy_and_dice": {}}
+_SUPERVISED: dict[str, dict[str, Any]] = {
+    "cross_entropy": {"dice": None},
+    "dice": {"cross_entropy": False},
+    "cross_entropy_and_dice": {},
+}
 _THRESHOLDS = ("positive_above", "negative_below")
 _OF_THE_TEACHER = ("warmup_fraction", "rampup_fraction", "exclusive_organs")
 _KEPT = {
@@ -46,7 +50,7 @@ def _with_kind(entry: Mapping[str, Any]) -> dict[str, Any]:
     kind = "latent_class" if latent != "none" or consistency == "ambiguous" else "labels_alone"
     if kind == "labels_alone" and consistency == "all":
         kind = "mean_teacher"
-    new = {"kind": kind, "network": "swin_unetr"}
+    new: dict[str, Any] = {"kind": kind, "network": "swin_unetr"}
     new |= {key: entry[key] for key in _KEPT[kind] if key in entry}
     if _SUPERVISED.get(entry.get("supervised", "")):
         new["supervised"] = _SUPERVISED[entry["supervised"]]

@@ -70,7 +70,7 @@ class Stepper:
         half = self.autocast_type == torch.float16 and processes.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=half)
         self.shared = {name: processes.share(network) for name, network in task.networks.items()}
-        self.networks = {
+        self.networks: dict[str, Any] = {
             name: torch.compile(network) if execution.compile else network for name, network in self.shared.items()
         }
 

@@ -35,9 +35,14 @@ class Task(Protocol):
     the loss, with their titles in the figure of the losses.
     """
 
-    networks: Mapping[str, nn.Module]
-    names: tuple[str, ...]
-    terms: Mapping[str, str]
+    @property
+    def networks(self) -> Mapping[str, nn.Module]: ...
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def terms(self) -> Mapping[str, str]: ...
 
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`.

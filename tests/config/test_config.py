@@ -10,6 +10,7 @@ import yaml
 
 from pipeline_lib.config import section, settings
 from pipeline_lib.config.datasets import Dataset
+from pipeline_lib.config.methods import read_method
 from pipeline_lib.config.schema import load_config
 from pipeline_lib.errors import UserError
 
@@ -120,6 +121,24 @@ def test_two_sizes_of_a_network_stand_side_by_side(content):
     config = load_config(content, BASE)
     assert settings.segmentation(config, "wider").network.feature_size == 24
     assert settings.segmentation(config, "baseline").network.feature_size == 12
+
+
+def test_a_trainings_settings_hold_the_keys_of_its_own_kind_alone(content):
+    """So that a key more of one method or network retrains no other."""
+    config = load_config(content, BASE)
+    for name, method in config.methods.items():
+        found = settings.segmentation(config, name).model_dump(mode="json")
+        assert set(found["method"]) == set(type(method).model_fields)
+        assert set(found["network"]) == set(type(config.networks[method.network]).model_fields)
+    baseline, latent_class = (settings.segmentation(config, name).method for name in ("baseline", "latent_class"))
+    own = set(type(latent_class).model_fields) - set(type(baseline).model_fields)
+    assert {"decision", "sharpening_temperature", "latent_weight", "warmup_fraction"} <= own
+
+
+def test_the_method_in_a_model_file_of_another_version_is_refused_in_one_line():
+    with pytest.raises(UserError, match=r"a method of kind None, which this version does not know") as caught:
+        read_method({"latent": "cross_entropy", "encoder": "wordllama"})
+    assert "\n" not in str(caught.value)
 
 
 def test_dice_over_the_batch_is_refused_where_it_would_depend_on_accumulation(content):

@@ -44,7 +44,11 @@ rule check_existence:
             "resources/truth/{dataset}",
             dataset=[dataset for dataset in PARTIAL if dataset in PHANTOM],
         ),
-        code=code_of("stages/check_existence/*.py", "existence/agreement.py", "existence/check.py"),
+        code=code_of(
+            "stages/check_existence/*.py",
+            "existence/agreement.py",
+            "existence/check.py",
+        ),
     output:
         agreement="results/existence_check/agreement.csv",
         decisions="results/existence_check/decisions.csv",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self
 
-from torch import nn
+from torch import Tensor, nn
 
 from ...config.method_settings import SupervisedLoss
 from ...data.batches import Batch
@@ -20,7 +20,6 @@ class LabelsAloneTask:
     """Eq. 1 for the ROIs `names`; the student sees x_S."""
 
     terms = LabelsAlone.terms
-    probabilities = staticmethod(probabilities)
 
     def __init__(self, *, student: nn.Module, names: tuple[str, ...], supervised: SupervisedLoss) -> None:
         self.student, self.names, self.supervised = student, names, supervised
@@ -34,6 +33,11 @@ class LabelsAloneTask:
         """Losses of `batch`; the history counts how often each ROI was labelled."""
         supervised = supervised_loss(networks["student"](batch.strong), batch.labels, batch.labelled, self.supervised)
         return Losses(supervised, {"supervised": supervised}, {"labelled": batch.labelled})
+
+    @staticmethod
+    def probabilities(logits: Tensor) -> Tensor:
+        """One sigmoid per ROI."""
+        return probabilities(logits)
 
     def predictors(self) -> dict[str, nn.Module]:
         return {"student": self.student}

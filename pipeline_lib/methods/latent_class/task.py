@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...config.method_settings import Teacher
 from ...data.batches import Batch
@@ -33,8 +33,6 @@ class LatentClassTask:
     Existence scores come with the batch, or with a `scorer` from x_T in every step, as in the paper. `structures` are
     those that decide each ROI's existence; with `exclusive_organs` they say which ROIs are rivals.
     """
-
-    probabilities = staticmethod(probabilities)
 
     def __init__(
         self,
@@ -83,6 +81,11 @@ class LatentClassTask:
                 terms["consistency"] = consistency_loss(logits, teacher, decisions.ambiguous)
                 total = total + weight * settings.consistency_weight * terms["consistency"]
         return Losses(total, terms, dict(vars(decisions)))
+
+    @staticmethod
+    def probabilities(logits: Tensor) -> Tensor:
+        """One sigmoid per ROI."""
+        return probabilities(logits)
 
     def predictors(self) -> dict[str, nn.Module]:
         return {"student": self.student, "teacher": self.teacher.network}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...config.method_settings import Teacher
 from ...data.batches import Batch
@@ -28,7 +28,6 @@ class MeanTeacherTask:
     """
 
     terms = MeanTeacher.terms
-    probabilities = staticmethod(probabilities)
 
     def __init__(
         self,
@@ -68,6 +67,11 @@ class MeanTeacherTask:
             {"supervised": supervised, "consistency": consistency},
             {"labelled": batch.labelled},
         )
+
+    @staticmethod
+    def probabilities(logits: Tensor) -> Tensor:
+        """One sigmoid per ROI."""
+        return probabilities(logits)
 
     def predictors(self) -> dict[str, nn.Module]:
         return {"student": self.student, "teacher": self.teacher.network}

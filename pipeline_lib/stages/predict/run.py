@@ -19,11 +19,10 @@ from typing import Any
 import blosc2
 import numpy as np
 import torch
-from pydantic import TypeAdapter
 from torch import nn
 
 from ...config.evaluation import Inference
-from ...config.methods import Method
+from ...config.methods import read_method
 from ...config.stage_settings import InferenceSettings
 from ...config.volumes import Patches
 from ...files import whole_folder
@@ -97,7 +96,7 @@ def sliding_window(inference: Inference, description: dict[str, Any], device: to
         window_hu=tuple(description["window_hu"]),
         device=device,
         precision=autocast_type(inference.precision, device, training=False),
-        to_probabilities=task_class(TypeAdapter[Method](Method).validate_python(description["method"])).probabilities,
+        to_probabilities=task_class(read_method(description["method"])).probabilities,
     )
 
 
