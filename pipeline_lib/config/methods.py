@@ -8,12 +8,13 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ..errors import UserError
+from ..methods.implicit_labelling.settings import ImplicitLabelling
 from ..methods.labels_alone.settings import LabelsAlone
 from ..methods.latent_class.settings import LatentClass
 from ..methods.mean_teacher.settings import MeanTeacher
 from .existence import DecisionRule
 
-Method = Annotated[LabelsAlone | MeanTeacher | LatentClass, Field(discriminator="kind")]
+Method = Annotated[LabelsAlone | MeanTeacher | LatentClass | ImplicitLabelling, Field(discriminator="kind")]
 """One row of the result table; `kind` says which of these it is."""
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ..config.method_settings import MethodSettings
 from ..config.methods import Method
+from .implicit_labelling.settings import ImplicitLabelling
+from .implicit_labelling.task import ImplicitLabellingTask
 from .labels_alone.settings import LabelsAlone
 from .labels_alone.task import LabelsAloneTask
 from .latent_class.settings import LatentClass
@@ -16,6 +18,7 @@ TASKS: dict[type[MethodSettings], type[SegmentationTask]] = {
     LabelsAlone: LabelsAloneTask,
     MeanTeacher: MeanTeacherTask,
     LatentClass: LatentClassTask,
+    ImplicitLabelling: ImplicitLabellingTask,
 }
 """Settings class → task class of every method."""
 
