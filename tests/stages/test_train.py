@@ -3,11 +3,13 @@
 import os
 import signal
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 
 from pipeline_lib.config.existence import DecisionRule, Existence
+from pipeline_lib.config.methods import Method
 from pipeline_lib.config.optimisation import Execution, Optimisation
 from pipeline_lib.config.stage_settings import ExecutionSettings
 from pipeline_lib.errors import UserError
@@ -37,6 +39,9 @@ METHODS = {
     "dodnet": LabelsAlone(kind="labels_alone", network="dodnet", encoder="one_hot"),
     "latent_class": LATENT_CLASS,
 }
+for kind in get_args(get_args(Method)[0]):
+    name = get_args(kind.model_fields["kind"].annotation)[0]
+    METHODS.setdefault(name, kind(kind=name, network="swin_unetr", encoder="vectors"))
 SHORT = Optimisation(epochs=1, batch=2, learning_rate=1e-3)
 
 
