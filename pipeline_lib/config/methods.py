@@ -30,4 +30,4 @@ def read_method(content: Any) -> Method:
 
 def decision_rule(method: Method) -> DecisionRule | None:
     """The rule by which `method` decides about existence; None if it does not."""
-    return method.decision if isinstance(method, LatentClass) else None
+    return getattr(method, "decision", None)

@@ -41,8 +41,8 @@ class Patches(Section):
     )
     foreground_fraction: Fraction = Field(
         default=0.8,
-        description="Share of the pool centred on a labelled ROI's voxel (each labelled ROI equally often), "
-        "the rest is anywhere in the body (0.8: DoDNet's share).",
+        description="Share of the pool around a voxel of a labelled ROI, each labelled ROI equally often, as in "
+        "TransDoDNet; the rest is anywhere in the body (0.8: DoDNet's share, of crops in the box of all foreground).",
     )
 
     @property

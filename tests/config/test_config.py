@@ -10,7 +10,7 @@ import yaml
 
 from pipeline_lib.config import section, settings
 from pipeline_lib.config.datasets import Dataset
-from pipeline_lib.config.methods import read_method
+from pipeline_lib.config.methods import decision_rule, read_method
 from pipeline_lib.config.schema import load_config
 from pipeline_lib.errors import UserError
 
@@ -133,6 +133,11 @@ def test_a_trainings_settings_hold_the_keys_of_its_own_kind_alone(content):
     baseline, latent_class = (settings.segmentation(config, name).method for name in ("baseline", "latent_class"))
     own = set(type(latent_class).model_fields) - set(type(baseline).model_fields)
     assert {"decision", "sharpening_temperature", "latent_weight", "warmup_fraction"} <= own
+
+
+def test_a_method_decides_about_existence_if_and_only_if_it_needs_the_scores(content):
+    for method in load_config(content, BASE).methods.values():
+        assert (decision_rule(method) is not None) == method.needs_existence
 
 
 def test_the_method_in_a_model_file_of_another_version_is_refused_in_one_line():
