@@ -69,7 +69,7 @@ def measure(variant: str, options: argparse.Namespace, results: multiprocessing.
     features = torch.randn(options.batch, WIDTH, *options.patch, device=device, requires_grad=True)
     parameters = torch.randn(options.batch, options.rois, parameter_count(1), device=device) / 3
     parameters.requires_grad_()
-    upstream = torch.randn(options.batch, options.rois, *options.patch, device=device)
+    grad_output = torch.randn(options.batch, options.rois, *options.patch, device=device)
     dtype = getattr(torch, options.precision)
 
     # On a CPU processor time, which neighbours on the machine disturb less.
@@ -80,7 +80,7 @@ def measure(variant: str, options: argparse.Namespace, results: multiprocessing.
         started = clock()
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             logits = layers(features[..., :D, :H, :W], parameters)
-        logits.backward(upstream[..., :D, :H, :W].to(logits.dtype))
+        logits.backward(grad_output[..., :D, :H, :W].to(logits.dtype))
         if device.type == "cuda":
             torch.cuda.synchronize()
         features.grad = parameters.grad = None

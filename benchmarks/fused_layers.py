@@ -47,8 +47,8 @@ def compiled(kernel, capability: int, precision: str, voxels: int, maps: int, gr
     kind, _ = BY_PRECISION[precision]
     constants = {"groups": groups, "span": span, "columns": 2 * maps, "VOXELS": voxels}
     constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
-    summed = ("biases", "of_weights", "of_biases")
-    pointers = ("features", "weights", "logits", "upstream", "of_features")
+    summed = ("biases", "grad_weights", "grad_biases")
+    pointers = ("features", "weights", "logits", "grad_output", "grad_features")
     types = dict.fromkeys(constants, "constexpr") | dict.fromkeys(pointers, f"*{kind}") | dict.fromkeys(summed, "*fp32")
     signature = {name: types.get(name, "i32") for name in kernel.arg_names}
     # As of real tensors, and of patches: what divides by 16 is read in larger pieces.

@@ -23,10 +23,10 @@ import torch.nn.functional as F
 import wordllama
 from torch import Tensor, nn
 
-from pipeline_lib.config.methods import Method
-from pipeline_lib.methods.losses import supervised_loss
+from pipeline_lib.config.method_settings import SupervisedLoss
+from pipeline_lib.methods.supervised_loss import supervised_loss
 from pipeline_lib.networks import dynamic_head
-from pipeline_lib.networks.dodnet import task_and_place
+from pipeline_lib.networks.dodnet.network import task_and_map
 from pipeline_lib.networks.dynamic_head import TextConditionedHead, head_features, start_as_plain_network
 from pipeline_lib.networks.generated_layers import generated_layers
 from pipeline_lib.networks.head_parameters import parameter_count
@@ -92,8 +92,8 @@ class TaskNetwork(nn.Module):
         self.controller = nn.Linear(BOTTLENECK + tasks, parameter_count(2))
         if not default_start:
             start_as_plain_network(self.controller, 2, one_hot=tasks if strong_code else 0)
-        task, place = task_and_place(TASK_CODES)
-        self.map_of_roi = 2 * task + place
+        task, maps = task_and_map(TASK_CODES, ROIS)
+        self.map_of_roi = 2 * task + maps
 
     def forward(self, image: Tensor) -> Tensor:
         decoded, bottleneck = self.trunk(image)
@@ -111,7 +111,7 @@ def dice_after_training(network: nn.Module, steps: int, seed: int) -> float:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
         image, regions, labelled = samples(2, generator)
-        loss = supervised_loss(network(image), regions, labelled, Method(encoder="wordllama")).mean()
+        loss = supervised_loss(network(image), regions, labelled, SupervisedLoss()).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -41,9 +41,7 @@ from monai.inferers import SlidingWindowInferer
 from records import record_of
 from torch import Tensor, nn
 
-from pipeline_lib.config.methods import Method, Networks, SwinUnetr
 from pipeline_lib.geometry import Geometry
-from pipeline_lib.inference.fast_form import for_prediction
 from pipeline_lib.inference.sliding_window import (
     GAUSSIAN_WIDTH,
     SlidingWindow,
@@ -57,7 +55,8 @@ from pipeline_lib.networks.dynamic_head import standardised
 from pipeline_lib.networks.head_parameters import WIDTH
 from pipeline_lib.networks.precision import autocast_type
 from pipeline_lib.networks.probabilities import probabilities
-from pipeline_lib.networks.swin_unetr import TextConditionedSwinUnetr
+from pipeline_lib.networks.swin_unetr.network import TextConditionedSwinUnetr
+from pipeline_lib.networks.swin_unetr.settings import SwinUnetr
 from pipeline_lib.progress import Progress
 from pipeline_lib.stages.predict.run import predict_case
 from pipeline_lib.volumes.intensity import scaled
@@ -128,10 +127,9 @@ def network_of(options: argparse.Namespace) -> nn.Module:
     if options.constant_network:
         return NoNetwork(options.rois)
     torch.manual_seed(0)
-    sizes = SwinUnetr(feature_size=options.feature_size)
-    built = build_segmentation_network(
-        Method(encoder="some"), Networks(swin_unetr=sizes), torch.randn(options.rois, 512)
-    )
+    sizes = SwinUnetr(kind="swin_unetr", feature_size=options.feature_size)
+    rois = [f"roi_{number}" for number in range(options.rois)]
+    built = build_segmentation_network(sizes, torch.randn(options.rois, 512), rois)
     return built.to(options.device).eval()
 
 
@@ -145,11 +143,11 @@ def window_of(options: argparse.Namespace) -> SlidingWindow:
 
 def fastest(network: nn.Module, options: argparse.Namespace) -> nn.Module:
     window = window_of(options)
-    return network if options.constant_network else for_prediction(network, window.device, window.precision)
+    return network if options.constant_network else network.for_prediction(window.device, window.precision)
 
 
 def with_lacuna(image: np.ndarray, network: nn.Module, options: argparse.Namespace) -> blosc2.NDArray:
-    """Probabilities as compressed bytes, uint8 K D H W, as the stage inference keeps them."""
+    """Probabilities as compressed bytes, uint8 K D H W, as the stage predict keeps them."""
     window = window_of(options)
 
     def read(start: tuple[int, int, int], shape: tuple[int, int, int]) -> np.ndarray:

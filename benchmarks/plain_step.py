@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from monai.networks.nets import SwinUNETR
 from torch import Tensor, nn
 
-from pipeline_lib.config.methods import Method, SwinUnetr
 from pipeline_lib.data.batches import Batch
+from pipeline_lib.methods.latent_class.settings import LatentClass
+from pipeline_lib.networks.swin_unetr.settings import SwinUnetr
 
 
 class PlainNetwork(nn.Module):
@@ -29,8 +30,8 @@ class PlainNetwork(nn.Module):
             out_channels=8,
             feature_size=width,
             depths=sizes.depths,
-            num_heads=sizes.heads,
-            window_size=sizes.window,
+            num_heads=sizes.num_heads,
+            window_size=sizes.window_size,
         )
         self.trunk.encoder10.register_forward_hook(self._keep)
         self.pool = nn.Sequential(nn.GroupNorm(16, 16 * width), nn.ReLU(), nn.AdaptiveAvgPool3d(1))
@@ -60,29 +61,31 @@ class PlainNetwork(nn.Module):
 
 
 def plain_losses(
-    logits: Tensor, teacher: Tensor, labels: Tensor, labelled: Tensor, scores: Tensor, method: Method
+    logits: Tensor, teacher: Tensor, labels: Tensor, labelled: Tensor, scores: Tensor, method: LatentClass
 ) -> Tensor:
     """The same three terms as `method`'s, one ROI of one sample after the other."""
-    supervised, latent, consistency = [], [], []
+    rule, total = method.decision, logits.new_zeros((), dtype=torch.float32)
     for b in range(len(logits)):
+        supervised, latent, consistency = [], [], []
         for k in range(logits.shape[1]):
             student = logits[b, k].float()
             probability = torch.sigmoid(student)
             target = torch.sigmoid(teacher[b, k].float())
             if labelled[b, k]:
                 truth = labels[b, k].float()
-                dice = (2 * (probability * truth).sum() + 1) / (probability.sum() + truth.sum() + 1)
+                dice = 2 * (probability * truth).sum() / (probability.sum() + truth.sum() + 1)
                 supervised.append(F.binary_cross_entropy_with_logits(student, truth) + 1 - dice)
-            elif scores[b, k] > method.positive_above or scores[b, k] < method.negative_below:
+            elif scores[b, k] > rule.positive_above or scores[b, k] < rule.negative_below:
                 sharp = target**10 / (target**10 + (1 - target) ** 10)
                 latent.append(F.binary_cross_entropy_with_logits(student, sharp))
             else:
                 consistency.append(F.mse_loss(probability, target))
-    return sum(torch.stack(terms).mean() for terms in (supervised, latent, consistency) if terms)
+        total = total + sum(torch.stack(terms).mean() for terms in (supervised, latent, consistency) if terms)
+    return total / len(logits)
 
 
 def plain_step(
-    sizes: SwinUnetr, rois: int, embedding: int, roi_aware: nn.Module, method: Method, precision: torch.dtype
+    sizes: SwinUnetr, rois: int, embedding: int, roi_aware: nn.Module, method: LatentClass, precision: torch.dtype
 ) -> Callable[[list[Batch]], None]:
     """Takes a step with a batch that may come in parts; on the device of `roi_aware`, which has the ROIs first."""
     device = next(roi_aware.parameters()).device

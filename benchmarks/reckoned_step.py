@@ -39,7 +39,8 @@ from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from pipeline_lib.config.optimisation import Checkpointing
 from pipeline_lib.data.batches import Batch
-from pipeline_lib.networks import generated_layers, window_attention
+from pipeline_lib.networks import generated_layers
+from pipeline_lib.networks.swin_unetr import window_attention
 from pipeline_lib.training.distributed import Distributed
 
 CPU = torch.device("cpu")
@@ -129,7 +130,7 @@ def head(features: Tensor, parameters: Tensor, maps: int) -> Tensor:
 
 
 @torch.library.custom_op("reckoned::head_backward", mutates_args=())
-def head_backward(upstream: Tensor, features: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+def head_backward(grad_output: Tensor, features: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
     raise NotImplementedError("fake tensors only")
 
 
@@ -139,12 +140,12 @@ def _(features: Tensor, parameters: Tensor, maps: int) -> Tensor:
 
 
 @head_backward.register_fake
-def _(upstream: Tensor, features: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+def _(grad_output: Tensor, features: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(features), torch.empty_like(parameters)
 
 
 head.register_autograd(
-    lambda context, upstream: (*head_backward(upstream, *context.saved_tensors), None),
+    lambda context, grad_output: (*head_backward(grad_output, *context.saved_tensors), None),
     setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs[:2]),
 )
 
@@ -155,7 +156,7 @@ def _(features: Any, parameters: Any, maps: int, *_: Any, **__: Any) -> int:
 
 
 @register_flop_formula(torch.ops.reckoned.head_backward)
-def _(upstream: Any, features: Any, parameters: Any, *_: Any, **__: Any) -> int:
+def _(grad_output: Any, features: Any, parameters: Any, *_: Any, **__: Any) -> int:
     # The hidden layers again, in each of two kernels, and two products for each of forward's.
     return 4 * 2 * parameters[0] * parameters[1] * parameters[2] * features[2]
 

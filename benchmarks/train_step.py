@@ -34,27 +34,28 @@ from plain_step import plain_step
 from records import record_of
 
 from pipeline_lib.config.augmentation import Augmentation
-from pipeline_lib.config.methods import Method, Networks, SwinUnetr, Teacher
+from pipeline_lib.config.method_settings import Teacher
 from pipeline_lib.config.optimisation import Checkpointing, Execution, Optimisation
 from pipeline_lib.config.roi_aware import RoiAware
 from pipeline_lib.data.batches import ViewMaker
 from pipeline_lib.data.crops import CropPlan, TrainingCase
 from pipeline_lib.data.reading import CropReader, Region, regions
 from pipeline_lib.existence.scores import RoiScorer
-from pipeline_lib.existence.thresholds import decision_thresholds
 from pipeline_lib.geometry import Geometry
 from pipeline_lib.label_bits import pack
-from pipeline_lib.methods.partial_labels import PartialLabels
+from pipeline_lib.methods.latent_class.settings import LatentClass
+from pipeline_lib.methods.latent_class.task import LatentClassTask
 from pipeline_lib.networks.build import build_roi_aware_network, build_segmentation_network
 from pipeline_lib.networks.memory_format import memory_format
 from pipeline_lib.networks.precision import autocast_type
 from pipeline_lib.networks.recomputing import checkpointing
+from pipeline_lib.networks.swin_unetr.settings import SwinUnetr
 from pipeline_lib.training.distributed import Distributed, init_distributed
 from pipeline_lib.training.step import Stepper
 from pipeline_lib.volumes.store import write_volume
 
 WINDOW = (-325.0, 325.0)
-METHOD = Method(encoder="text", latent="cross_entropy", consistency="ambiguous")
+METHOD = LatentClass(kind="latent_class", network="swin_unetr", encoder="text")
 PAPERS_STEPS = 153_000
 CASES, POOL = 8, 16
 SIZES = {
@@ -91,15 +92,19 @@ def our_step(
 ) -> Step:
     """The stepper's step; `online` scores x_T with the ROI-aware network in it (benchmarks/existence.py)."""
     embeddings = torch.randn(options.rois, options.embedding)
-    networks = Networks(swin_unetr=trunk_sizes(options))
+    names = tuple(f"roi_{k}" for k in range(options.rois))
     student = build_segmentation_network(
-        METHOD, networks, embeddings, checkpointing(execution, distributed.device), execution.fused_head
+        trunk_sizes(options), embeddings, names, checkpointing(execution, distributed.device), execution.fused_head
     )
     student = student.to(distributed.device, memory_format=memory_format(execution, student, distributed.device))
-    names = tuple(f"roi_{k}" for k in range(options.rois))
-    thresholds = decision_thresholds(METHOD, [()] * options.rois, None, "none").to(distributed.device)
-    scorer = online_scorer(options, distributed.device) if online else None
-    task = PartialLabels(student, METHOD, thresholds, Teacher(), names, tuple((name,) for name in names), scorer)
+    task = LatentClassTask(
+        student=student,
+        names=names,
+        settings=METHOD,
+        teacher=Teacher(),
+        structures=tuple((name,) for name in names),
+        scorer=online_scorer(options, distributed.device) if online else None,
+    )
     optimisation, view_maker = Optimisation(batch_size=batch), view_maker_of(options, distributed.device)
     stepper = Stepper(task, view_maker, optimisation, execution, distributed, steps=PAPERS_STEPS, title="benchmark")
 
@@ -125,7 +130,8 @@ def their_step(options: argparse.Namespace, batch: int, parts: int, device: torc
 
 
 def trunk_sizes(options: argparse.Namespace) -> SwinUnetr:
-    return SwinUnetr(feature_size=options.feature_size, depths=(options.depth,) * 4, window=options.window)
+    depths = (options.depth,) * 4
+    return SwinUnetr(kind="swin_unetr", feature_size=options.feature_size, depths=depths, window_size=options.window)
 
 
 def view_maker_of(options: argparse.Namespace, device: torch.device) -> ViewMaker:

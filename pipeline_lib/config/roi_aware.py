@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,8 @@ from .section import Count, Name, Section
 
 class RoiAware(Section):
     """Architecture, training and evaluation of the ROI-aware network."""
+
+    removed: ClassVar = {"imbalance": "no experiment used weights for rare structures"}
 
     structures: Literal["totalsegmentator_v1", "totalsegmentator_v2"] | tuple[Name, ...] = Field(
         default="totalsegmentator_v1",
@@ -24,14 +26,10 @@ class RoiAware(Section):
         description="Stride of the first convolution (MONAI's own default, 1, is eight times the work).",
     )
     held_out_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.1, description="Share of the cases kept for evaluation and calibration."
+        default=0.1, description="Share of the cases kept for evaluation."
     )
     least_voxels: Count = Field(
         default=1, description="Voxels of a structure that a patch must hold for it to count as present."
-    )
-    imbalance: Literal["none", "positive_weight"] = Field(
-        default="none",
-        description="positive_weight multiplies each structure's positive term by negatives/positives, at most 10.",
     )
     optimisation: Optimisation = Field(default=Optimisation(), description="Training of the ROI-aware network.")
     execution: Execution = Field(default=Execution(), description="How its training runs.")

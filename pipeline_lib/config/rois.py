@@ -8,6 +8,14 @@ from pydantic import Field, model_validator
 
 from .section import Name, Section
 
+LESION_WORDS = ("tumor", "tumour", "cancer", "lesion", "metastas", "nodule")
+"""A ROI whose name contains one of these consists of separate lesions that can be counted."""
+
+
+def is_lesion(roi: str) -> bool:
+    """Whether the ROI of this name consists of lesions."""
+    return any(word in roi.lower() for word in LESION_WORDS)
+
 
 class Roi(Section):
     """One region of interest; its place in the list is its bit in every label."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ..errors import UserError
 from .augmentation import Augmentation
 from .datasets import Dataset, PhantomSource
 from .evaluation import Inference, Scores
 from .existence import Existence
-from .methods import Method, Networks, Teacher
+from .method_checks import check_methods
+from .method_settings import Teacher
+from .methods import Method
+from .networks import DEFAULT_NETWORKS, Network
+from .old_forms import reject_old_methods, reject_old_networks
 from .optimisation import Execution, Optimisation
 from .phantom import Phantom
 from .roi_aware import RoiAware
@@ -63,11 +67,16 @@ class Config(Section):
     augmentation: Augmentation = Augmentation()
     roi_aware: RoiAware = RoiAware()
     existence: Existence = Existence()
-    networks: Networks = Networks()
+    networks: Annotated[dict[Name, Network], BeforeValidator(reject_old_networks)] = Field(
+        default=DEFAULT_NETWORKS,
+        description="Segmentation networks by the name that methods use.",
+    )
     teacher: Teacher = Teacher()
     segmentation: Optimisation = Field(default=Optimisation(), description="Training of the segmentation networks.")
     execution: Execution = Field(default=Execution(), description="How segmentation training runs.")
-    methods: dict[Name, Method] = Field(min_length=1, description="Methods by name.")
+    methods: Annotated[dict[Name, Method], BeforeValidator(reject_old_methods)] = Field(
+        min_length=1, description="Methods by name."
+    )
     compare: tuple[Name, ...] = Field(
         default=(), description="Methods that the default target trains and reports (empty: all)."
     )
@@ -79,7 +88,7 @@ class Config(Section):
         check_rois(self.rois)
         _check_labels(self)
         _check_structures(self)
-        _check_methods(self)
+        check_methods(self)
         _check_post_processing(self)
         return self
 
@@ -172,40 +181,3 @@ def _check_post_processing(config: Config) -> None:
         raise ValueError(
             f"`inference.post_processing` names {', '.join(unknown)}; `rois` has: {', '.join(config.roi_names)}"
         )
-
-
-def _check_methods(config: Config) -> None:
-    missing = sorted(set(config.compare) - set(config.methods))
-    if missing:
-        raise ValueError(f"`compare` names {', '.join(missing)}; `methods` has: {', '.join(config.methods)}")
-    for key, entries in (("compare", config.compare), ("seeds", config.seeds)):
-        if len(set(entries)) != len(entries):
-            raise ValueError(f"`{key}` names something twice: {', '.join(map(str, entries))}")
-    for name, method in config.methods.items():
-        encoder = config.text.encoders.get(method.encoder)
-        if encoder is None:
-            raise ValueError(
-                f"method {name}: there is no text encoder {method.encoder!r}; "
-                f"`text.encoders` has: {', '.join(config.text.encoders)}"
-            )
-        if (method.network == "dodnet") != (encoder.kind == "one_hot"):
-            raise ValueError(
-                f"method {name}: network dodnet goes with an encoder of kind one_hot, and only that one does"
-            )
-        _check_labelled_cases(config, name, method)
-        if method.needs_existence and config.datasets.fully_labelled is None:
-            raise ValueError(f"method {name} needs existence scores, so `datasets.fully_labelled` must name a data set")
-
-
-def _check_labelled_cases(config: Config, name: str, method: Method) -> None:
-    trained = {dataset.name: len(dataset.split_cases("train")) for dataset in config.datasets.partially_labelled}
-    for dataset, count in method.labelled_cases.items():
-        if dataset not in trained:
-            raise ValueError(
-                f"method {name}: `labelled_cases` names {dataset}, which is not a partially labelled data set "
-                f"(those are: {', '.join(trained)})"
-            )
-        if count > trained[dataset]:
-            raise ValueError(
-                f"method {name}: `labelled_cases` wants {count} of {dataset}, which has {trained[dataset]} to train"
-            )

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from ..progress import say
 
 Millimetres = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -22,17 +23,24 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]*$")]
 class Section(BaseModel):
     """A frozen part of the config in which an unknown key is an error.
 
-    `renamed` maps the old name of a key to its present one. Old names are accepted, with one notice per process.
+    Keys in `renamed` (old → new) are accepted in their old spelling for one version, with one notice per process.
+    Keys in `removed` (key → why) are rejected with a line that says so.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     renamed: ClassVar[Mapping[str, str]] = {}
+    removed: ClassVar[Mapping[str, str]] = {}
 
     @model_validator(mode="before")
     @classmethod
-    def _accept_old_names(cls, content: Any) -> Any:
-        if not isinstance(content, Mapping) or cls.renamed.keys().isdisjoint(content):
+    def _translate_old_keys(cls, content: Any) -> Any:
+        if not isinstance(content, Mapping):
+            return content
+        for key, why in cls.removed.items():
+            if key in content:
+                raise ValueError(f"the option `{key}` has been removed, because {why}; delete the key")
+        if cls.renamed.keys().isdisjoint(content):
             return content
         present = dict(content)
         for old, new in cls.renamed.items():
@@ -47,8 +55,8 @@ class Section(BaseModel):
     @model_serializer(mode="wrap")
     def _with_its_kind(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Keep `kind`, by which a union is read again, also where values that equal their default are left out."""
-        content = serialise(self)
-        return {"kind": self.kind, **content} if "kind" in type(self).model_fields else content
+        kind = {name: value for name, value in self if name == "kind"}
+        return {**kind, **serialise(self)}
 
 
 def text_without_defaults(section: Section) -> str:

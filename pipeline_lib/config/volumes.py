@@ -32,27 +32,18 @@ class Patches(Section):
     """The patch that every network sees, and the pool of patch positions of each training case."""
 
     size_voxels: tuple[Count, Count, Count] = Field(
-        default=(160, 160, 96), description="Patch size (x, y, z) in voxels; every side divides by 32."
+        default=(160, 160, 96),
+        description="Patch size (x, y, z) in voxels; the networks need sides that divide by 32 (swin_unetr) or 16 "
+        "(dodnet).",
     )
     pool_size: Count = Field(
         default=64, description="Patch positions kept for each training case; training draws crops from them."
     )
     foreground_fraction: Fraction = Field(
         default=0.8,
-        description="Share of the pool around a labelled ROI's voxel (each labelled ROI equally often), "
-        "the rest is anywhere in the body (0.8: DoDNet's share).",
+        description="Share of the pool around a voxel of a labelled ROI, each labelled ROI equally often, as in "
+        "TransDoDNet; the rest is anywhere in the body (0.8: DoDNet's share, of crops in the box of all foreground).",
     )
-
-    @model_validator(mode="after")
-    def _fits_the_network(self) -> Self:
-        # SwinUNETR halves every side five times, and InstanceNorm needs more than one voxel at the bottom.
-        if any(side % 32 for side in self.size_voxels):
-            raise ValueError(
-                f"`size_voxels` {list(self.size_voxels)}: every side must divide by 32 (32, 64, 96, 128, …)"
-            )
-        if max(self.size_voxels) == 32:
-            raise ValueError("`size_voxels`: at least one side must be larger than 32")
-        return self
 
     @property
     def shape(self) -> tuple[int, int, int]:

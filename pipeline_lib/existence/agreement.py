@@ -1,4 +1,4 @@
-"""How often decisions about existence agree with each other, and how often they are right."""
+"""How often decisions about existence agree with each other, and how often they are correct."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DECISIONS = ("positive", "negative", "ambiguous")
 
 @dataclass(frozen=True, eq=False)
 class Decided:
-    """Whether each of N patches is taken to hold each of K ROIs, or to lack it: bool N K each; else it is ambiguous."""
+    """Whether each of N patches is taken to contain each of K ROIs, or to lack it (bool N K each), or neither."""
 
     positive: Booleans
     negative: Booleans
@@ -32,16 +32,16 @@ class Decided:
 
 @dataclass(frozen=True, eq=False)
 class Presence:
-    """Whether each of N patches holds each of K ROIs, and whether that is known: bool N K each."""
+    """Whether each of N patches contains each of K ROIs, and whether that is known: bool N K each."""
 
     present: Booleans
     known: Booleans
 
 
 def agreement(first: Decided, second: Decided, roi: int, patches: Booleans) -> dict[str, Any]:
-    """How often two ways to score decide alike about a ROI on the chosen `patches` (bool N).
+    """How often two ways to score lead to the same decision about a ROI on the chosen `patches` (bool N).
 
-    `agree` is the share of them; the column `positive_ambiguous` counts those that are positive by the first way and
+    `agree` is their share; the column `positive_ambiguous` counts the patches that are positive by the first way and
     ambiguous by the second, and so on.
     """
     counts = {
@@ -52,32 +52,33 @@ def agreement(first: Decided, second: Decided, roi: int, patches: Booleans) -> d
     return {"patches": int(patches.sum()), "agree": _share(same, patches.sum()), **counts}
 
 
-def rightness(decided: Decided, truth: Presence, roi: int, organ: int | None, patches: Booleans) -> dict[str, Any]:
-    """How many of the chosen `patches` (bool N) are decided about a ROI, and how many of these rightly.
+def correctness(decided: Decided, truth: Presence, roi: int, organ: int | None, patches: Booleans) -> dict[str, Any]:
+    """How many of the chosen `patches` (bool N) are decided about a ROI, and how many of these correctly.
 
-    Coverage is the share of the patches that hold the ROI (lack it) which are taken as positive (negative); precision
-    the share of the positive (negative) ones which hold it (lack it). `organ` is the ROI whose existence this one
-    takes: the precision with regard to it says how good the score is at what it was made for.
+    `recall` is the share of the patches with the ROI that are decided positive, `specificity` the share of the patches
+    without it that are decided negative; a precision is the share of the positive (negative) decisions that are
+    correct. `organ` is the ROI whose existence this one inherits: precision with regard to the organ judges the score
+    by what it was trained for.
     """
     chosen = patches & truth.known[:, roi]
     present = truth.present[:, roi]
     row: dict[str, Any] = {"patches": int(chosen.sum()), "present": int((chosen & present).sum())}
-    for decision, taken, right in (
-        ("positive", decided.positive[:, roi], present),
-        ("negative", decided.negative[:, roi], ~present),
+    for decision, found, taken, correct in (
+        ("positive", "recall", decided.positive[:, roi], present),
+        ("negative", "specificity", decided.negative[:, roi], ~present),
     ):
         made = chosen & taken
         row |= {
             decision: int(made.sum()),
-            f"{decision}_right": int((made & right).sum()),
-            f"{decision}_coverage": _share((made & right).sum(), (chosen & right).sum()),
-            f"{decision}_precision": _share((made & right).sum(), made.sum()),
+            f"{decision}_correct": int((made & correct).sum()),
+            found: _share((made & correct).sum(), (chosen & correct).sum()),
+            f"{decision}_precision": _share((made & correct).sum(), made.sum()),
             f"{decision}_organ_precision": float("nan"),
         }
         if organ is not None:
             judged = made & truth.known[:, organ]
-            organ_right = truth.present[:, organ] == (decision == "positive")
-            row[f"{decision}_organ_precision"] = _share((judged & organ_right).sum(), judged.sum())
+            organ_correct = truth.present[:, organ] == (decision == "positive")
+            row[f"{decision}_organ_precision"] = _share((judged & organ_correct).sum(), judged.sum())
     return row
 
 

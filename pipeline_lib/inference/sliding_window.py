@@ -35,7 +35,8 @@ class SlidingWindow:
     """How windows are laid and what the network sees.
 
     Fields: window's shape (D, H, W); overlap of neighbours, 0 ≤ overlap < 1; windows put through the network together;
-    whether to average over the eight mirrored windows; intensity window (low, high) in HU; autocast precision.
+    whether to average over the eight mirrored windows; intensity window (low, high) in HU; autocast precision; what
+    turns the network's logits into probabilities.
     """
 
     shape: Shape
@@ -45,6 +46,7 @@ class SlidingWindow:
     window_hu: tuple[float, float]
     device: torch.device
     precision: torch.dtype
+    to_probabilities: Callable[[Tensor], Tensor] = probabilities
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ class _Predictor:
         window = self.window
         with torch.autocast(window.device.type, window.precision, enabled=window.precision != torch.float32):
             logits = self.network(images)
-        return probabilities(logits)
+        return window.to_probabilities(logits)
 
 
 _MIRRORINGS = [axes for count in (1, 2, 3) for axes in itertools.combinations((2, 3, 4), count)]

@@ -1,4 +1,4 @@
-"""What one voxel cannot be: two organs. An optional mend of the teacher's output; not in the paper."""
+"""No voxel belongs to two organs: which ROIs are rivals, and a teacher's output that respects it. Not in the paper."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+Rivals = tuple[tuple[int, ...], ...]
+"""For each of K ROIs, the indices of those that cannot share a voxel with it."""
+
 _CERTAIN = 1000.0
 """Logit of a label; large enough to stay certain after any sharpening, and finite."""
 
 
-Rivals = tuple[tuple[int, ...], ...]
-
-
 def exclusive_rois(structures: tuple[tuple[str, ...], ...]) -> Rivals:
-    """For each ROI, the numbers of those that cannot share a voxel with it: they have no structure in common.
+    """For each ROI, the indices of its rivals: those that cannot share a voxel with it.
 
-    `structures` are those that decide each ROI's existence, so a tumour has its organ's and may overlap with it.
+    Two ROIs are rivals if they have no structure in common. `structures` are those that decide each ROI's existence,
+    so a tumour has its organ's and may overlap with it.
     """
     return tuple(
         tuple(j for j, other in enumerate(structures) if j != k and not set(own) & set(other))
@@ -26,11 +27,11 @@ def exclusive_rois(structures: tuple[tuple[str, ...], ...]) -> Rivals:
 
 
 def exclusive_logits(logits: Tensor, labels: Tensor, labelled: Tensor, rivals: Rivals) -> Tensor:
-    """The teacher's `logits` B K D H W after the other organs have had their say.
+    """The teacher's `logits` B K D H W after suppression by competing organs.
 
-    At a voxel that is labelled as another organ, or of which the teacher is surer that it is another, with probability
-    p, a ROI keeps a probability of 1 − p at most: σ(−x) = 1 − σ(x). Not where its own label says that it is there.
-    `labels` bool B K D H W, `labelled` bool B K; `rivals` has, for each ROI, the numbers of those it excludes.
+    At a voxel that is labelled as a rival (p = 1), or of which the teacher is more certain that it is a rival, with
+    probability p, the probability of a ROI is lowered to 1 − p at most: σ(−x) = 1 − σ(x). Where its own label says that
+    it is present, it is left alone. `labels` bool B K D H W, `labelled` bool B K; `rivals` are those of each ROI.
     """
     sure = torch.full_like(logits, -_CERTAIN).masked_fill_(labels, _CERTAIN)
     known = torch.where(labelled[:, :, None, None, None], sure, logits)

@@ -35,6 +35,9 @@ def head_features(channels: int) -> nn.Sequential:
 class TextConditionedHead(nn.Module):
     """The Universal Model's head: 153 parameters per sample and ROI, from the image and the ROI's embedding.
 
+    Its layers are those of the Universal Model; two things are not: the embeddings are standardised first, and the
+    controller starts from other weights (`standardised`, `start_as_plain_network`).
+
     `bottleneck_channels` are those of SwinUNETR's `encoder10` (768 in the published network); `fused` is
     `generated_layers`'.
     """
@@ -66,13 +69,13 @@ class TextConditionedHead(nn.Module):
 def standardised(embeddings: Tensor) -> Tensor:
     """`embeddings` K×E less their mean over the ROIs, divided by one number so that their mean square is 1.
 
-    Prompts differ in a word or two, so the vectors that a text encoder gives them have cosines up to 0.98 and what
-    tells the ROIs apart is small beside what they share. The linear layer that follows could learn this shift and
-    scale, so the network can do nothing that it could not do without; it learns several times faster with it
-    (benchmarks/head_start.py).
+    Prompts differ in a word or two, so their vectors have cosines of up to 0.98: what distinguishes the ROIs is small
+    beside what they share. The linear layer that follows could learn this shift and scale, so the network can represent
+    nothing new, but it learns several times faster (benchmarks/head_start.py). The Universal Model feeds its linear
+    layer with the vectors as they are.
     """
     centred = embeddings - embeddings.mean(0)
-    # A single ROI has nothing to be told apart from: its vector becomes 0, not 0/0.
+    # The vector of a single ROI becomes 0, not 0/0.
     return centred / centred.square().mean().sqrt().clamp(min=1e-6)
 
 
@@ -81,8 +84,9 @@ def start_as_plain_network(controller: nn.Linear, maps: int, one_hot: int = 0) -
 
     Its bias is drawn as the weights of an unconditioned 8-8-`maps` network (normal, He's scale for the fan-in of 8;
     biases zero). Its weight is drawn so that a condition of unit mean square adds as much variance again, and so does
-    the one-hot code that its last `one_hot` inputs are. A default initialisation would ignore the fan-in of the
-    generated layers, give them biases as large as their weights, and drown the code: benchmarks/head_start.py.
+    the one-hot code that its last `one_hot` inputs are. PyTorch's default, with which the Universal Model and DoDNet
+    start, ignores the fan-in of the generated layers, makes their biases as large as their weights (in the text head
+    0.17 and 0.19 rms, here 0 and 0.54), and makes the code weak beside the image: benchmarks/head_start.py.
     """
     hidden, output = math.sqrt(2 / WIDTH), math.sqrt(1 / WIDTH)
     deviations = HeadParameters(hidden, 0.0, hidden, 0.0, output, 0.0)

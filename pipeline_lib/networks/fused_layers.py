@@ -2,7 +2,7 @@
 
 A voxel's 8 features become `maps` logits of each of N heads by 128 products a head and 8 a map. As batched matrix
 products each layer writes N·8 values a voxel and reads them again, and memory, not arithmetic, sets the time. Here a
-program takes some voxels, keeps both hidden layers in registers, and backward makes them again.
+program takes some voxels and keeps both hidden layers in registers; backward recomputes them.
 
 Tensor cores multiply tiles of 16, so two heads make a group: their second layers are the two blocks of one 16×16
 matrix.
@@ -90,14 +90,14 @@ class _FusedLayers(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(context: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(context: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         features, weights, biases = context.saved_tensors
-        upstream = upstream.contiguous()
+        grad_output = grad_output.contiguous()
         B, _, V = features.shape
-        G, channels, columns = weights.shape[1], upstream.shape[1], _HEADS * context.maps
-        of_features = torch.empty_like(features)
+        G, channels, columns = weights.shape[1], grad_output.shape[1], _HEADS * context.maps
+        grad_features = torch.empty_like(features)
         _features_gradient_kernel[(triton.cdiv(V, _VOXELS), B)](
-            features, weights, biases, upstream, of_features, V, channels, G, columns, _VOXELS
+            features, weights, biases, grad_output, grad_features, V, channels, G, columns, _VOXELS
         )
         # Every program sums the tiles of its own span, and the spans are added in order, so that the same step always
         # gives the same bits.
@@ -105,20 +105,20 @@ class _FusedLayers(torch.autograd.Function):
         tiles = triton.cdiv(V, voxels)
         span = min(tiles, triton.cdiv(tiles * B * G, context.most_sums))
         spans = triton.cdiv(tiles, span)
-        of_weights = biases.new_empty(spans, *weights.shape)
-        of_biases = biases.new_empty(spans, *biases.shape)
+        grad_weights = biases.new_empty(spans, *weights.shape)
+        grad_biases = biases.new_empty(spans, *biases.shape)
         _parameters_gradient_kernel[(spans, G, B)](
-            features, weights, biases, upstream, of_weights, of_biases, V, channels, span, columns, voxels
+            features, weights, biases, grad_output, grad_weights, grad_biases, V, channels, span, columns, voxels
         )
-        return of_features, of_weights.sum(0).to(weights.dtype), of_biases.sum(0), None, None, None
+        return grad_features, grad_weights.sum(0).to(weights.dtype), grad_biases.sum(0), None, None, None
 
 
 @triton.jit
 def _tile(sample, channels, first, columns, voxels, voxel):
-    """Where a tile V×16 of a map B `channels` `voxels` lies, and what of it there is: `columns` maps from `first`."""
+    """Offsets of a tile V×16 in a map B `channels` `voxels`, and its mask: `columns` maps from `first` exist."""
     column = tl.arange(0, 16)
-    places = (sample.to(tl.int64) * channels + first + column)[None, :] * voxels + voxel[:, None]
-    return places, (voxel < voxels)[:, None] & ((column < columns) & (first + column < channels))[None, :]
+    offsets = (sample.to(tl.int64) * channels + first + column)[None, :] * voxels + voxel[:, None]
+    return offsets, (voxel < voxels)[:, None] & ((column < columns) & (first + column < channels))[None, :]
 
 
 @triton.jit
@@ -158,8 +158,8 @@ def _logits_kernel(
 ):
     sample = tl.program_id(1)
     voxel = tl.program_id(0) * VOXELS + tl.arange(0, VOXELS)
-    places, there = _tile(sample, 8, 0, 8, voxels, voxel)
-    values = tl.load(features + places, mask=there, other=0.0)
+    offsets, mask = _tile(sample, 8, 0, 8, voxels, voxel)
+    values = tl.load(features + offsets, mask=mask, other=0.0)
     for group in range(groups):
         matrix, bias = _layer(weights, biases, sample * groups + group, 0)
         hidden = _activated(values, matrix, bias)
@@ -167,8 +167,8 @@ def _logits_kernel(
         hidden = _activated(hidden, matrix, bias)
         matrix, bias = _layer(weights, biases, sample * groups + group, 2)
         made = tl.dot(hidden, matrix, input_precision="ieee") + bias[None, :]
-        places, there = _tile(sample, channels, group * columns, columns, voxels, voxel)
-        tl.store(logits + places, made.to(logits.dtype.element_ty), mask=there)
+        offsets, mask = _tile(sample, channels, group * columns, columns, voxels, voxel)
+        tl.store(logits + offsets, made.to(logits.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -176,8 +176,8 @@ def _features_gradient_kernel(
     features,
     weights,
     biases,
-    upstream,
-    of_features,
+    grad_output,
+    grad_features,
     voxels,
     channels,
     groups: tl.constexpr,
@@ -195,12 +195,12 @@ def _features_gradient_kernel(
         last, _ = _layer(weights, biases, sample * groups + group, 2)
         low = _activated(values, first, first_bias)
         high = _activated(low, second, second_bias)
-        places, there = _tile(sample, channels, group * columns, columns, voxels, voxel)
-        gradient = tl.load(upstream + places, mask=there, other=0.0)
+        offsets, mask = _tile(sample, channels, group * columns, columns, voxels, voxel)
+        gradient = tl.load(grad_output + offsets, mask=mask, other=0.0)
         gradient = _gradient_before(gradient, last, high)
         gradient = _gradient_before(gradient, second, low)
         total += tl.dot(gradient, tl.trans(first), input_precision="ieee")
-    tl.store(of_features + of_sample, total.to(of_features.dtype.element_ty), mask=kept)
+    tl.store(grad_features + of_sample, total.to(grad_features.dtype.element_ty), mask=kept)
 
 
 @triton.jit
@@ -208,9 +208,9 @@ def _parameters_gradient_kernel(
     features,
     weights,
     biases,
-    upstream,
-    of_weights,
-    of_biases,
+    grad_output,
+    grad_weights,
+    grad_biases,
     voxels,
     channels,
     span: tl.constexpr,
@@ -221,35 +221,35 @@ def _parameters_gradient_kernel(
     first, first_bias = _layer(weights, biases, sample * groups + group, 0)
     second, second_bias = _layer(weights, biases, sample * groups + group, 1)
     last, _ = _layer(weights, biases, sample * groups + group, 2)
-    of_first = tl.zeros((16, 16), tl.float32)
-    of_second = tl.zeros((16, 16), tl.float32)
-    of_last = tl.zeros((16, 16), tl.float32)
+    grad_first = tl.zeros((16, 16), tl.float32)
+    grad_second = tl.zeros((16, 16), tl.float32)
+    grad_last = tl.zeros((16, 16), tl.float32)
     # Sums over voxels are made once, at the end: until then each place of the tile has its own.
-    of_first_bias = tl.zeros((VOXELS, 16), tl.float32)
-    of_second_bias = tl.zeros((VOXELS, 16), tl.float32)
-    of_last_bias = tl.zeros((VOXELS, 16), tl.float32)
+    grad_first_bias = tl.zeros((VOXELS, 16), tl.float32)
+    grad_second_bias = tl.zeros((VOXELS, 16), tl.float32)
+    grad_last_bias = tl.zeros((VOXELS, 16), tl.float32)
     for tile in range(span):
         voxel = (tl.program_id(0) * span + tile) * VOXELS + tl.arange(0, VOXELS)
-        places, there = _tile(sample, 8, 0, 8, voxels, voxel)
-        values = tl.load(features + places, mask=there, other=0.0)
+        offsets, mask = _tile(sample, 8, 0, 8, voxels, voxel)
+        values = tl.load(features + offsets, mask=mask, other=0.0)
         low = _activated(values, first, first_bias)
         high = _activated(low, second, second_bias)
-        places, there = _tile(sample, channels, group * columns, columns, voxels, voxel)
-        gradient = tl.load(upstream + places, mask=there, other=0.0)
-        of_last += tl.dot(tl.trans(high), gradient, input_precision="ieee")
-        of_last_bias += gradient.to(tl.float32)
+        offsets, mask = _tile(sample, channels, group * columns, columns, voxels, voxel)
+        gradient = tl.load(grad_output + offsets, mask=mask, other=0.0)
+        grad_last += tl.dot(tl.trans(high), gradient, input_precision="ieee")
+        grad_last_bias += gradient.to(tl.float32)
         gradient = _gradient_before(gradient, last, high)
-        of_second += tl.dot(tl.trans(low), gradient, input_precision="ieee")
-        of_second_bias += gradient.to(tl.float32)
+        grad_second += tl.dot(tl.trans(low), gradient, input_precision="ieee")
+        grad_second_bias += gradient.to(tl.float32)
         gradient = _gradient_before(gradient, second, low)
-        of_first += tl.dot(tl.trans(values), gradient, input_precision="ieee")
-        of_first_bias += gradient.to(tl.float32)
+        grad_first += tl.dot(tl.trans(values), gradient, input_precision="ieee")
+        grad_first_bias += gradient.to(tl.float32)
     place = ((tl.program_id(0) * tl.num_programs(2) + sample) * groups + group) * 3
     column = tl.arange(0, 16)
     within = column[:, None] * 16 + column[None, :]
-    tl.store(of_weights + place * 256 + within, of_first)
-    tl.store(of_weights + (place + 1) * 256 + within, of_second)
-    tl.store(of_weights + (place + 2) * 256 + within, of_last)
-    tl.store(of_biases + place * 16 + column, tl.sum(of_first_bias, 0))
-    tl.store(of_biases + (place + 1) * 16 + column, tl.sum(of_second_bias, 0))
-    tl.store(of_biases + (place + 2) * 16 + column, tl.sum(of_last_bias, 0))
+    tl.store(grad_weights + place * 256 + within, grad_first)
+    tl.store(grad_weights + (place + 1) * 256 + within, grad_second)
+    tl.store(grad_weights + (place + 2) * 256 + within, grad_last)
+    tl.store(grad_biases + place * 16 + column, tl.sum(grad_first_bias, 0))
+    tl.store(grad_biases + (place + 1) * 16 + column, tl.sum(grad_second_bias, 0))
+    tl.store(grad_biases + (place + 2) * 16 + column, tl.sum(grad_last_bias, 0))

@@ -1,4 +1,4 @@
-"""The three 1×1×1 layers of the dynamic head, other ones for each sample and each head, applied to every voxel."""
+"""The three 1×1×1 layers of the dynamic head, different for each sample and head, applied to every voxel."""
 
 from __future__ import annotations
 
@@ -91,12 +91,12 @@ def _disagreement(layers: Layers, device: torch.device, precision: torch.dtype, 
 
     B, N = 2, 3
     features, parameters = drawn(B, WIDTH, voxels), drawn(B, N, parameter_count(maps))
-    upstream = drawn(B, N, maps, voxels)
+    grad_output = drawn(B, N, maps, voxels)
     results = []
     for compute, dtype in ((plain_layers, torch.float32), (layers, precision)):
         inputs = [values.clone().to(dtype).requires_grad_() for values in (features, parameters)]
         logits = compute(*inputs, maps)
-        logits.backward(upstream.to(logits.dtype))
+        logits.backward(grad_output.to(logits.dtype))
         results.append([result.float() for result in (logits.detach(), *(values.grad for values in inputs))])
     return max(
         ((found - expected).abs().max() / expected.abs().max()).item() for expected, found in zip(*results, strict=True)

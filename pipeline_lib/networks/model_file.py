@@ -1,8 +1,8 @@
-"""Trained networks as safetensors files that carry what is needed to build and use them again.
+"""Trained networks as safetensors files that contain all that is needed to build and use them again.
 
 The description is JSON in the file's metadata. Its keys are the names of the stages' settings:
 
-- segmentation: `method`, `networks`, `rois`, `patches`, `spacing_mm`, `window_hu`, and whatever else the stage adds;
+- segmentation: `method`, `network`, `rois`, `patches`, `spacing_mm`, `window_hu`, and whatever else the stage adds;
 - ROI-aware: `roi_aware`, `structures`, `patches`, `window_hu`, and whatever else the stage adds.
 
 The teacher of a mean-teacher method lies beside its student, its tensors' names preceded by `teacher.`.
@@ -15,27 +15,27 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..config.methods import Method, Networks
+from ..config.networks import Network
 from ..config.roi_aware import RoiAware
 from ..errors import UserError
 from ..files import atomic_write
 from .build import build_roi_aware_network, build_segmentation_network
 
-SEGMENTATION_KEYS = frozenset({"method", "networks", "rois", "patches", "spacing_mm", "window_hu"})
+SEGMENTATION_KEYS = frozenset({"method", "network", "rois", "patches", "spacing_mm", "window_hu"})
 ROI_AWARE_KEYS = frozenset({"roi_aware", "structures", "patches", "window_hu"})
 
 _DESCRIPTION = "description"
 _TEACHER = "teacher."
-_REMEDY = "delete it and run the pipeline again to train it anew"
+_REMEDY = "delete it and rerun the pipeline to train it again"
 
 
 def save_model(path: Path, network: nn.Module, description: dict[str, Any], teacher: nn.Module | None = None) -> None:
-    """Write the network's parameters and buffers with its JSON-able `description`, whole or not at all.
+    """Write the network's parameters and buffers with its JSON-able `description`, atomically.
 
     Those of its `teacher`, if it has one, follow under names that start with "teacher.".
 
@@ -65,9 +65,8 @@ def load_segmentation_model(
     if weights == "teacher":
         tensors |= {name: held[_TEACHER + name] for name in tensors if _TEACHER + name in held}
     try:
-        method = Method.model_validate_json(json.dumps(description["method"]))
-        networks = Networks.model_validate_json(json.dumps(description["networks"]))
-        network = build_segmentation_network(method, networks, tensors["embeddings"])
+        settings = TypeAdapter[Network](Network).validate_json(json.dumps(description["network"]))
+        network = build_segmentation_network(settings, tensors["embeddings"], description["rois"])
     except (ValidationError, KeyError) as error:
         raise _foreign(path) from error
     return _frozen(path, network, tensors, device), description
@@ -97,7 +96,7 @@ def _read(path: Path, keys: frozenset[str]) -> tuple[dict[str, Tensor], dict[str
     except OSError as error:
         raise UserError(str(path), f"cannot be read ({error.strerror or error})", "check the path") from error
     except SafetensorError as error:
-        raise UserError(str(path), f"is no whole safetensors file ({error})", _REMEDY) from error
+        raise UserError(str(path), f"is not a complete safetensors file ({error})", _REMEDY) from error
 
 
 def _frozen(path: Path, network: nn.Module, tensors: dict[str, Tensor], device: torch.device | str) -> nn.Module:
@@ -109,4 +108,5 @@ def _frozen(path: Path, network: nn.Module, tensors: dict[str, Tensor], device: 
 
 
 def _foreign(path: Path) -> UserError:
-    return UserError(str(path), "does not hold the model that is expected here", _REMEDY)
+    wrong = "does not hold the kind of model that is expected here, or comes from another version"
+    return UserError(str(path), wrong, _REMEDY)

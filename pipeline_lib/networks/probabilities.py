@@ -11,15 +11,6 @@ def probabilities(logits: Tensor) -> Tensor:
     return torch.sigmoid(at_least_float32(logits))
 
 
-def sharpened_probabilities(logits: Tensor, temperature: float) -> Tensor:
-    """The sharpened output ȳ of [LC] Eq. 2, computed from the logits: same shape, at least float32.
-
-    With p = σ(z), the ratio p / (1 − p) is exp(z). Eq. 2's p^(1/τ) / (p^(1/τ) + (1 − p)^(1/τ)) is therefore
-    1 / (1 + exp(−z/τ)) = σ(z/τ), which needs no power that under- or overflows.
-    """
-    return torch.sigmoid(at_least_float32(logits) / temperature)
-
-
 def at_least_float32(values: Tensor) -> Tensor:
     """`values` with half-precision widened to float32; float32 and float64 stay as they are."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

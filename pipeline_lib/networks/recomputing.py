@@ -1,4 +1,4 @@
-"""Computing again in backward what forward did not keep."""
+"""Activation checkpointing: backward recomputes what forward did not keep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other layers in the places of a network's own."""
+"""Replacing the layers of a network by others."""
 
 from __future__ import annotations
 

@@ -25,6 +25,9 @@ _PAIRS = {
     ),
     "opposite": ("positive_negative", "negative_positive"),
 }
+FOUND = {"positive": "recall", "negative": "specificity"}
+"""Decision → the share of the patches with (without) the ROI that are decided so."""
+
 _PAIR_COLOURS = (POSITIVE, AMBIGUOUS, PALETTE[1])
 
 
@@ -58,12 +61,12 @@ def read_existence_check(files: Sequence[Path]) -> ExistenceCheck | None:
 
 
 def existence_check_figure(check: ExistenceCheck, rois: Sequence[str]) -> Figure:
-    """Per ROI: how often cached and online scores decide alike, and precision and coverage of both decisions."""
+    """Per ROI: how often cached and online scores decide alike; recall or specificity, and precision of decisions."""
     figure = Figure(figsize=(11, 1.5 + 0.4 * len(rois)))
     alike, positive, negative = figure.subplots(1, 3, sharey=True)
     _draw_agreement(alike, check.agreement.set_index("roi"), rois)
-    _draw_rightness(positive, check, rois, "positive")
-    _draw_rightness(negative, check, rois, "negative")
+    _draw_correctness(positive, check, rois, "positive")
+    _draw_correctness(negative, check, rois, "negative")
     alike.set_yticks(range(len(rois)), [roi_label(roi) for roi in rois])
     alike.set_ylim(len(rois) - 0.5, -0.5)
     for axes in (alike, positive, negative):
@@ -87,21 +90,16 @@ def _draw_agreement(axes: Axes, agreement: pd.DataFrame, rois: Sequence[str]) ->
     axes.set_title("cached against online scores")
 
 
-def _draw_rightness(axes: Axes, check: ExistenceCheck, rois: Sequence[str], decision: str) -> None:
-    """A lane for every way to score: its bar is the coverage, its marker the precision.
-
-    Pools are scored in every way, too many to draw, so those with mirrored patches are left to the table.
-    """
-    shown = check.judged
-    if check.of_pools:
-        shown = shown[~shown["average_flips"].astype(bool)]
-    ways = list(shown.groupby(["scores", "calibration", "average_flips"], sort=False))
+def _draw_correctness(axes: Axes, check: ExistenceCheck, rois: Sequence[str], decision: str) -> None:
+    """A lane for each way to score: its bar is the recall (of negatives, the specificity), its marker the precision."""
+    ways = list(check.judged.groupby("scores", sort=False))
+    found = FOUND[decision]
     height = 0.76 / len(ways)
     for place, (way, rows) in enumerate(ways):
         table = rows.set_index("roi").loc[list(rois)]
         lane = np.arange(len(rois)) + (place - (len(ways) - 1) / 2) * height
-        colour, name = PALETTE[place], _way(*way)
-        axes.barh(lane, table[f"{decision}_coverage"].fillna(0), height=0.9 * height, color=colour, alpha=0.3)
+        colour, name = PALETTE[place], str(way)
+        axes.barh(lane, table[found].fillna(0), height=0.9 * height, color=colour, alpha=0.3)
         axes.scatter(
             table[f"{decision}_precision"], lane, marker=MARKERS[place], s=18, color=colour, zorder=3, label=name
         )
@@ -109,24 +107,21 @@ def _draw_rightness(axes: Axes, check: ExistenceCheck, rois: Sequence[str], deci
             organ = table[f"{decision}_organ_precision"]
             label = f"{name}, for its organ"
             axes.scatter(organ, range(len(rois)), marker="|", s=190, color="black", zorder=2, label=label)
-    axes.set_xlabel("coverage (bar), precision (marker)")
+    axes.set_xlabel(f"{found} (bar), precision (marker)")
     axes.set_title(f"{decision} latent")
-
-
-def _way(scores: str, calibration: str, average_flips: bool) -> str:
-    parts = ["as it is" if calibration == "none" else f"{calibration} scaling"]
-    parts += ["mirrored"] * bool(average_flips) + [scores] * (scores == "online")
-    return ", ".join(parts)
 
 
 def existence_check_rows(check: ExistenceCheck) -> list[dict[str, Any]]:
     """Rows of the page's table, each with the name of a ROI, that of a way to score, and numbers for its cells."""
-    columns = ("positive_coverage", "positive_precision", "positive_organ_precision")
-    columns += ("negative_coverage", "negative_precision", "negative_organ_precision")
+    columns = [
+        column
+        for decision, found in FOUND.items()
+        for column in (found, f"{decision}_precision", f"{decision}_organ_precision")
+    ]
     return [
         {
             "roi": roi_label(row["roi"]),
-            "way": _way(row["scores"], row["calibration"], row["average_flips"]),
+            "way": row["scores"],
             "patches": row["patches"],
             "present": row["present"],
             "shares": [row[column] for column in columns],

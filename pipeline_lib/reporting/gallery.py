@@ -23,7 +23,14 @@ from .results import Results, method_label, roi_label
 from .roi_aware_figure import reliability_figure
 from .scans import Scan
 from .style import figure_style, save
-from .training_figures import common_thresholds, decision_figure, existence_figure, has_decisions, loss_figure
+from .training_figures import (
+    common_thresholds,
+    decision_figure,
+    existence_figure,
+    has_decisions,
+    loss_figure,
+    loss_terms,
+)
 
 SCORES, SLICES, TRAINING, EXISTENCE, DATA = "scores", "slices", "training", "existence", "data"
 """Sections of the page that figures belong to."""
@@ -141,12 +148,12 @@ def _of_training(material: Material) -> Iterator[tuple[Shown, Figure]]:
     if not material.histories:
         return
     caption = (
-        "Losses of the student as they enter Eq. 4, before their weights; a term that a method does not have is not "
+        "Terms of the student's loss, before their weights; a term that a method does not have is not "
         "drawn. Faint: as logged; line: running mean, one for each training."
     )
     yield (
         Shown("losses", TRAINING, "Training curves", caption),
-        loss_figure(material.histories, material.results.methods),
+        loss_figure(material.histories, material.results.methods, loss_terms(material.methods.values())),
     )
     for method, run in material.runs.items():
         if run not in material.histories:
@@ -179,8 +186,7 @@ def _of_existence(material: Material) -> Iterator[tuple[Shown, Figure]]:
     if material.existence is not None and material.existence["dataset"].isin(labelled).all():
         caption = (
             "Existence scores of the pooled training patches, for each ROI over the data sets that do not label it. "
-            "What lies between the thresholds φ_l and φ_h is ambiguous, what lies outside is latent. Thresholds that a "
-            "method chooses for each ROI (`wanted_precision`) are not drawn."
+            "What lies between the thresholds φ_l and φ_h is ambiguous, what lies outside is latent."
         )
         yield (
             Shown("existence", EXISTENCE, "Existence scores", caption),

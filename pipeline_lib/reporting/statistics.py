@@ -8,8 +8,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from ..config.rois import is_lesion
 from ..scoring.dice import scores_absence
-from ..scoring.lesions import is_lesion
 from .intervals import Difference, compare, compare_average, holm, summarise
 from .results import Results
 from .tables import AVERAGE, MEASURED

@@ -9,17 +9,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..config.methods import Method
+from ..config.methods import Method, decision_rule
 from ..files import read_json_lines
 from .results import method_label, roi_label
 from .style import AMBIGUOUS, LABELLED, MUTED, NEGATIVE, PALETTE, POSITIVE, method_colours, method_markers
 
-LOSS_TERMS = {
-    "supervised": "supervised loss (Eq. 1)",
-    "latent": "latent loss (Eq. 2)",
-    "consistency": "consistency (Eq. 3)",
-    "total": "total (Eq. 4)",
-}
 DECISIONS = {
     "labelled": ("labelled", LABELLED, ""),
     "positive": ("positive latent", POSITIVE, "//"),
@@ -38,12 +32,19 @@ def read_history(path: Path) -> pd.DataFrame:
     return pd.json_normalize(read_json_lines(path), sep="/")
 
 
-def loss_figure(histories: Mapping[str, tuple[str, pd.DataFrame]], methods: Sequence[str]) -> Figure:
+def loss_terms(methods: Iterable[Method]) -> dict[str, str]:
+    """The terms of the losses of all `methods` with their titles, and the total."""
+    return {term: title for method in methods for term, title in method.terms.items()} | {"total": "total"}
+
+
+def loss_figure(
+    histories: Mapping[str, tuple[str, pd.DataFrame]], methods: Sequence[str], terms: Mapping[str, str]
+) -> Figure:
     """One plot per loss term: every run's values, faint, and their running mean.
 
-    `histories` has, for each run, its method and history.
+    `histories` has, for each run, its method and history; `terms` are the terms to draw, with their titles.
     """
-    present = [term for term in LOSS_TERMS if any(_has_term(table, term) for _, table in histories.values())]
+    present = [term for term in terms if any(_has_term(table, term) for _, table in histories.values())]
     colours, markers = method_colours(methods), method_markers(methods)
     rows = -(-len(present) // 2)
     figure = Figure(figsize=(9, 2.5 * rows + 0.5))
@@ -68,7 +69,7 @@ def loss_figure(histories: Mapping[str, tuple[str, pd.DataFrame]], methods: Sequ
                 markersize=5,
                 markevery=(round(first * len(values)), max(1, len(values) // _MARKERS_PER_LINE)),
             )
-        axes.set_title(LOSS_TERMS[term])
+        axes.set_title(terms[term])
         axes.set_ylim(bottom=0)
         axes.grid(linewidth=0.4, alpha=0.6)
     for axes in grid[len(present) :]:
@@ -132,13 +133,9 @@ def decision_figure(history: pd.DataFrame, rois: Sequence[str], method: str) -> 
 
 
 def common_thresholds(methods: Iterable[Method]) -> list[tuple[float, float]]:
-    """The pairs (φ_l, φ_h) of the methods that decide about existence by the same thresholds for every ROI."""
-    pairs = {
-        (method.negative_below, method.positive_above)
-        for method in methods
-        if method.needs_existence and method.negative_below is not None and method.positive_above is not None
-    }
-    return sorted(pairs)
+    """The pairs (φ_l, φ_h) of the methods that decide about existence."""
+    rules = [decision_rule(method) for method in methods]
+    return sorted({(rule.negative_below, rule.positive_above) for rule in rules if rule is not None})
 
 
 def existence_figure(

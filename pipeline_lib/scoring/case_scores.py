@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..config.rois import is_lesion
 from .dice import CONVENTIONS, dice, overlap
-from .lesions import detect, is_lesion
+from .lesions import detect
 from .surface import bounding_box, surface_scores
 
 COLUMNS = (

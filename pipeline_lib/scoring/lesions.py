@@ -7,9 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-LESION_WORDS = ("tumor", "tumour", "cancer", "lesion", "metastas", "nodule")
-"""A ROI whose name holds one of these is made of separate lesions that can be counted."""
-
 _TOUCHING_CORNERS = np.ones((3, 3, 3), dtype=bool)
 
 
@@ -21,10 +18,6 @@ class Detection:
     found: int
     predicted: int
     false: int
-
-
-def is_lesion(roi: str) -> bool:
-    return any(word in roi.lower() for word in LESION_WORDS)
 
 
 def detect(prediction: np.ndarray, truth: np.ndarray) -> Detection:

@@ -57,15 +57,19 @@ def readme() -> str:
             for target in _references(field):
                 if target not in shown:
                     shown.add(target)
-                    found.append((target, _title(target, key, title), definitions[target]))
+                    found.append((target, _title(target, key, title, definitions[target]), definitions[target]))
             default = "required" if key in required else _default(field, definitions)
             meaning = field.get("description") or _reference_sentence(field, definitions)
+            meaning = meaning or ("Says which kind of section this is." if "const" in field else "")
             lines.append(f"| `{key}` | {_type(field)} | {default} | {_cell(meaning)} |")
         waiting = found + waiting
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _title(model: str, key: str, parent: str) -> str:
+def _title(model: str, key: str, parent: str, section: dict[str, Any]) -> str:
+    kind = section.get("properties", {}).get("kind", {}).get("const")
+    if kind is not None:
+        return f"`{key}` of kind `{kind}`"
     return f"`{key}`" if parent == "The whole file" else f"`{key}` ({model})"
 
 
@@ -105,8 +109,13 @@ def _type(field: dict[str, Any]) -> str:
         inner = field.get("prefixItems")
         return f"[{', '.join(_type(part) for part in inner)}]" if inner else f"list of {_type(field.get('items', {}))}"
     if field.get("type") == "object":
-        return f"mapping to {_type(field.get('additionalProperties', {}))}"
+        return f"mapping to {_type(_values(field))}"
     return _bounded(field)
+
+
+def _values(mapping: dict[str, Any]) -> dict[str, Any]:
+    """Schema of the values of a mapping, whose keys may have to match a pattern."""
+    return next(iter(mapping.get("patternProperties", {}).values()), None) or mapping.get("additionalProperties", {})
 
 
 def _bounded(field: dict[str, Any]) -> str:
@@ -126,6 +135,8 @@ def _default(field: dict[str, Any], definitions: dict[str, Any]) -> str:
     default = field.get("default")
     if "$ref" in field and definitions[field["$ref"].rsplit("/", 1)[1]].get("type") == "object":
         return "see below"
+    if default and field.get("type") == "object" and _references(field):
+        return "the defaults below"
     return f"`{json.dumps(default, ensure_ascii=False)}`"
 
 

@@ -59,7 +59,7 @@ def train(
     execution_key: str,
     can_checkpoint: bool = True,
 ) -> Path:
-    """Train `task.student` to the end, from the newest checkpoint if there is one; returns the history's path.
+    """Train `task.networks` to the end, from the newest checkpoint if there is one; returns the history's path.
 
     All ranks call this. If a signal asks to stop, the state is saved and the exit code is 143. Messages call the
     training `title` and name the config's keys that hold `optimisation` and `execution`; `can_checkpoint` is whether

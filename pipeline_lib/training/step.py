@@ -39,7 +39,7 @@ class StepReport:
 
 
 class Stepper:
-    """Takes steps; holds what they change: the student, its optimiser, the loss scaler, the count of skipped steps.
+    """Takes steps; holds what they change: the networks, their optimiser, the loss scaler, the count of skipped steps.
 
     `steps` is the length of the whole training, `title` what messages call it.
     """
@@ -59,14 +59,21 @@ class Stepper:
         self.execution, self.distributed, self.steps, self.title = execution, distributed, steps, title
         self.skipped = 0
         self.autocast_type = autocast_type(execution.precision, distributed.device)
-        self.parameters = [parameter for parameter in task.student.parameters() if parameter.requires_grad]
+        self.parameters = [
+            parameter
+            for network in task.networks.values()
+            for parameter in network.parameters()
+            if parameter.requires_grad
+        ]
         self.optimiser = torch.optim.AdamW(
             self.parameters, lr=optimisation.learning_rate, weight_decay=optimisation.weight_decay, fused=True
         )
         half = self.autocast_type == torch.float16 and distributed.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(distributed.device.type, enabled=half)
-        self.wrapped = distributed.wrap(task.student)
-        self.network = torch.compile(self.wrapped) if execution.compile else self.wrapped
+        self.wrapped = {name: distributed.wrap(network) for name, network in task.networks.items()}
+        self.networks: dict[str, Any] = {
+            name: torch.compile(network) if execution.compile else network for name, network in self.wrapped.items()
+        }
 
     def train_step(self, step: int, regions: list[Region], stop_asked: bool) -> StepReport:
         """Step number `step` with this rank's `regions`; every rank gets the same report."""
@@ -92,15 +99,17 @@ class Stepper:
             group["lr"] = learning_rate(self.optimisation.epochs * step / self.steps, self.optimisation)
 
     def _forward_and_backward(self, part: list[Region], progress: float, last: bool) -> Losses:
-        """Losses of the part's samples, without graph; adds their share of the batch's gradient to the student's."""
+        """Losses of the part's samples, without graph; adds their share of the batch's gradient to the networks'."""
         batch = self.view_maker.batch(part)
         # Ranks exchange gradients in the backward pass of the last part only.
         exchange = self.distributed.world_size == 1 or last
-        with contextlib.nullcontext() if exchange else self.wrapped.no_sync():  # type: ignore[operator]
+        with contextlib.ExitStack() as unsynchronised:
+            for network in () if exchange else self.wrapped.values():
+                unsynchronised.enter_context(network.no_sync())  # type: ignore[operator]
             with torch.autocast(
                 self.distributed.device.type, self.autocast_type, enabled=self.autocast_type != torch.float32
             ):
-                losses = self.task.losses(self.network, batch, progress)
+                losses = self.task.losses(self.networks, batch, progress)
             # DistributedDataParallel averages over the ranks; the mean over the global batch is wanted.
             share = self.distributed.world_size / self.optimisation.batch_size
             self.scaler.scale(losses.total.sum() * share).backward()
@@ -152,7 +161,7 @@ class Stepper:
     def state_dict(self) -> dict[str, Any]:
         return {
             "skipped": self.skipped,
-            "student": self.task.student.state_dict(),
+            "networks": {name: network.state_dict() for name, network in self.task.networks.items()},
             "task": self.task.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -160,7 +169,8 @@ class Stepper:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.skipped = state["skipped"]
-        self.task.student.load_state_dict(state["student"])
+        for name, network in self.task.networks.items():
+            network.load_state_dict(state["networks"][name])
         self.task.load_state_dict(state["task"])
         self.optimiser.load_state_dict(state["optimiser"])
         self._lay_out_moments()

@@ -1,7 +1,8 @@
-"""What the training loop asks of a task: losses of a batch, and what else must be kept in a checkpoint."""
+"""What the training loop asks of a task: networks that learn, losses of a batch, and what a checkpoint must hold."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -29,18 +30,32 @@ class Losses:
 
 
 class Task(Protocol):
-    """One kind of training. `student` is the network that learns; `names` are those of the K columns of all counts."""
+    """One kind of training.
 
-    student: nn.Module
-    names: tuple[str, ...]
+    `networks` are those that learn, by name; `names` are those of the K columns of all counts; `terms` are the terms of
+    the loss, with their titles in the figure of the losses.
+    """
 
-    def losses(self, network: nn.Module, batch: Batch, progress: float) -> Losses:
-        """Losses of `batch`; `network` is the student, maybe wrapped; `progress` is the share of the training done."""
+    @property
+    def networks(self) -> Mapping[str, nn.Module]: ...
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def terms(self) -> Mapping[str, str]: ...
+
+    def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
+        """Losses of `batch`.
+
+        `networks` are those of the task, possibly wrapped by DistributedDataParallel or compiled; `progress` is the
+        share of the training that is done (0…1).
+        """
 
     def after_update(self) -> None:
         """Called after each step of the optimiser."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What the task must find again when it is resumed, besides the student."""
+        """What a resumed training needs besides the parameters of `networks`."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline_lib.config import section
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.loading import load_config
+from pipeline_lib.config.methods import decision_rule, read_method
 from pipeline_lib.errors import UserError
+from pipeline_lib.stages.train.settings import settings_from
 
 BASE = Path(__file__).parents[2]
-PRECISE = {"encoder": "wordllama", "latent": "cross_entropy", "wanted_precision": 0.95}
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def test_the_default_config_loads(content):
     config = load_config(content, BASE)
     assert len(config.rois) == 11
     assert len(config.datasets.partially_labelled) == 7
-    assert set(config.methods) == {"baseline", "mean_teacher", "without_mse", "dodnet", "latent_class"}
+    assert set(config.methods) >= {"baseline", "mean_teacher", "without_mse", "dodnet", "latent_class"}
 
 
 def with_change(content: dict, path: str, value) -> dict:
@@ -51,25 +53,31 @@ def with_change(content: dict, path: str, value) -> dict:
     [
         ("epoch", 3, ["epoch", "not a known key", "segmentation"]),
         ("segmentation/epoch", 3, ["segmentation.epoch", "not a known key", "epochs", "learning_rate"]),
-        ("networks/swin_unetr/size", 3, ["networks.swin_unetr.size", "feature_size"]),
-        ("methods/latent_class/phi", 0.8, ["methods.latent_class.phi", "positive_above"]),
+        ("networks/swin_unetr/size", 3, ["networks.swin_unetr.size", "feature_size", "num_heads"]),
+        ("networks/unet", {"kind": "unet"}, ["networks.unet", "'swin_unetr', 'dodnet'"]),
+        ("methods/latent_class/phi", 0.8, ["methods.latent_class.phi", "decision", "sharpening_temperature"]),
+        ("methods/latent_class/decision", {"phi": 0.8}, ["methods.latent_class.decision.phi", "positive_above"]),
+        ("methods/latent_class/kind", "latent", ["methods.latent_class", "'labels_alone', 'mean_teacher'"]),
         ("roi_aware/optimisation/epochs", 0, ["roi_aware.optimisation.epochs", "given 0"]),
-        ("methods/latent_class/negative_below", 0.9, ["methods.latent_class", "φ_l", "φ_h"]),
-        ("methods/latent_class/positive_above", 0.1, ["methods.latent_class", "φ_l", "φ_h"]),
-        ("methods/latent_class/positive_above", None, ["methods.latent_class", "only with `wanted_precision`"]),
-        ("methods/latent_class/wanted_precision", 0.95, None),
-        ("methods/latent_class/wanted_precision", 0.7, ["methods.latent_class", "must be one of: 0.8, 0.9, 0.95"]),
+        ("methods/latent_class/decision", {"negative_below": 0.9}, ["methods.latent_class.decision", "φ_l", "φ_h"]),
+        ("methods/latent_class/decision", {"positive_above": 0.1}, ["methods.latent_class.decision", "φ_l", "φ_h"]),
         ("methods/latent_class/exclusive_organs", True, None),
-        ("methods/baseline/exclusive_organs", True, ["methods.baseline", "`exclusive_organs` has no effect"]),
-        ("methods/baseline/wanted_precision", 0.95, ["methods.baseline", "no effect"]),
-        ("methods/latent_class", {**PRECISE, "positive_above": 0.9}, ["latent_class", "leave out `positive_above`"]),
+        ("methods/baseline/exclusive_organs", True, ["methods.baseline.exclusive_organs", "not a known key"]),
+        ("methods/without_mse/consistency_weight", 2, ["methods.without_mse", "no effect with `consistency: false`"]),
+        (
+            "methods/baseline/supervised",
+            {"dice": None, "cross_entropy": False},
+            ["baseline.supervised", "needs a term"],
+        ),
+        ("methods/baseline/network", "unet", ["method baseline", "no network 'unet'", "swin_unetr, dodnet"]),
         ("methods/latent_class/encoder", "clip", ["latent_class", "'clip'", "wordllama"]),
         ("methods/dodnet/encoder", "wordllama", ["dodnet", "one_hot"]),
-        ("methods/mean_teacher/latent", "cross_entropy", ["mean_teacher", "consistency: all"]),
-        ("methods/baseline/rampup_fraction", 0.6, None),
+        ("methods/baseline/encoder", "one_hot", ["baseline", "another kind than one_hot"]),
+        ("methods/mean_teacher/rampup_fraction", 0.6, None),
+        ("methods/baseline/rampup_fraction", 0.6, ["methods.baseline.rampup_fraction", "not a known key"]),
         ("methods/baseline/labelled_cases", {"phantom_heart": 3}, ["baseline", "phantom_heart", "phantom_liver"]),
         ("methods/baseline/labelled_cases", {"phantom_spleen": 9}, ["baseline", "9 of phantom_spleen", "8 to train"]),
-        ("patches/size_voxels", [64, 64, 40], ["patches", "size_voxels", "divide by 32", "64, 64, 40"]),
+        ("patches/size_voxels", [64, 64, 40], ["patches", "size_voxels", "divide by 32", "64, 64, 40", "baseline"]),
         ("patches/size_voxels", [32, 32, 32], ["patches", "larger than 32"]),
         ("volumes/window_hu", [300, -300], ["volumes", "low < high"]),
         ("volumes/spacing_mm", [1, 1, 0], ["volumes.spacing_mm.2", "greater than 0"]),
@@ -98,6 +106,119 @@ def test_refusals(content, path, value, expected):
     message = refusal(changed)
     for part in expected:
         assert part in message
+
+
+def test_a_patch_need_only_suit_the_networks_that_methods_use(content):
+    """DoDNet halves every side four times, SwinUNETR five times."""
+    content["patches"]["size_voxels"] = [48, 48, 16]
+    assert "divide by 32" in refusal(content)
+    content["methods"], content["compare"] = {"dodnet": content["methods"]["dodnet"]}, []
+    assert load_config(content, BASE).patches.shape == (16, 48, 48)
+
+
+def test_two_sizes_of_a_network_stand_side_by_side(content):
+    content["networks"]["wider"] = {"kind": "swin_unetr", "feature_size": 24}
+    content["methods"]["wider"] = {**content["methods"]["baseline"], "network": "wider"}
+    config = load_config(content, BASE)
+    assert settings_from(config, "wider-seed0").network.feature_size == 24
+    assert settings_from(config, "baseline-seed0").network.feature_size == 12
+
+
+def test_a_trainings_settings_hold_the_keys_of_its_own_kind_alone(content):
+    """So that a key more of one method or network retrains no other."""
+    config = load_config(content, BASE)
+    for name, method in config.methods.items():
+        found = settings_from(config, f"{name}-seed0").model_dump(mode="json")
+        assert set(found["method"]) == set(type(method).model_fields)
+        assert set(found["network"]) == set(type(config.networks[method.network]).model_fields)
+    baseline, latent_class = (settings_from(config, f"{name}-seed0").method for name in ("baseline", "latent_class"))
+    own = set(type(latent_class).model_fields) - set(type(baseline).model_fields)
+    assert {"decision", "sharpening_temperature", "latent_weight", "warmup_fraction"} <= own
+
+
+def test_a_method_decides_about_existence_if_and_only_if_it_needs_the_scores(content):
+    for method in load_config(content, BASE).methods.values():
+        assert (decision_rule(method) is not None) == method.needs_existence
+
+
+def test_the_method_in_a_model_file_of_another_version_is_refused_in_one_line():
+    with pytest.raises(UserError, match=r"a method of kind None, which this version does not know") as caught:
+        read_method({"latent": "cross_entropy", "encoder": "wordllama"})
+    assert "\n" not in str(caught.value)
+
+
+def test_dice_over_the_batch_is_refused_where_it_would_depend_on_accumulation(content):
+    content["methods"]["baseline"]["supervised"] = {"dice": "batch"}
+    load_config(content, BASE)
+    content["execution"]["accumulation"] = 2
+    assert "`execution.gradient_accumulation_steps`" in refusal(content)
+
+
+@pytest.mark.parametrize(("old", "new"), [("heads", "num_heads"), ("window", "window_size"), ("version_2", "use_v2")])
+def test_old_spellings_are_read_with_a_notice(content, capsys, old, new):
+    section._notice.cache_clear()
+    network = content["networks"]["swin_unetr"]
+    value = network.pop(new, {"num_heads": [1, 2, 4, 8], "use_v2": True}.get(new))
+    network[old] = value
+    found = getattr(load_config(content, BASE).networks["swin_unetr"], new)
+    assert found == (tuple(value) if isinstance(value, list) else value)
+    said = capsys.readouterr().err
+    assert f"`{old}` is now called `{new}`" in said
+    assert said.count("\n") == 1
+    network[new] = value
+    assert f"`{old}` is the old name of `{new}`" in refusal(content)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("existence/calibration", "platt"),
+        ("existence/average_flips", False),
+        ("roi_aware/imbalance", "none"),
+        ("methods/latent_class/negative_target", "zero"),
+        ("methods/latent_class/wanted_precision", 0.95),
+    ],
+)
+def test_a_removed_option_is_named_as_such(content, path, value):
+    *place, key = path.split("/")
+    message = refusal(with_change(content, path, value))
+    assert f"config: {'.'.join(place)}: the option `{key}` has been removed, because" in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"encoder": "w"}, "{kind: labels_alone, network: swin_unetr, encoder: w}"),
+        ({"network": "dodnet", "encoder": "w"}, "{kind: labels_alone, network: dodnet, encoder: w}"),
+        (
+            {"encoder": "w", "consistency": "all", "rampup_fraction": 0.2},
+            "{kind: mean_teacher, network: swin_unetr, encoder: w, rampup_fraction: 0.2}",
+        ),
+        (
+            {"encoder": "w", "latent": "cross_entropy"},
+            "{kind: latent_class, network: swin_unetr, encoder: w, consistency: false}",
+        ),
+        (
+            {"encoder": "w", "latent": "cross_entropy", "consistency": "ambiguous", "positive_above": 0.9},
+            "{kind: latent_class, network: swin_unetr, encoder: w, decision: {positive_above: 0.9}}",
+        ),
+        (
+            {"encoder": "w", "supervised": "dice"},
+            "{kind: labels_alone, network: swin_unetr, encoder: w, supervised: {cross_entropy: false}}",
+        ),
+    ],
+)
+def test_a_method_without_a_kind_is_refused_with_its_new_form(content, old, new):
+    content["methods"]["mine"] = old
+    message = refusal(content)
+    assert message.startswith(f"config: methods: method mine has no `kind`; write {{mine: {new}}}")
+    content["methods"]["mine"] = yaml.safe_load(new) | {"encoder": "one_hot" if "dodnet" in new else "wordllama"}
+    load_config(content, BASE)
+
+
+def test_networks_as_a_section_are_refused_with_their_new_form(content):
+    content["networks"] = {"swin_unetr": {"feature_size": 24}}
+    assert "{swin_unetr: {kind: swin_unetr, feature_size: 24}}" in refusal(content)
 
 
 def test_a_dataset_with_a_roi_of_no_list_is_refused(content):

@@ -1,4 +1,4 @@
-"""Agreement and rightness of decisions, counted patch by patch."""
+"""Agreement and correctness of decisions, counted patch by patch."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_lib.existence.agreement import Decided, Presence, agreement, rightness
+from pipeline_lib.existence.agreement import Decided, Presence, agreement, correctness
 
 NAMES = ("positive", "negative", "ambiguous")
 
@@ -32,12 +32,12 @@ def test_agreement_counts_every_pair(seed):
 
 
 @given(st.integers(0, 2**32))
-def test_rightness_counts_every_patch(seed):
+def test_correctness_counts_every_patch(seed):
     codes, made = drawn(seed)
     random = np.random.default_rng(seed + 1)
     truth, known = random.random((40, 2)) < 0.5, random.random((40, 2)) < 0.8
     chosen = random.random(40) < 0.7
-    row = rightness(made, Presence(truth, known), 1, 0, chosen)
+    row = correctness(made, Presence(truth, known), 1, 0, chosen)
     judged = [n for n in range(40) if chosen[n] and known[n, 1]]
     assert (row["patches"], row["present"]) == (len(judged), sum(truth[n, 1] for n in judged))
     for code, decision in enumerate(NAMES[:2]):
@@ -45,18 +45,18 @@ def test_rightness_counts_every_patch(seed):
         right = [n for n in said if truth[n, 1] == (decision == "positive")]
         possible = [n for n in judged if truth[n, 1] == (decision == "positive")]
         of_organ = [truth[n, 0] == (decision == "positive") for n in said if known[n, 0]]
-        assert (row[decision], row[f"{decision}_right"]) == (len(said), len(right))
+        assert (row[decision], row[f"{decision}_correct"]) == (len(said), len(right))
         for name, part, whole in (
-            ("coverage", len(right), len(possible)),
-            ("precision", len(right), len(said)),
-            ("organ_precision", sum(of_organ), len(of_organ)),
+            ("recall" if decision == "positive" else "specificity", len(right), len(possible)),
+            (f"{decision}_precision", len(right), len(said)),
+            (f"{decision}_organ_precision", sum(of_organ), len(of_organ)),
         ):
-            share = row[f"{decision}_{name}"]
+            share = row[name]
             assert math.isnan(share) if whole == 0 else share == pytest.approx(part / whole)
 
 
 def test_without_an_organ_there_is_no_precision_with_regard_to_it():
     _, made = drawn(0)
-    row = rightness(made, Presence(made.positive, np.ones_like(made.positive)), 0, None, np.ones(40, bool))
+    row = correctness(made, Presence(made.positive, np.ones_like(made.positive)), 0, None, np.ones(40, bool))
     assert row["positive_precision"] == 1
     assert math.isnan(row["positive_organ_precision"])

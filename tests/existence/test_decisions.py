@@ -9,14 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline_lib.existence.decisions import Thresholds, decide
+from pipeline_lib.config.existence import DecisionRule
+from pipeline_lib.existence.decisions import decide
 
-PAPER = Thresholds.of([0.8], [0.1])
+PAPER = DecisionRule()
 
 
-def one(labelled, score, thresholds=PAPER, dtype=torch.float64):
+def one(labelled, score, rule=PAPER, dtype=torch.float64):
     """The names of the masks that hold a single ROI."""
-    decisions = decide(torch.tensor([[labelled]]), torch.tensor([[score]], dtype=dtype), thresholds)
+    decisions = decide(torch.tensor([[labelled]]), torch.tensor([[score]], dtype=dtype), rule)
     names = ("labelled", "positive", "negative", "ambiguous")
     return [name for name in names if getattr(decisions, name).item()]
 
@@ -29,16 +30,12 @@ def test_the_thresholds_themselves_are_ambiguous():
     assert one(False, math.nextafter(0.1, 0)) == ["negative"]
 
 
-def test_each_roi_has_thresholds_of_its_own():
-    thresholds = Thresholds.of([0.6, 0.9, 1.0], [0.4, 0.0, 0.7])
-    decisions = decide(
-        torch.zeros(3, 3, dtype=torch.bool), torch.tensor([[0.7], [0.5], [0.3]]).expand(3, 3), thresholds
-    )
-    assert decisions.positive.tolist() == [[True, False, False], [False] * 3, [False] * 3]
-    assert decisions.negative.tolist() == [[False] * 3, [False, False, True], [True, False, True]]
+def test_another_rule_decides_otherwise():
+    rule = DecisionRule(positive_above=0.6, negative_below=0.4)
+    assert [one(False, score, rule) for score in (0.7, 0.5, 0.3)] == [["positive"], ["ambiguous"], ["negative"]]
 
 
-def test_a_score_that_is_no_number_decides_nothing():
+def test_a_score_that_is_not_a_number_decides_nothing():
     assert one(False, math.nan) == ["ambiguous"]
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline_lib.config.methods import Teacher
-from pipeline_lib.methods.ema_teacher import MeanTeacher
+from pipeline_lib.config.method_settings import Teacher
+from pipeline_lib.methods.ema_teacher import EmaTeacher
 
 
 class Student(nn.Module):
@@ -42,7 +42,7 @@ def numbers(network):
 def test_parameters_are_the_moving_average(decay, fast_start):
     generator = torch.Generator().manual_seed(1)
     student = Student()
-    teacher = MeanTeacher(student, Teacher(decay=decay, fast_start=fast_start))
+    teacher = EmaTeacher(student, Teacher(decay=decay, fast_start=fast_start))
     expected = numbers(student)
     for step in range(1, 8):
         wander(student, generator)
@@ -57,7 +57,7 @@ def test_parameters_are_the_moving_average(decay, fast_start):
 def test_a_fast_start_is_the_plain_mean_at_first():
     generator = torch.Generator().manual_seed(2)
     student = Student()
-    teacher = MeanTeacher(student, Teacher(decay=0.999))
+    teacher = EmaTeacher(student, Teacher(decay=0.999))
     seen = [numbers(student)]
     for _ in range(4):
         wander(student, generator)
@@ -70,7 +70,7 @@ def test_a_fast_start_is_the_plain_mean_at_first():
 def test_buffers_are_the_students():
     generator = torch.Generator().manual_seed(3)
     student = Student()
-    teacher = MeanTeacher(student, Teacher())
+    teacher = EmaTeacher(student, Teacher())
     wander(student, generator)
     teacher.update(student)
     for (name, mine), students in zip(teacher.network.named_buffers(), student.buffers(), strict=True):
@@ -82,7 +82,7 @@ def test_the_teacher_evaluates_and_never_trains():
     generator = torch.Generator().manual_seed(4)
     student = Student()
     student.train()
-    teacher = MeanTeacher(student, Teacher())
+    teacher = EmaTeacher(student, Teacher())
     assert student.training
     assert student.body[3].weight.requires_grad
     assert not any(module.training for module in teacher.network.modules())
@@ -101,7 +101,7 @@ def test_the_teacher_evaluates_and_never_trains():
 
 def test_the_student_is_left_alone():
     student = Student()
-    teacher = MeanTeacher(student, Teacher(decay=0.5, fast_start=False))
+    teacher = EmaTeacher(student, Teacher(decay=0.5, fast_start=False))
     before = {name: value.clone() for name, value in student.state_dict().items()}
     with torch.no_grad():
         for parameter in teacher.network.parameters():

@@ -1,4 +1,4 @@
-"""Equations 1 to 4 against loops over samples, ROIs and voxels in float64, and the properties they must have."""
+"""Equations 1 to 3 against loops over samples, ROIs and voxels in float64, and the properties they must have."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline_lib.config.methods import Method
+from pipeline_lib.config.method_settings import SupervisedLoss
 from pipeline_lib.existence.decisions import Decisions
-from pipeline_lib.methods.losses import consistency_loss, latent_loss, supervised_loss, total_loss
-
-LATENT_CLASS = Method(encoder="words", latent="cross_entropy", consistency="ambiguous")
-ZERO_FOR_NEGATIVES = LATENT_CLASS.model_copy(update={"negative_target": "zero"})
-MEAN_TEACHER = Method(encoder="words", consistency="all")
-BASELINE = Method(encoder="words")
+from pipeline_lib.methods.supervised_loss import supervised_loss
+from pipeline_lib.methods.teacher_losses import consistency_loss, latent_loss
 
 LABELLED, POSITIVE, NEGATIVE, AMBIGUOUS = range(4)
 
@@ -36,13 +32,13 @@ class Example:
     def decisions(self):
         return Decisions(*(torch.tensor(self.kinds == kind) for kind in range(4)))
 
-    def losses(self, method, student=None):
+    def losses(self, student=None, temperature=0.1):
         student = self.student if student is None else student
         decisions = self.decisions
         return (
-            supervised_loss(student, self.targets, decisions.labelled, method),
-            latent_loss(student, self.teacher, decisions, method),
-            consistency_loss(student, self.teacher, decisions, method),
+            supervised_loss(student, self.targets, decisions.labelled, SupervisedLoss()),
+            latent_loss(student, self.teacher, decisions.latent, temperature),
+            consistency_loss(student, self.teacher, decisions.ambiguous),
         )
 
 
@@ -65,13 +61,13 @@ def naive_supervised(example, with_entropy=True, with_dice=True):
                 entropy -= math.log(p) if t else math.log(1 - p)
                 overlap += p * t
                 size += p + t
-            dice = 1 - (2 * overlap + 1) / (size + 1)
+            dice = 1 - 2 * overlap / (size + 1)
             of_rois.append(with_entropy * entropy / len(truth) + with_dice * dice)
         values.append(sum(of_rois) / len(of_rois) if of_rois else 0.0)
     return values
 
 
-def naive_latent(example, temperature, zero_for_negatives=False):
+def naive_latent(example, temperature):
     """Eq. 2 with the paper's powers."""
     values = []
     for b, kinds in enumerate(example.kinds):
@@ -85,8 +81,6 @@ def naive_latent(example, temperature, zero_for_negatives=False):
                 p, q = sigmoid(teacher), sigmoid(student)
                 power = 1 / temperature
                 sharpened = p**power / (p**power + (1 - p) ** power)
-                if zero_for_negatives and kind == NEGATIVE:
-                    sharpened = 0.0
                 entropy -= sharpened * math.log(q) + (1 - sharpened) * math.log(1 - q)
             of_rois.append(entropy / example.student[b, k].numel())
         values.append(sum(of_rois) / len(of_rois) if of_rois else 0.0)
@@ -116,8 +110,7 @@ shapes = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 3), st.i
 @given(seed=st.integers(0, 2**32), shape=shapes, temperature=st.floats(0.1, 1.0))
 def test_equations_equal_their_loops(seed, shape, temperature):
     example = Example(seed, shape)
-    method = LATENT_CLASS.model_copy(update={"sharpening_temperature": temperature})
-    supervised, latent, consistency = example.losses(method)
+    supervised, latent, consistency = example.losses(temperature=temperature)
     np.testing.assert_allclose(supervised, naive_supervised(example), rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(latent, naive_latent(example, temperature), rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(consistency, naive_consistency(example, {AMBIGUOUS}), rtol=1e-6, atol=1e-9)
@@ -128,58 +121,36 @@ def test_float32_agrees_within_one_millionth():
     narrow = Example(3, (3, 4, 3, 4, 5), dtype=torch.float32)
     # The reference sees the same rounded numbers.
     wide.student, wide.teacher = narrow.student.double(), narrow.teacher.double()
-    for mine, reference in zip(narrow.losses(LATENT_CLASS), wide.losses(LATENT_CLASS), strict=True):
+    for mine, reference in zip(narrow.losses(), wide.losses(), strict=True):
         assert mine.dtype == torch.float32
         np.testing.assert_allclose(mine, reference, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("form", ["cross_entropy", "dice"])
+@pytest.mark.parametrize("form", [SupervisedLoss(dice=None), SupervisedLoss(cross_entropy=False)], ids=["ce", "dice"])
 def test_either_half_of_equation_1_can_stand_alone(form):
     example = Example(4)
-    expected = naive_supervised(example, with_entropy=form == "cross_entropy", with_dice=form == "dice")
-    method = BASELINE.model_copy(update={"supervised": form})
-    np.testing.assert_allclose(example.losses(method)[0], expected, rtol=1e-6, atol=1e-9)
+    expected = naive_supervised(example, with_entropy=form.cross_entropy, with_dice=form.dice is not None)
+    found = supervised_loss(example.student, example.targets, example.decisions.labelled, form)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
 
 
-def test_zero_target_for_negatives_leaves_positives_alone():
-    example = Example(5, kinds=[[POSITIVE, NEGATIVE, LABELLED], [NEGATIVE, NEGATIVE, AMBIGUOUS]])
-    expected = naive_latent(example, 0.1, zero_for_negatives=True)
-    np.testing.assert_allclose(example.losses(ZERO_FOR_NEGATIVES)[1], expected, rtol=1e-6)
-    assert not np.allclose(expected, naive_latent(example, 0.1))
-
-
-def test_mean_teacher_is_consistent_on_every_roi():
+def test_consistency_may_cover_every_roi():
     example = Example(6)
     expected = naive_consistency(example, {LABELLED, POSITIVE, NEGATIVE, AMBIGUOUS})
-    np.testing.assert_allclose(example.losses(MEAN_TEACHER)[2], expected, rtol=1e-6)
+    every_roi = torch.ones_like(example.decisions.labelled)
+    np.testing.assert_allclose(consistency_loss(example.student, example.teacher, every_roi), expected, rtol=1e-6)
 
 
-def test_terms_that_a_method_lacks_are_zero():
-    _, latent, consistency = Example(7).losses(BASELINE)
-    assert latent.tolist() == consistency.tolist() == [0.0, 0.0]
-
-
-def test_equation_4_weighs_the_terms():
-    method = LATENT_CLASS.model_copy(update={"latent_weight": 2.0, "consistency_weight": 3.0})
-    terms = torch.tensor([1.0, 10.0]), torch.tensor([0.5, 0.0]), torch.tensor([0.25, 1.0])
-    assert total_loss(*terms, method, teacher_weight=0.5).tolist() == [1 + 0.5 + 0.375, 10 + 1.5]
-    assert total_loss(*terms, method, teacher_weight=0.0).tolist() == [1.0, 10.0]
-
-
-@pytest.mark.parametrize(
-    ("method", "term"),
-    [(LATENT_CLASS, 0), (LATENT_CLASS, 1), (LATENT_CLASS, 2), (ZERO_FOR_NEGATIVES, 1), (MEAN_TEACHER, 2)],
-    ids=["eq1", "eq2", "eq3", "eq2-zero", "eq3-all"],
-)
-def test_gradients_equal_finite_differences(method, term):
+@pytest.mark.parametrize("term", [0, 1, 2], ids=["eq1", "eq2", "eq3"])
+def test_gradients_equal_finite_differences(term):
     example = Example(8, (2, 4, 2, 1, 2), kinds=[[0, 1, 2, 3], [3, 0, 2, 2]])
     student = example.student.clone().requires_grad_()
-    assert torch.autograd.gradcheck(lambda z: example.losses(method, z)[term], student)
+    assert torch.autograd.gradcheck(lambda z: example.losses(z)[term], student)
 
 
-def gradient(example, term, method=LATENT_CLASS):
+def gradient(example, term):
     student = example.student.clone().requires_grad_()
-    example.losses(method, student)[term].sum().backward()
+    example.losses(student)[term].sum().backward()
     return student.grad
 
 
@@ -189,12 +160,12 @@ def gradient(example, term, method=LATENT_CLASS):
 def test_each_term_sees_only_its_rois(term, kinds_used):
     example = Example(9, (3, 4, 2, 2, 2), kinds=[[0, 1, 2, 3], [3, 3, 0, 0], [1, 2, 1, 2]])
     used = torch.tensor(np.isin(example.kinds, list(kinds_used)))
-    before, slope = example.losses(LATENT_CLASS)[term], gradient(example, term)
+    before, slope = example.losses()[term], gradient(example, term)
     # Whatever stands in the others, even NaN, changes nothing and gets no gradient.
     for maps in (example.student, example.teacher):
         maps[~used] = math.nan
     example.targets[~used] ^= True
-    assert torch.equal(example.losses(LATENT_CLASS)[term], before)
+    assert torch.equal(example.losses()[term], before)
     slope_with_nan = gradient(example, term)
     assert torch.equal(slope_with_nan, slope)
     assert (slope[~used] == 0).all()
@@ -206,7 +177,7 @@ def test_a_term_that_selects_nothing_is_zero_with_zero_gradient(kind):
     example = Example(10, kinds=[[kind] * 3] * 2)
     term_of_kind = {LABELLED: 0, POSITIVE: 1, AMBIGUOUS: 2}[kind]
     for term in {0, 1, 2} - {term_of_kind}:
-        assert example.losses(LATENT_CLASS)[term].tolist() == [0.0, 0.0]
+        assert example.losses()[term].tolist() == [0.0, 0.0]
         assert torch.count_nonzero(gradient(example, term)) == 0
 
 
@@ -215,7 +186,7 @@ def test_one_empty_sample_does_not_touch_the_other():
     alone = Example(11, kinds=[[LABELLED] * 3, [POSITIVE, AMBIGUOUS, NEGATIVE]])
     alone.student, alone.teacher, alone.targets = alone.student[1:], alone.teacher[1:], alone.targets[1:]
     alone.kinds = alone.kinds[1:]
-    for both, single in zip(example.losses(LATENT_CLASS), alone.losses(LATENT_CLASS), strict=True):
+    for both, single in zip(example.losses(), alone.losses(), strict=True):
         assert both[1] == single[0]
 
 
@@ -223,7 +194,7 @@ def test_the_teacher_gets_no_gradient():
     example = Example(12, kinds=[[1, 2, 3], [3, 3, 1]])
     example.teacher.requires_grad_()
     student = example.student.clone().requires_grad_()
-    _, latent, consistency = example.losses(LATENT_CLASS, student)
+    _, latent, consistency = example.losses(student)
     (latent + consistency).sum().backward()
     assert example.teacher.grad is None
 
@@ -234,7 +205,7 @@ def test_the_order_of_the_rois_does_not_matter(seed, order):
     example, permuted = Example(seed, (2, 4, 2, 2, 3)), Example(seed, (2, 4, 2, 2, 3))
     permuted.student, permuted.teacher = permuted.student[:, order], permuted.teacher[:, order]
     permuted.targets, permuted.kinds = permuted.targets[:, order], permuted.kinds[:, order]
-    for mine, other in zip(example.losses(LATENT_CLASS), permuted.losses(LATENT_CLASS), strict=True):
+    for mine, other in zip(example.losses(), permuted.losses(), strict=True):
         torch.testing.assert_close(mine, other)
 
 
@@ -243,40 +214,22 @@ def test_the_order_of_the_rois_does_not_matter(seed, order):
 def test_dice_is_over_the_whole_patch(seed):
     """A Dice that sums over slabs of an axis, or over the batch, would notice where in the patch a voxel lies."""
     example = Example(seed, (2, 2, 3, 4, 5), kinds=[[0, 0], [0, 0]])
-    before = example.losses(BASELINE)[0]
+    before = example.losses()[0]
     order = np.random.default_rng(seed).permutation(60)
     example.student = example.student.flatten(2)[..., order].reshape(2, 2, 3, 4, 5)
     example.targets = example.targets.flatten(2)[..., order].reshape(2, 2, 3, 4, 5)
-    torch.testing.assert_close(example.losses(BASELINE)[0], before)
+    torch.testing.assert_close(example.losses()[0], before)
 
 
-def test_perfect_and_inverted_predictions_bound_the_dice():
+def test_perfect_and_inverted_predictions_bound_the_loss():
     targets = torch.zeros(1, 1, 4, 4, 4, dtype=torch.bool)
     targets[..., :2] = True
     labelled = torch.ones(1, 1, dtype=torch.bool)
     sure = torch.where(targets, 40.0, -40.0)
-    assert supervised_loss(sure, targets, labelled, BASELINE).item() == pytest.approx(0, abs=1e-6)
-    # Wrong everywhere: cross-entropy 40, and a Dice of smoothing over smoothing plus both sizes.
-    assert supervised_loss(-sure, targets, labelled, BASELINE).item() == pytest.approx(40 + 1 - 1 / 65, rel=1e-6)
-
-
-def test_an_absent_roi_is_still_learned_by_dice():
-    """Where the truth is empty an unsmoothed Dice is flat; ours must fall with every false voxel that goes."""
-    labelled = torch.ones(1, 1, dtype=torch.bool)
-    targets = torch.zeros(1, 1, 4, 4, 4, dtype=torch.bool)
-    losses = []
-    for false_voxels in (32, 8, 1, 0):
-        logits = torch.full((1, 1, 64), -20.0)
-        logits[..., :false_voxels] = 3.0
-        logits = logits.reshape(targets.shape).requires_grad_()
-        loss = supervised_loss(logits, targets, labelled, BASELINE)
-        cross_entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets.float())
-        dice = loss - cross_entropy
-        (slope,) = torch.autograd.grad(dice.sum(), logits)
-        assert (slope.flatten()[:false_voxels] > 1e-6).all()
-        losses.append(dice.item())
-    assert losses == sorted(losses, reverse=True)
-    assert losses[0] > losses[2] > losses[3] == pytest.approx(0, abs=1e-4)
+    # Of 32 voxels: a Dice of 64 / (64 + 1), so a perfect prediction costs 1/65.
+    assert supervised_loss(sure, targets, labelled, SupervisedLoss()).item() == pytest.approx(1 / 65, rel=1e-4)
+    # Wrong everywhere: cross-entropy 40, and no overlap at all.
+    assert supervised_loss(-sure, targets, labelled, SupervisedLoss()).item() == pytest.approx(40 + 1, rel=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -286,12 +239,10 @@ def test_extreme_logits_overflow_nothing_in_autocast(dtype):
     example.student = (60000 * signs).to(dtype).requires_grad_()
     example.teacher = (-60000 * signs).to(dtype)
     with torch.autocast("cpu", dtype=dtype):
-        for method in (LATENT_CLASS, ZERO_FOR_NEGATIVES, MEAN_TEACHER):
-            terms = example.losses(method)
-            total = total_loss(*terms, method, 1.0)
-            assert all(term.dtype == torch.float32 and term.isfinite().all() for term in terms)
-            (slope,) = torch.autograd.grad(total.sum(), example.student)
-            assert slope.isfinite().all()
+        terms = example.losses()
+        assert all(term.dtype == torch.float32 and term.isfinite().all() for term in terms)
+        (slope,) = torch.autograd.grad(sum(terms).sum(), example.student)
+        assert slope.isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -299,7 +250,7 @@ def test_autocast_computes_the_terms_in_float32(dtype):
     """Sums over a patch of 131,072 voxels exceed float16 and drown in bfloat16."""
     example = Example(14, (1, 3, 32, 64, 64), kinds=[[LABELLED, POSITIVE, AMBIGUOUS]], spread=1.0, dtype=dtype)
     with torch.autocast("cpu", dtype=dtype):
-        mine = example.losses(LATENT_CLASS)
+        mine = example.losses()
     example.student, example.teacher = example.student.double(), example.teacher.double()
-    for narrow, wide in zip(mine, example.losses(LATENT_CLASS), strict=True):
+    for narrow, wide in zip(mine, example.losses(), strict=True):
         np.testing.assert_allclose(narrow, wide, rtol=1e-5)

@@ -5,11 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline_lib.config.methods import Method, Networks
 from pipeline_lib.config.optimisation import Execution
 from pipeline_lib.networks.build import build_segmentation_network
+from pipeline_lib.networks.dodnet.settings import DodNet
 from pipeline_lib.networks.memory_format import memory_format
 from pipeline_lib.networks.recomputing import checkpointing
+from pipeline_lib.networks.swin_unetr.settings import SwinUnetr
+
+MOTS = (
+    *("liver", "liver_tumor", "kidney", "kidney_tumor", "hepatic_vessel", "hepatic_vessel_tumor"),
+    *("pancreas", "pancreas_tumor", "colon_cancer", "lung_tumor", "spleen"),
+)
 
 
 def test_one_logit_per_roi_and_voxel(network_name, build, patch):
@@ -138,10 +144,8 @@ def test_embeddings_are_saved_with_the_network(network_name, build):
 @pytest.mark.parametrize(("name", "millions"), [("swin_unetr", 62.2), ("swin_unetr_v2", 72.8), ("dodnet", 17.3)])
 def test_published_sizes(name, millions):
     """The paper's networks have the published number of parameters (DoDNet reports 17.3 M)."""
-    networks = Networks()
-    if name == "swin_unetr_v2":
-        networks = Networks(swin_unetr=networks.swin_unetr.model_copy(update={"version_2": True}))
-    method = Method(network=name.removesuffix("_v2"), encoder="words")
-    embeddings = torch.eye(7)[[0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 6]] if name == "dodnet" else torch.randn(11, 512)
-    network = build_segmentation_network(method, networks, embeddings)
+    kind = name.removesuffix("_v2")
+    settings = DodNet(kind="dodnet") if kind == "dodnet" else SwinUnetr(kind="swin_unetr", use_v2=name != kind)
+    embeddings = torch.eye(7)[[0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 6]] if kind == "dodnet" else torch.randn(11, 512)
+    network = build_segmentation_network(settings, embeddings, MOTS)
     assert sum(parameter.numel() for parameter in network.parameters()) / 1e6 == pytest.approx(millions, rel=0.01)

@@ -31,19 +31,21 @@ def case(seed, B, N, maps, voxels, dtype=torch.float32):
     features, parameters = random_case(seed, B, N, maps, (1, 1, voxels))
     features = features.flatten(2).to(DEVICE, dtype).requires_grad_()
     parameters = parameters.to(DEVICE, torch.float32).requires_grad_()
-    upstream = torch.randn(B, N, maps, voxels, generator=torch.Generator().manual_seed(seed % 2**32)).to(DEVICE, dtype)
-    return features, parameters, upstream
+    grad_output = torch.randn(B, N, maps, voxels, generator=torch.Generator().manual_seed(seed % 2**32)).to(
+        DEVICE, dtype
+    )
+    return features, parameters, grad_output
 
 
-def gradients(layers, features, parameters, upstream, maps):
+def gradients(layers, features, parameters, grad_output, maps):
     logits = layers(features, parameters, maps)
-    return logits.detach(), *torch.autograd.grad(logits, (features, parameters), upstream.to(logits.dtype))
+    return logits.detach(), *torch.autograd.grad(logits, (features, parameters), grad_output.to(logits.dtype))
 
 
-def exact(features, parameters, upstream, maps):
+def exact(features, parameters, grad_output, maps):
     """Logits and gradients by batched products in float64, which test_generated_layers.py holds against loops."""
     inputs = [values.detach().double().requires_grad_() for values in (features, parameters)]
-    return gradients(plain_layers, *inputs, upstream.double(), maps)
+    return gradients(plain_layers, *inputs, grad_output.double(), maps)
 
 
 def assert_close(found, expected, share):
@@ -78,8 +80,8 @@ def test_logits_equal_a_loop_over_voxels():
 
 def test_half_precision_rounds_no_more_than_it_must():
     """Signs only: no hidden value that rounding could lift above zero, which would change a gradient as a whole."""
-    features, parameters, upstream = (values.detach().sign() for values in case(2, 2, 3, 1, 200, HALF))
-    inputs = features.requires_grad_(), parameters.requires_grad_(), upstream
+    features, parameters, grad_output = (values.detach().sign() for values in case(2, 2, 3, 1, 200, HALF))
+    inputs = features.requires_grad_(), parameters.requires_grad_(), grad_output
     found = gradients(fused_layers, *inputs, 1)
     assert found[0].dtype == found[1].dtype == HALF
     assert found[2].dtype == torch.float32
@@ -106,20 +108,20 @@ def test_however_many_programs_sum_the_gradients(sums):
 @pytest.mark.parametrize("place", ["feature", "weight"])
 def test_what_is_not_a_number_stays_so(place):
     """Or a broken training would go on. Two heads share their tiles, so that one may catch it from the other."""
-    features, parameters, upstream = case(8, 1, 2, 1, 20)
+    features, parameters, grad_output = case(8, 1, 2, 1, 20)
     with torch.no_grad():
         (features[0, 3] if place == "feature" else parameters[0, 0])[7] = torch.nan
-    found = gradients(fused_layers, features, parameters, upstream, 1)
-    expected = gradients(plain_layers, features, parameters, upstream, 1)
+    found = gradients(fused_layers, features, parameters, grad_output, 1)
+    expected = gradients(plain_layers, features, parameters, grad_output, 1)
     assert expected[0].isnan().any()
     for mine, plain in zip(found, expected, strict=True):
         assert mine.isnan()[plain.isnan()].all()
 
 
 def test_a_slice_of_a_larger_map_is_read_right():
-    features, parameters, upstream = case(5, 2, 2, 1, 60)
+    features, parameters, grad_output = case(5, 2, 2, 1, 60)
     wider = torch.cat([features, features], dim=1).detach()[:, ::2].requires_grad_()
-    inputs = wider, parameters, upstream.transpose(0, 1).contiguous().transpose(0, 1)
+    inputs = wider, parameters, grad_output.transpose(0, 1).contiguous().transpose(0, 1)
     assert_close(gradients(fused_layers, *inputs, 1), exact(*inputs, 1), 2e-6)
 
 

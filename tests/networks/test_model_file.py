@@ -89,6 +89,16 @@ def test_another_kind_of_model_is_refused(tmp_path):
     assert "does not hold" in one_line(error)
 
 
+def test_a_model_file_of_version_0_1_is_refused(network_name, build, description, tmp_path):
+    """It had the sizes of all networks under `networks`."""
+    path = tmp_path / "model.safetensors"
+    old = {key: value for key, value in description.items() if key != "network"} | {"networks": {"swin_unetr": {}}}
+    save_file(build(network_name).state_dict(), path, metadata={"description": json.dumps(old)})
+    with pytest.raises(UserError) as error:
+        load_segmentation_model(path, "cpu")
+    assert "comes from another version; delete it and rerun the pipeline" in one_line(error)
+
+
 def test_weights_of_another_size_are_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     tensors = build_roi_aware_network(RoiAware(width=8), 2).state_dict()

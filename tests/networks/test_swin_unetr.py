@@ -10,7 +10,7 @@ from monai.networks.nets import SwinUNETR
 from monai.networks.nets.swin_unetr import BasicLayer, PatchMerging
 from torch import nn
 
-from pipeline_lib.networks.window_attention import attention, fuse_attention, fused_attention
+from pipeline_lib.networks.swin_unetr.window_attention import attention, fuse_attention, fused_attention
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from scipy import ndimage
 
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.evaluation import Scores
-from pipeline_lib.config.methods import Method
 from pipeline_lib.config.volumes import Volumes
-from pipeline_lib.existence.agreement import Decided, Presence, agreement, rightness
+from pipeline_lib.existence.agreement import Decided, Presence, agreement, correctness
 from pipeline_lib.geometry import Geometry
 from pipeline_lib.label_bits import write_roi_bits
+from pipeline_lib.methods.latent_class.settings import LatentClass
 from pipeline_lib.stages.list_cases import run as case_list
 from pipeline_lib.stages.list_cases.settings import Settings as ListCasesSettings
 from pipeline_lib.stages.resample import run as volumes
@@ -120,10 +120,10 @@ def build(folder: Path) -> Workspace:
             texts=tuple(roi.replace("_", " ") for roi in ROIS),
             runs=runs,
             methods={
-                name: Method(
+                name: LatentClass(
+                    kind="latent_class",
+                    network="some",
                     encoder="words",
-                    latent="cross_entropy",
-                    wanted_precision=0.95,
                     labelled_cases={"set_spleen": 3} if name == METHODS[0] else {},
                 )
                 for name in METHODS
@@ -237,9 +237,9 @@ def _existence_check(folder: Path) -> tuple[Path, Path]:
     agreements, decisions = [], []
     for place, roi in enumerate(ROIS):
         agreements.append({"methods": "latent_class", "roi": roi, **agreement(*decided, place, everywhere)})
-        for calibration, each in zip(("none", "platt"), decided, strict=True):
-            way = {"patches_of": "pool", "scores": "cached", "calibration": calibration, "average_flips": False}
-            row = rightness(each, truth, place, 0 if roi == "liver_tumor" else None, everywhere)
+        for mode, each in zip(("cached", "online"), decided, strict=True):
+            way = {"patches_of": "pool", "scores": mode}
+            row = correctness(each, truth, place, 0 if roi == "liver_tumor" else None, everywhere)
             decisions.append({"methods": "latent_class", **way, "roi": roi, "role": "unlabelled", **row})
     paths = tuple(folder / "results/existence_check" / f"{name}.csv" for name in ("agreement", "decisions"))
     paths[0].parent.mkdir(parents=True)

@@ -10,8 +10,11 @@ import pytest
 from matplotlib.colors import to_hex
 
 from pipeline_lib.config.datasets import Dataset
-from pipeline_lib.config.methods import Method
+from pipeline_lib.config.existence import DecisionRule
 from pipeline_lib.existence.agreement import DECISIONS
+from pipeline_lib.methods.labels_alone.settings import LabelsAlone
+from pipeline_lib.methods.latent_class.settings import LatentClass
+from pipeline_lib.methods.mean_teacher.settings import MeanTeacher
 from pipeline_lib.reporting.existence_check import ExistenceCheck, existence_check_figure
 from pipeline_lib.reporting.label_curve import label_curve_figure, label_curves
 from pipeline_lib.reporting.results import Results
@@ -30,16 +33,19 @@ SPLEENS = Dataset.model_validate(
 MANY = len(SPLEENS.split_cases("train"))
 
 
-def method(**keys: object) -> Method:
-    return Method(encoder="words", **keys)
+SHARED = {"network": "some", "encoder": "words"}
+
+
+def labels_alone(**keys: object) -> LabelsAlone:
+    return LabelsAlone(kind="labels_alone", **SHARED, **keys)
 
 
 CURVED = {
-    "other": method(consistency="all"),
-    "all": method(),
-    "some_seed": method(labelled_cases={"livers": 3}),
-    "eight": method(labelled_cases={"spleens": 8}),
-    "two": method(labelled_cases={"spleens": 2}),
+    "other": MeanTeacher(kind="mean_teacher", **SHARED),
+    "all": labels_alone(),
+    "some_seed": labels_alone(labelled_cases={"livers": 3}),
+    "eight": labels_alone(labelled_cases={"spleens": 8}),
+    "two": labels_alone(labelled_cases={"spleens": 2}),
 }
 
 
@@ -80,12 +86,13 @@ def test_no_two_methods_look_alike():
     assert len(set(looks)) == len(names)
 
 
-def test_only_thresholds_that_hold_for_all_rois_are_drawn():
+def test_the_thresholds_of_every_method_that_decides_are_drawn_once():
+    own = DecisionRule(positive_above=0.9, negative_below=0.2)
     methods = [
-        method(),
-        method(latent="cross_entropy"),
-        method(consistency="ambiguous", positive_above=0.9, negative_below=0.2),
-        method(latent="cross_entropy", wanted_precision=0.95),
+        labels_alone(),
+        LatentClass(kind="latent_class", **SHARED),
+        LatentClass(kind="latent_class", consistency=False, **SHARED),
+        LatentClass(kind="latent_class", decision=own, **SHARED),
     ]
     assert common_thresholds(methods) == [(0.1, 0.8), (0.2, 0.9)]
 
@@ -96,27 +103,15 @@ def test_thresholds_are_lines_at_their_scores():
     assert [line.get_xdata()[0] for line in axes.get_lines() if line.get_linestyle() == "--"] == [0.1, 0.8]
 
 
-@pytest.mark.parametrize(
-    ("patches", "ways"),
-    [
-        ("training crops", ["platt scaling, mirrored", "platt scaling, online"]),
-        ("pool", ["platt scaling, online"]),
-    ],
-)
-def test_mirrored_scores_are_drawn_where_they_are_the_cached_ones(patches, ways):
-    """A config that averages over mirrored patches has no other cached scores of its training crops."""
-    shares = {
-        f"{decision}_{share}": [1.0, 0.5]
-        for decision in ("positive", "negative")
-        for share in ("coverage", "precision", "organ_precision")
-    }
+@pytest.mark.parametrize("patches", ["training crops", "pool"])
+def test_every_way_to_score_is_drawn(patches):
+    shares = ("recall", "specificity", *(f"{one}_{kind}precision" for one in DECISIONS[:2] for kind in ("", "organ_")))
     judged = pd.DataFrame(
-        {"roi": "spleen", "patches_of": patches, "calibration": "platt", "scores": ["cached", "online"]}
-        | {"average_flips": [True, False]}
-        | shares
+        {"roi": "spleen", "patches_of": patches, "scores": ["cached", "online"]} | dict.fromkeys(shares, 0.5)
     )
     pairs = (f"{one}_{other}" for one in DECISIONS for other in DECISIONS)
     agreement = pd.DataFrame({"roi": ["spleen"], "patches": [9]} | dict.fromkeys(pairs, 1))
     figure = existence_check_figure(ExistenceCheck("paper", agreement, judged), ["spleen"])
     said = figure.axes[1].get_legend_handles_labels()[1]
-    assert sorted(said) == sorted([*ways, f"{ways[0]}, for its organ"])
+    assert sorted(said) == ["cached", "cached, for its organ", "online"]
+    assert [axes.get_xlabel().split(" ")[0] for axes in figure.axes[1:]] == ["recall", "specificity"]

@@ -22,7 +22,10 @@ from pipeline_lib.stages.write_report import run as report
 from tests.reporting.browser import chromium, page
 from tests.reporting.stand_in import ROIS
 
-SHARES = ("coverage", "precision", "organ_precision")
+SHARES = (
+    *("recall", "positive_precision", "positive_organ_precision"),
+    *("specificity", "negative_precision", "negative_organ_precision"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -119,12 +122,11 @@ def test_the_page_names_what_was_left_out_and_what_made_it(made, workspace):
 def test_the_page_tells_which_decisions_about_existence_are_right(made, workspace):
     text = " ".join(re.sub(r"<[^>]+>", " ", (made / "index.html").read_text()).split())
     decisions = pd.read_csv(workspace.inputs.existence_check[1])
-    for way, calibration in (("as it is", "none"), ("platt scaling", "platt")):
-        row = decisions[(decisions["roi"] == "liver_tumor") & (decisions["calibration"] == calibration)].iloc[0]
-        shares = [row[f"{decision}_{share}"] for decision in ("positive", "negative") for share in SHARES]
-        cells = " ".join(f"{100 * share:.1f}" for share in shares)
+    for way in ("cached", "online"):
+        row = decisions[(decisions["roi"] == "liver_tumor") & (decisions["scores"] == way)].iloc[0]
+        cells = " ".join(f"{100 * row[share]:.1f}" for share in SHARES)
         assert f"liver tumor {way} {row['patches']} {row['present']} {cells}" in text
-    assert re.search(r"kidney as it is \d+ \d+ [\d.]+ [\d.]+ – [\d.]+ [\d.]+ –", text)
+    assert re.search(r"kidney cached \d+ \d+ [\d.]+ [\d.]+ – [\d.]+ [\d.]+ –", text)
 
 
 def test_the_data_card_is_there_as_tables(made, workspace):

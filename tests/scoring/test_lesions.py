@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_lib.scoring.lesions import Detection, detect, is_lesion
+from pipeline_lib.config.rois import is_lesion
+from pipeline_lib.scoring.lesions import Detection, detect
 
 
 def components(mask: np.ndarray) -> list[set[tuple[int, ...]]]:

@@ -1,4 +1,4 @@
-"""Stage existence_check: what it says of decisions, counted again from the tables and volumes that it was given."""
+"""Stage check_existence: what it says of decisions, counted again from the tables and volumes that it was given."""
 
 from dataclasses import replace
 
@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline_lib.config.augmentation import WeakView
-from pipeline_lib.config.existence import Existence
-from pipeline_lib.config.methods import Method
+from pipeline_lib.config.existence import DecisionRule, Existence
 from pipeline_lib.data.crops import CropPlan
 from pipeline_lib.errors import UserError
 from pipeline_lib.label_bits import write_roi_bits
@@ -24,7 +23,7 @@ STILL = WeakView(flip_probability=(0, 0, 0), zoom_probability=0, noise_probabili
 
 def check_settings(medians, **changes) -> CheckExistenceSettings:
     """Thresholds that sort the tiny network's scores into all three kinds."""
-    rule = Method(encoder="any", latent="cross_entropy", positive_above=medians[1], negative_below=medians[0])
+    rule = DecisionRule(positive_above=medians[1], negative_below=medians[0])
     return CheckExistenceSettings(
         seed=0,
         weak=STILL,
@@ -57,7 +56,6 @@ def checked(world, scored_pools, tmp_path_factory):
         tuple(map(world.cases, CASES)),
         tuple(map(world.existence, CASES)),
         world.roi_aware / "model.safetensors",
-        world.roi_aware / "metrics.json",
         tuple(truth),
     )
     pools = pd.concat([pd.read_parquet(path) for path in scored_pools.values()])
@@ -96,17 +94,17 @@ def truth_of_patch(world, folder, row):
 
 def test_pooled_patches_are_held_against_the_full_truth(world, checked, tables):
     _, decisions = tables
-    pool = decisions[(decisions["patches_of"] == "pool") & (decisions["calibration"] == "none")]
+    pool = decisions[decisions["patches_of"] == "pool"]
     patches = checked.pools[checked.pools["dataset"] == "livers"]
     truth = np.stack([truth_of_patch(world, None, row) for row in patches.itertuples()])
     low, high = checked.medians
-    row = pool[(pool["roi"] == "spleen") & (pool["role"] == "unlabelled") & ~pool["average_flips"]].iloc[0]
+    row = pool[(pool["roi"] == "spleen") & (pool["role"] == "unlabelled")].iloc[0]
     scores = patches["score_spleen"].to_numpy()
     assert (row["patches"], row["present"]) == (len(patches), truth[:, 2].sum())
-    assert (row["positive"], row["positive_right"]) == ((scores > high).sum(), ((scores > high) & truth[:, 2]).sum())
-    assert (row["negative"], row["negative_right"]) == ((scores < low).sum(), ((scores < low) & ~truth[:, 2]).sum())
+    assert (row["positive"], row["positive_correct"]) == ((scores > high).sum(), ((scores > high) & truth[:, 2]).sum())
+    assert (row["negative"], row["negative_correct"]) == ((scores < low).sum(), ((scores < low) & ~truth[:, 2]).sum())
     # The liver and its tumour are labelled here: decided as if they were not, and kept apart.
-    tumour = pool[(pool["roi"] == "liver_tumor") & ~pool["average_flips"]].set_index("role")
+    tumour = pool[pool["roi"] == "liver_tumor"].set_index("role")
     assert tumour.loc["unlabelled", "patches"] == 0
     assert tumour.loc["labelled", "present"] == truth[:, 1].sum()
     scores = patches["score_liver_tumor"].to_numpy()
@@ -116,14 +114,14 @@ def test_pooled_patches_are_held_against_the_full_truth(world, checked, tables):
         assert found == pytest.approx(expected, abs=1e-5, nan_ok=True)
 
 
-def test_every_variant_is_there_once(tables):
+def test_every_way_to_score_is_there_once(tables):
     _, decisions = tables
-    keys = ["patches_of", "scores", "calibration", "average_flips", "roi", "role"]
+    keys = ["patches_of", "scores", "roi", "role"]
     assert not decisions.duplicated(keys).any()
     counts = decisions.groupby(["patches_of", "scores"]).size().to_dict()
     rows = 2 * len(ROIS)
     assert counts == {
-        ("pool", "cached"): 6 * rows,
+        ("pool", "cached"): rows,
         ("training crops", "cached"): rows,
         ("training crops", "online"): rows,
     }

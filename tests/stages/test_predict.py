@@ -10,14 +10,15 @@ import pytest
 import torch
 
 from pipeline_lib.config.evaluation import Prediction, PredictionExecution
-from pipeline_lib.config.methods import DodNet, Method, Networks, SwinUnetr
 from pipeline_lib.config.volumes import Patches
 from pipeline_lib.errors import UserError
 from pipeline_lib.geometry import Geometry
 from pipeline_lib.label_bits import pack, read_roi_bits, roi_mask, roi_names
+from pipeline_lib.methods.mean_teacher.settings import MeanTeacher
 from pipeline_lib.networks.build import build_segmentation_network
 from pipeline_lib.networks.model_file import save_model
 from pipeline_lib.networks.probabilities import probabilities
+from pipeline_lib.networks.swin_unetr.settings import SwinUnetr
 from pipeline_lib.nifti import Placement, read_placement
 from pipeline_lib.stages.predict import run as inference
 from pipeline_lib.stages.predict.settings import Settings as PredictSettings
@@ -30,13 +31,13 @@ ROIS = ("liver", "liver_tumor", "spleen")
 WINDOW_HU = (-200.0, 300.0)
 CASES = ("case_a", "case_b", "case_c")
 PATCHES = Patches(size_voxels=(64, 32, 32))
-METHOD = Method(encoder="some", latent="cross_entropy")
-NETWORKS = Networks(swin_unetr=SwinUnetr(feature_size=12, depths=(1, 1, 1, 1), window=2), dodnet=DodNet(width=8))
+METHOD = MeanTeacher(kind="mean_teacher", network="small", encoder="some")
+NETWORK = SwinUnetr(kind="swin_unetr", feature_size=12, depths=(1, 1, 1, 1), window_size=2)
 
 
 def network(seed: int) -> torch.nn.Module:
     torch.manual_seed(seed)
-    built = build_segmentation_network(METHOD, NETWORKS, torch.randn(len(ROIS), 5))
+    built = build_segmentation_network(NETWORK, torch.randn(len(ROIS), 5), ROIS)
     # A fresh network is about as sure of every voxel; these weights make masks with both values.
     with torch.no_grad():
         for parameter in built.parameters():
@@ -78,7 +79,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "volumes" / "cases.csv").write_text("case\n" + "\n".join(CASES) + "\n")
     description = {
         "method": METHOD.model_dump(mode="json"),
-        "networks": NETWORKS.model_dump(mode="json"),
+        "network": NETWORK.model_dump(mode="json"),
         "rois": ROIS,
         "patches": PATCHES.model_dump(mode="json"),
         "spacing_mm": (3.0, 3.0, 3.0),

@@ -46,20 +46,8 @@ def test_again_is_the_same_to_the_byte(world, scored_pools, tmp_path):
     assert again.scores.read_bytes() == scored_pools["spleens"].read_bytes()
 
 
-@pytest.mark.parametrize("changes", [{"average_flips": True}, {"calibration": "platt"}])
-def test_options_change_the_scores_and_not_the_pool(world, scored_pools, tmp_path, changes):
-    inputs, _ = world.existence_paths("spleens")
-    outputs = existence.Outputs(tmp_path / "changed.parquet")
-    existence.run(existence_settings("spleens", **changes), EXECUTION, inputs, outputs)
-    plain, changed = pd.read_parquet(scored_pools["spleens"]), pd.read_parquet(outputs.scores)
-    places, scores = ["case", "patch", "z", "y", "x"], [f"score_{roi}" for roi in ROIS]
-    pd.testing.assert_frame_equal(plain[places], changed[places])
-    if "average_flips" in changes:
-        assert not np.allclose(plain[scores], changed[scores], atol=1e-7)
-
-
 def test_without_a_network_nothing_is_known(world, tmp_path):
-    inputs = replace(world.existence_paths("spleens")[0], model=None, metrics=None)
+    inputs = replace(world.existence_paths("spleens")[0], model=None)
     outputs = existence.Outputs(tmp_path / "unknown.parquet")
     existence.run(existence_settings("spleens"), EXECUTION, inputs, outputs)
     table = pd.read_parquet(outputs.scores)

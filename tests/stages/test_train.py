@@ -5,16 +5,20 @@ import shutil
 import signal
 import stat
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from pipeline_lib.config.existence import Existence
+from pipeline_lib.config.existence import DecisionRule, Existence
 from pipeline_lib.config.methods import Method
 from pipeline_lib.config.optimisation import Execution, Optimisation
 from pipeline_lib.errors import UserError
+from pipeline_lib.methods.labels_alone.settings import LabelsAlone
+from pipeline_lib.methods.latent_class.settings import LatentClass
+from pipeline_lib.methods.mean_teacher.settings import MeanTeacher
 from pipeline_lib.networks.model_file import load_segmentation_model
 from pipeline_lib.stages.train import run as segmentation
 from pipeline_lib.text.embeddings import write_embeddings
@@ -33,14 +37,17 @@ from tests.support.training_world import (
 )
 
 METHODS = {
-    "baseline": Method(encoder="vectors"),
-    "mean_teacher": Method(encoder="vectors", consistency="all"),
-    "without_mse": Method(encoder="vectors", latent="cross_entropy"),
-    "dodnet": Method(encoder="one_hot", network="dodnet"),
+    "baseline": LabelsAlone(kind="labels_alone", network="swin_unetr", encoder="vectors"),
+    "mean_teacher": MeanTeacher(kind="mean_teacher", network="swin_unetr", encoder="vectors"),
+    "without_mse": LatentClass(kind="latent_class", network="swin_unetr", encoder="vectors", consistency=False),
+    "dodnet": LabelsAlone(kind="labels_alone", network="dodnet", encoder="one_hot"),
     "latent_class": LATENT_CLASS,
 }
 UMASK = os.umask(0)
 os.umask(UMASK)
+for kind in get_args(get_args(Method)[0]):
+    name = get_args(kind.model_fields["kind"].annotation)[0]
+    METHODS.setdefault(name, kind(kind=name, network="swin_unetr", encoder="vectors"))
 SHORT = Optimisation(epochs=1, batch_size=2, learning_rate=1e-3)
 
 
@@ -98,7 +105,7 @@ def test_the_history_counts_what_each_roi_was(here, tmp_path):
 def test_online_existence_scores_the_weak_view(here, tmp_path):
     settings = segmentation_settings(
         "online",
-        LATENT_CLASS.model_copy(update={"positive_above": 0.999, "negative_below": 0.99}),
+        LATENT_CLASS.model_copy(update={"decision": DecisionRule(positive_above=0.999, negative_below=0.99)}),
         optimisation=SHORT,
         existence=Existence(mode="online"),
     )
@@ -109,17 +116,6 @@ def test_online_existence_scores_the_weak_view(here, tmp_path):
     assert unlabelled["negative"]["liver"] == pytest.approx(1 - unlabelled["labelled"]["liver"])
     with pytest.raises(UserError, match=r"existence\.mode: is online, which needs the ROI-aware network"):
         segmentation.run(settings, EXECUTION, replace(inputs, roi_aware_model=None), outputs)
-
-
-def test_where_a_wanted_precision_is_not_reached_rois_stay_ambiguous(here, tmp_path):
-    """Four held-out patches prove nothing, so no unlabelled ROI is latent."""
-    precise = Method(encoder="vectors", latent="cross_entropy", consistency="ambiguous", wanted_precision=0.95)
-    inputs, outputs = paths(here, "precise", tmp_path)
-    segmentation.run(segmentation_settings("precise", precise, optimisation=SHORT), EXECUTION, inputs, outputs)
-    for row in read_history(outputs.history):
-        for roi in ROIS:
-            assert row["positive"][roi] == row["negative"][roi] == 0
-            assert row["ambiguous"][roi] == pytest.approx(1 - row["labelled"][roi])
 
 
 def identity_of(settings, inputs) -> str:
@@ -146,12 +142,10 @@ def test_another_config_or_other_data_is_another_training(here, tmp_path):
         )
     )
     assert len(found) == 8
-    no_model = replace(inputs, roi_aware_model=None, roi_aware_metrics=None)
+    no_model = replace(inputs, roi_aware_model=None)
     assert identity_of(settings, no_model) == identity_of(settings, inputs)
-    precise = settings.model_copy(
-        update={"method": Method(encoder="vectors", latent="cross_entropy", wanted_precision=0.9)}
-    )
-    assert identity_of(precise, no_model) != identity_of(precise, inputs)
+    online = settings.model_copy(update={"existence": Existence(mode="online")})
+    assert identity_of(online, no_model) != identity_of(online, inputs)
 
 
 def rescored(table, folder):

@@ -106,22 +106,6 @@ def test_it_learns_which_balls_are_there(world, monkeypatch):
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
 
 
-def test_positive_weights_favour_rare_structures(world, monkeypatch):
-    settings = roi_aware_settings(imbalance="positive_weight")
-    cases = roi_aware.pooled(FULL_CASES, settings.patches, settings, world.roi_aware_paths()[0])
-    weights = roi_aware.weights_from_pools(settings, cases)
-    for number, weight in enumerate(weights.tolist()):
-        present = [
-            (
-                (read_planes(open_volume(case.folder), tuple(map(int, start)), settings.patches.shape)[0] >> number) & 1
-            ).any()
-            for case in cases
-            for start in case.pool
-        ]
-        positives = sum(present)
-        assert weight == pytest.approx(min((len(present) - positives) / max(positives, 1), 10))
-
-
 def test_gradient_checkpointing_is_refused(world, monkeypatch):
     monkeypatch.chdir(world.root)
     execution = Execution(device="cpu", gradient_checkpointing="all")

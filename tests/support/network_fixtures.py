@@ -5,13 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline_lib.config.methods import DodNet, Method, Networks, SwinUnetr
+from pipeline_lib.methods.labels_alone.settings import LabelsAlone
 from pipeline_lib.networks.build import build_segmentation_network
+from pipeline_lib.networks.dodnet.settings import DodNet
+from pipeline_lib.networks.swin_unetr.settings import SwinUnetr
 
-NETWORKS = Networks(
-    swin_unetr=SwinUnetr(feature_size=12, depths=(1, 1, 1, 1), heads=(1, 1, 2, 2), window=2), dodnet=DodNet(width=8)
-)
-METHODS = {"swin_unetr": Method(encoder="words"), "dodnet": Method(network="dodnet", encoder="tasks")}
+NETWORKS = {
+    "swin_unetr": SwinUnetr(
+        kind="swin_unetr", feature_size=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), window_size=2
+    ),
+    "dodnet": DodNet(kind="dodnet", width=8),
+}
+ROIS = ("liver", "liver_tumor", "spleen")
 
 
 @pytest.fixture(params=["swin_unetr", "dodnet"])
@@ -23,12 +28,12 @@ def network_name(request):
 def build():
     """Build a tiny network by name; equal calls give equal parameters."""
 
-    def built(name, embeddings=None, **options):
+    def built(name, embeddings=None, rois=ROIS, **options):
         torch.manual_seed(0)
         if embeddings is None:
             embeddings = torch.eye(2)[[0, 0, 1]] if name == "dodnet" else torch.randn(3, 5)
         torch.manual_seed(1)
-        return build_segmentation_network(METHODS[name], NETWORKS, embeddings, **options)
+        return build_segmentation_network(NETWORKS[name], embeddings, rois, **options)
 
     return built
 
@@ -42,9 +47,9 @@ def patch():
 def _description(name):
     """What a segmentation model file says of itself."""
     return {
-        "method": METHODS[name].model_dump(mode="json"),
-        "networks": NETWORKS.model_dump(mode="json"),
-        "rois": ["liver", "liver_tumor", "spleen"],
+        "method": LabelsAlone(kind="labels_alone", network=name, encoder="any").model_dump(mode="json"),
+        "network": NETWORKS[name].model_dump(mode="json"),
+        "rois": list(ROIS),
         "patches": {"size_voxels": [32, 64, 32]},
         "spacing_mm": [0.8, 0.8, 1.5],
         "window_hu": [-325.0, 325.0],

@@ -12,15 +12,15 @@ import torch
 from torch import nn
 
 from pipeline_lib.config.augmentation import Augmentation
-from pipeline_lib.config.methods import Method, Teacher
+from pipeline_lib.config.method_settings import Teacher
 from pipeline_lib.config.optimisation import Execution, Optimisation
 from pipeline_lib.config.volumes import Patches
 from pipeline_lib.data.batches import ViewMaker
 from pipeline_lib.data.crops import CropPlan, TrainingCase
 from pipeline_lib.data.pool import pool_positions
 from pipeline_lib.data.reading import CropReader
-from pipeline_lib.existence.thresholds import decision_thresholds
-from pipeline_lib.methods.partial_labels import PartialLabels
+from pipeline_lib.methods.latent_class.settings import LatentClass
+from pipeline_lib.methods.latent_class.task import LatentClassTask
 from pipeline_lib.training.checkpoints import Checkpoints
 from pipeline_lib.training.distributed import init_distributed
 from pipeline_lib.training.loop import TrainingData, train
@@ -29,7 +29,7 @@ from tests.support.synthetic import WINDOW, write_case
 ROIS = ("liver", "liver_tumor", "spleen", "pancreas")
 LABELLED = (("liver", "liver_tumor"), ("spleen",), ("liver",), ("pancreas", "spleen"), ("spleen",))
 PATCH = (16, 12, 16)
-METHOD = Method(encoder="none", latent="cross_entropy", consistency="ambiguous", rampup_fraction=0.3)
+METHOD = LatentClass(kind="latent_class", network="tiny", encoder="none", rampup_fraction=0.3)
 AUGMENTATION = Augmentation()
 
 
@@ -65,7 +65,7 @@ class Tiny:
     epochs: int = 8
     batch_size: int = 4
     seed: int = 0
-    method: Method = METHOD
+    method: LatentClass = METHOD
     gradient_accumulation_steps: int = 1
     num_workers: int = 0
     checkpoint_minutes: float = 1e-9
@@ -91,11 +91,15 @@ class Tiny:
     def plan(self) -> CropPlan:
         return CropPlan.from_cases(self.cases, self.optimisation, self.seed)
 
-    def task(self) -> PartialLabels:
+    def task(self) -> LatentClassTask:
         torch.manual_seed(self.seed)
-        thresholds = decision_thresholds(self.method, [()] * len(ROIS), None, "none")
-        return PartialLabels(
-            TinyNetwork(), self.method, thresholds, Teacher(decay=0.9), ROIS, tuple((roi,) for roi in ROIS), scorer=None
+        return LatentClassTask(
+            student=TinyNetwork(),
+            names=ROIS,
+            settings=self.method,
+            teacher=Teacher(decay=0.9),
+            structures=tuple((roi,) for roi in ROIS),
+            scorer=None,
         )
 
     def view_maker(self) -> ViewMaker:
@@ -104,7 +108,7 @@ class Tiny:
     def reader(self) -> CropReader:
         return CropReader(self.cases, self.plan, PATCH, AUGMENTATION.weak)
 
-    def run(self, prepare=lambda task: None) -> PartialLabels:
+    def run(self, prepare=lambda task: None) -> LatentClassTask:
         """Train to the end, after `prepare` has had its way with the task; writes `work`/weights.pt."""
         task = self.task()
         prepare(task)

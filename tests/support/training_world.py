@@ -11,9 +11,12 @@ import numpy as np
 
 from pipeline_lib.config.augmentation import Augmentation
 from pipeline_lib.config.existence import Existence
-from pipeline_lib.config.methods import DodNet, Method, Networks, SwinUnetr, Teacher
+from pipeline_lib.config.method_settings import Teacher
 from pipeline_lib.config.optimisation import Execution, Optimisation
 from pipeline_lib.config.roi_aware import RoiAware
+from pipeline_lib.methods.latent_class.settings import LatentClass
+from pipeline_lib.networks.dodnet.settings import DodNet
+from pipeline_lib.networks.swin_unetr.settings import SwinUnetr
 from pipeline_lib.stages.score_existence import run as existence
 from pipeline_lib.stages.score_existence.settings import Settings as ScoreExistenceSettings
 from pipeline_lib.stages.train import run as segmentation
@@ -29,8 +32,11 @@ ROI_STRUCTURES = (("liver",), ("liver",), ("spleen",))
 LABELLED = {"livers": ("liver", "liver_tumor"), "spleens": ("spleen",)}
 CASES = {"livers": ("liver_1", "liver_2", "liver_3"), "spleens": ("spleen_1", "spleen_2")}
 FULL_CASES = ("full_1", "full_2", "full_3", "full_4")
-TINY = Networks(swin_unetr=SwinUnetr(feature_size=12, depths=(1, 1, 1, 1), window=4), dodnet=DodNet(width=8))
-LATENT_CLASS = Method(encoder="vectors", latent="cross_entropy", consistency="ambiguous")
+TINY = {
+    "swin_unetr": SwinUnetr(kind="swin_unetr", feature_size=12, depths=(1, 1, 1, 1), window_size=4),
+    "dodnet": DodNet(kind="dodnet", width=8),
+}
+LATENT_CLASS = LatentClass(kind="latent_class", network="swin_unetr", encoder="vectors")
 EXECUTION = Execution(device="cpu", num_workers=0)
 
 
@@ -64,9 +70,7 @@ class World:
         return roi_aware.Inputs(self.cases("full")), outputs
 
     def existence_paths(self, dataset: str):
-        inputs = existence.Inputs(
-            self.cases(dataset), self.roi_aware / "model.safetensors", self.roi_aware / "metrics.json"
-        )
+        inputs = existence.Inputs(self.cases(dataset), self.roi_aware / "model.safetensors")
         return inputs, existence.Outputs(self.existence(dataset))
 
     def segmentation_paths(self, run: str):
@@ -75,7 +79,6 @@ class World:
             tuple(map(self.existence, CASES)),
             self.embeddings,
             self.roi_aware / "model.safetensors",
-            self.roi_aware / "metrics.json",
         )
         folder = self.root / "results" / "models" / run
         return inputs, segmentation.Outputs(folder / "model.safetensors", folder / "history.jsonl")
@@ -125,7 +128,7 @@ def segmentation_settings(run="latent_class", method=LATENT_CLASS, **changes) ->
         run=run,
         seed=0,
         method=method,
-        networks=TINY,
+        network=TINY[method.network],
         teacher=Teacher(),
         optimisation=Optimisation(epochs=2, batch_size=2, learning_rate=1e-3),
         augmentation=Augmentation(),

@@ -1,45 +1,13 @@
-"""Learning rate and the weight of the teacher's terms over a training."""
+"""Learning rate over a training."""
 
 from __future__ import annotations
 
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from pipeline_lib.config.methods import Method
 from pipeline_lib.config.optimisation import Optimisation
-from pipeline_lib.training.schedule import learning_rate, teacher_weight
-
-
-def method(warmup=0.0, rampup=0.0):
-    return Method(encoder="words", latent="cross_entropy", warmup_fraction=warmup, rampup_fraction=rampup)
-
-
-def test_the_papers_silence_is_full_weight_from_the_first_step():
-    assert [teacher_weight(progress, method()) for progress in (0.0, 0.5, 1.0)] == [1.0, 1.0, 1.0]
-
-
-def test_warmup_trains_on_labels_alone():
-    late = method(warmup=0.25)
-    assert teacher_weight(0.2499, late) == 0.0
-    assert teacher_weight(0.25, late) == 1.0
-
-
-def test_rampup_rises_after_the_warmup():
-    slow = method(warmup=0.2, rampup=0.4)
-    assert teacher_weight(0.1999, slow) == 0.0
-    assert teacher_weight(0.2, slow) == pytest.approx(math.exp(-5))
-    assert teacher_weight(0.4, slow) == pytest.approx(math.exp(-1.25))
-    assert teacher_weight(0.6, slow) == teacher_weight(1.0, slow) == 1.0
-
-
-@given(warmup=st.floats(0, 0.5), rampup=st.floats(0, 0.5), first=st.floats(0, 1), second=st.floats(0, 1))
-def test_the_weight_never_falls_and_stays_between_0_and_1(warmup, rampup, first, second):
-    earlier, later = sorted((first, second))
-    weights = [teacher_weight(progress, method(warmup, rampup)) for progress in (earlier, later)]
-    assert 0 <= weights[0] <= weights[1] <= 1
+from pipeline_lib.training.schedule import learning_rate
 
 
 def test_cosine_annealing_without_warmup():

@@ -48,7 +48,7 @@ def naive_gradients(tiny: Tiny, step: int = 0) -> list[torch.Tensor]:
     """Gradient of the mean loss over the batch, from autograd alone."""
     task = tiny.task()
     batch = tiny.view_maker().batch(crops(tiny, step))
-    loss = task.losses(task.student, batch, step / STEPS).total.mean()
+    loss = task.losses(task.networks, batch, step / STEPS).total.mean()
     return list(torch.autograd.grad(loss, list(task.student.parameters())))
 
 
@@ -83,7 +83,7 @@ def test_the_first_step_is_adamws_with_the_configs_decay(tiny):
 def test_the_task_is_told_which_share_of_the_training_is_done(tiny):
     task, told = tiny.task(), []
     losses = task.losses
-    task.losses = lambda network, batch, progress: told.append(progress) or losses(network, batch, progress)
+    task.losses = lambda networks, batch, progress: told.append(progress) or losses(networks, batch, progress)
     stepper = stepper_of(replace(tiny, gradient_accumulation_steps=2), task)
     for step in (0, 3, 9):
         stepper.train_step(step, crops(tiny, step), stop_asked=False)

@@ -78,15 +78,15 @@ def test_a_reformatted_config_reruns_nothing(finished):
         ("augmentation/strong/blur_probability", 0.1, AFTER_EXISTENCE),
         ("roi_aware/optimisation/epochs", 3, AFTER_VOLUMES),
         ("roi_aware/execution/checkpoint_minutes", 3.0, set()),
-        ("existence/average_flips", True, {"score_existence", *AFTER_EXISTENCE}),
-        ("networks/swin_unetr/window", 5, AFTER_EXISTENCE),
+        ("existence/mode", "online", {"score_existence", *AFTER_EXISTENCE}),
+        ("networks/swin_unetr/window_size", 5, AFTER_EXISTENCE),
         ("teacher/decay", 0.9, AFTER_EXISTENCE),
         ("networks/dodnet/width", 16, set()),
         ("rois/0/text", "the liver", {"embed", *AFTER_EXISTENCE}),
         ("compare", ["latent_class"], {"write_report"}),
         ("segmentation/learning_rate", 2e-3, AFTER_EXISTENCE),
         ("execution/checkpoint_minutes", 3.0, set()),
-        ("methods/latent_class/positive_above", 0.7, AFTER_EXISTENCE),
+        ("methods/latent_class/decision", {"positive_above": 0.7}, AFTER_EXISTENCE),
         ("methods/dodnet/encoder", "one_hot", set()),
         ("inference/overlap", 0.3, AFTER_TRAINING),
         ("inference", {"overlap": 0.25, "window_batch_size": 1, "device": "cpu", "precision": "float32"}, set()),
@@ -198,7 +198,7 @@ def test_what_the_check_of_existence_made_goes_into_the_report_alone(finished, t
         "existence_check",
     }
     assert project.planned() == {"write_report": 1}
-    assert set(project.edited("methods/latent_class/positive_above", 0.7).planned()) == {
+    assert set(project.edited("methods/latent_class/decision", {"positive_above": 0.7}).planned()) == {
         "check_existence",
         *AFTER_EXISTENCE,
     }
@@ -252,7 +252,11 @@ def test_the_default_profile_gives_way_to_the_one_named(finished, tmp_path):
     ("path", "value", "expected"),
     [
         ("segmentation/epoch", 3, ["segmentation.epoch", "epochs"]),
-        ("methods/latent_class/negative_below", 0.9, ["methods.latent_class", "negative_below", "positive_above"]),
+        (
+            "methods/latent_class/decision",
+            {"negative_below": 0.9},
+            ["methods.latent_class", "negative_below", "positive_above"],
+        ),
         ("patches/size_voxels", [64, 64, 40], ["patches", "size_voxels", "divide by 32"]),
         ("datasets/partially_labelled/0/labels", {"heart": [1]}, ["tiny_liver", "heart", "liver"]),
     ],

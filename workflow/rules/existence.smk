@@ -7,7 +7,6 @@ rule score_existence:
     input:
         cases="results/volumes/{dataset}/cases.csv",
         model=only_with_existence("results/roi_aware_network/model.safetensors"),
-        metrics=only_with_existence("results/roi_aware_network/metrics.json"),
     output:
         scores="results/existence/{dataset}.parquet",
     log:
@@ -37,12 +36,15 @@ rule check_existence:
         cases=expand("results/volumes/{dataset}/cases.csv", dataset=PARTIAL),
         existence=expand("results/existence/{dataset}.parquet", dataset=PARTIAL),
         model="results/roi_aware_network/model.safetensors",
-        metrics="results/roi_aware_network/metrics.json",
         truth=expand(
             "resources/truth/{dataset}",
             dataset=[dataset for dataset in PARTIAL if dataset in PHANTOM],
         ),
-        code=code_of("stages/check_existence/*.py", "existence/agreement.py"),
+        code=code_of(
+            "stages/check_existence/*.py",
+            "existence/agreement.py",
+            "existence/check.py",
+        ),
     output:
         agreement="results/existence_check/agreement.csv",
         decisions="results/existence_check/decisions.csv",

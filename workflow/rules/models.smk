@@ -12,7 +12,6 @@ rule train:
         roi_aware_model=only_with_existence(
             "results/roi_aware_network/model.safetensors"
         ),
-        roi_aware_metrics=only_with_existence("results/roi_aware_network/metrics.json"),
     output:
         model="results/models/{run}/model.safetensors",
         history="results/models/{run}/history.jsonl",

@@ -1,5 +1,5 @@
 # Requires: results/volumes/FULLY_LABELLED/cases.csv
-# Makes: results/roi_aware_network/ (model, metrics with calibration, history)
+# Makes: results/roi_aware_network/ (model, metrics, history)
 
 
 rule train_roi_aware:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...config.augmentation import WeakView
-from ...config.existence import Existence
-from ...config.methods import Method
+from ...config.existence import DecisionRule, Existence
+from ...config.methods import decision_rule
 from ...config.optimisation import Execution
 from ...config.rois import existence_structures
 from ...config.schema import Config
@@ -28,7 +28,7 @@ class Settings(Section):
     patches: Patches
     existence: Existence
     least_voxels: int
-    rules: dict[str, Method]
+    rules: dict[str, DecisionRule]
     rois: tuple[str, ...]
     organs: tuple[str | None, ...]
     structures: tuple[tuple[str, ...], ...]
@@ -47,13 +47,12 @@ class Inputs:
     cases: tuple[Path, ...]
     existence: tuple[Path, ...]
     model: Path
-    metrics: Path
     truth: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """How often cached and online scores decide alike on training crops; how many decisions are right."""
+    """How often cached and online scores decide alike on training crops; how many decisions are correct."""
 
     agreement: Path
     decisions: Path
@@ -82,16 +81,11 @@ def execution_from(config: Config) -> Execution:
     return config.roi_aware.execution
 
 
-def _decision_rules(config: Config) -> dict[str, Method]:
-    """The distinct thresholds of the methods that need existence scores, all else at its default."""
-    names: dict[tuple[float | None, ...], list[str]] = {}
+def _decision_rules(config: Config) -> dict[str, DecisionRule]:
+    """The distinct rules by which methods decide about existence, each under the names of its methods."""
+    names: dict[DecisionRule, list[str]] = {}
     for name, method in config.methods.items():
-        if method.needs_existence:
-            rule = (method.positive_above, method.negative_below, method.wanted_precision)
+        rule = decision_rule(method)
+        if rule is not None:
             names.setdefault(rule, []).append(name)
-    return {
-        ", ".join(of_rule): Method(
-            encoder="any", latent="cross_entropy", positive_above=above, negative_below=below, wanted_precision=wanted
-        )
-        for (above, below, wanted), of_rule in names.items()
-    }
+    return {", ".join(of_rule): rule for rule, of_rule in names.items()}

@@ -21,14 +21,15 @@ import torch
 from torch import nn
 
 from ...config.evaluation import Prediction
+from ...config.methods import read_method
 from ...config.section import text_without_defaults
 from ...config.volumes import Patches
 from ...device import compute_device
 from ...files import atomic_folder, fingerprint
-from ...inference.fast_form import for_prediction
 from ...inference.post_processing import largest_part
 from ...inference.sliding_window import SlidingWindow, kept_compressed, predict_slabs, window_starts
 from ...label_bits import NAMES_FILE, write_roi_bits
+from ...methods.build import task_class
 from ...networks.model_file import load_segmentation_model
 from ...networks.precision import autocast_type
 from ...progress import Progress, say
@@ -54,7 +55,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
         device = compute_device(execution.device, "inference.device")
         network, description = load_segmentation_model(inputs.model, device, settings.prediction.weights)
         window = sliding_window(settings.prediction, execution, description, device)
-        network = for_prediction(network, device, window.precision)
+        network = network.for_prediction(device, window.precision)
         volumes = {case: open_volume(inputs.cases.parent / case) for case in todo}
         progress = Progress(stage, sum(_window_count(volume, window) for volume in volumes.values()), "windows")
         for case, volume in volumes.items():
@@ -85,6 +86,7 @@ def sliding_window(
         window_hu=tuple(description["window_hu"]),
         device=device,
         precision=autocast_type(execution.precision, device, training=False),
+        to_probabilities=task_class(read_method(description["method"])).probabilities,
     )
 
 

@@ -5,7 +5,7 @@ Trainings draw their crops from the pool, so a crop's scores are looked up inste
 
     python -m pipeline_lib.stages.score_existence.run --settings settings.json --execution execution.json \\
         --cases results/volumes/DATASET/cases.csv --model results/roi_aware/model.safetensors \\
-        --metrics results/roi_aware/metrics.json --scores results/existence/DATASET.parquet
+        --scores results/existence/DATASET.parquet
 """
 
 from __future__ import annotations
@@ -30,12 +30,7 @@ from .settings import Execution, Inputs, Outputs, Settings
 def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outputs) -> None:
     """Draw and score the pools of `settings.cases`."""
     device = compute_device(execution.device)
-    scorer = None
-    if inputs.model is not None:
-        existence = settings.existence
-        scorer = load_scorer(
-            inputs.model, inputs.metrics, settings.structures, existence, device, existence.average_flips
-        )
+    scorer = None if inputs.model is None else load_scorer(inputs.model, settings.structures, device)
     progress = Progress(f"score_existence {settings.dataset}", len(settings.cases), "cases")
     # A data set whose cases are all for testing has an empty pool.
     none = np.empty((0, 3), np.int64), np.empty((0, len(settings.rois)), np.float32)

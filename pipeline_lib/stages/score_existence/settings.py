@@ -33,14 +33,10 @@ class Settings(Section):
 
 @dataclass(frozen=True)
 class Inputs:
-    """The data set's list of cases, whose volumes lie beside it; the ROI-aware network, if there is one.
-
-    `metrics` holds the network's calibration and is needed only where existence.calibration asks for one.
-    """
+    """The data set's list of cases, whose volumes lie beside it; the ROI-aware network, if there is one."""
 
     cases: Path
     model: Path | None
-    metrics: Path | None
 
 
 @dataclass(frozen=True)

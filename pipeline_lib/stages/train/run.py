@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ...data.batches import ViewMaker
 from ...data.crops import CropPlan, TrainingCase
@@ -27,9 +28,9 @@ from ...data.reading import CropReader
 from ...data.training_cases import scored_cases
 from ...errors import UserError
 from ...existence.scores import RoiScorer, load_scorer
-from ...existence.thresholds import decision_thresholds
 from ...files import atomic_write, file_digest, fingerprint
-from ...methods.partial_labels import PartialLabels
+from ...methods.build import build_task
+from ...methods.segmentation_task import Ingredients, SegmentationTask
 from ...networks.build import build_segmentation_network
 from ...networks.memory_format import memory_format
 from ...networks.model_file import save_model
@@ -84,11 +85,8 @@ def training_identity(settings: Settings, cases: tuple[TrainingCase, ...], input
     """Everything that this training depends on. The run's name is not, nor are data sets without training cases."""
     embeddings = read_embeddings(inputs.embeddings, settings.rois)
     learned_from = {"embeddings": fingerprint(embeddings.numpy().tobytes())}
-    online = settings.existence.mode == "online"
-    if online and inputs.roi_aware_model is not None:
+    if settings.existence.mode == "online" and inputs.roi_aware_model is not None:
         learned_from["ROI-aware model"] = file_digest(inputs.roi_aware_model)
-    if (online or settings.method.wanted_precision is not None) and inputs.roi_aware_metrics is not None:
-        learned_from["ROI-aware metrics"] = file_digest(inputs.roi_aware_metrics)
     version = f"{VERSION}, volumes {VOLUMES_VERSION}"
     # The cases' own contents stand for `cases` and `labelled`.
     return Identity.from_training(settings, ("run", "cases", "labelled"), cases, learned_from, version)
@@ -113,22 +111,26 @@ def training_data(settings: Settings, cases: tuple[TrainingCase, ...], distribut
 
 def segmentation_task(
     settings: Settings, execution: Execution, inputs: Inputs, distributed: Distributed
-) -> PartialLabels:
-    """The student with its seeded first weights, its teacher and losses."""
+) -> SegmentationTask:
+    """The task of the method: its networks with their seeded first weights, its teacher and its losses."""
     torch.manual_seed(key_number("first weights", settings.seed) % 2**63)
     embeddings = read_embeddings(inputs.embeddings, settings.rois)
-    recomputed = checkpointing(execution, distributed.device)
-    student = build_segmentation_network(
-        settings.method, settings.networks, embeddings, recomputed, execution.fused_head
+
+    def new_network() -> nn.Module:
+        recomputed = checkpointing(execution, distributed.device)
+        network = build_segmentation_network(
+            settings.network, embeddings, settings.rois, recomputed, execution.fused_head
+        )
+        return network.to(distributed.device, memory_format=memory_format(execution, network, distributed.device))
+
+    ingredients = Ingredients(
+        new_network=new_network,
+        rois=settings.rois,
+        structures=settings.structures,
+        teacher=settings.teacher,
+        scorer=online_scorer(settings, inputs, distributed) if settings.method.needs_existence else None,
     )
-    student = student.to(distributed.device, memory_format=memory_format(execution, student, distributed.device))
-    scorer = online_scorer(settings, inputs, distributed) if settings.method.needs_existence else None
-    thresholds = decision_thresholds(
-        settings.method, settings.structures, inputs.roi_aware_metrics, settings.existence.calibration
-    ).to(distributed.device)
-    return PartialLabels(
-        student, settings.method, thresholds, settings.teacher, settings.rois, settings.structures, scorer
-    )
+    return build_task(settings.method, ingredients)
 
 
 def online_scorer(settings: Settings, inputs: Inputs, distributed: Distributed) -> RoiScorer | None:
@@ -137,22 +139,16 @@ def online_scorer(settings: Settings, inputs: Inputs, distributed: Distributed) 
         return None
     if inputs.roi_aware_model is None:
         raise UserError("existence.mode", "is online, which needs the ROI-aware network", "give it as input")
-    return load_scorer(
-        inputs.roi_aware_model,
-        inputs.roi_aware_metrics,
-        settings.structures,
-        settings.existence,
-        distributed.device,
-        average_flips=False,
-    )
+    return load_scorer(inputs.roi_aware_model, settings.structures, distributed.device)
 
 
-def save(settings: Settings, task: PartialLabels, outputs: Outputs) -> None:
-    """Write the student, and the teacher where there is one, with all that is needed to use them."""
+def save(settings: Settings, task: SegmentationTask, outputs: Outputs) -> None:
+    """Write the student, and the teacher if there is one, with all that is needed to use them."""
     description = settings.model_dump(
-        mode="json", include={"run", "seed", "method", "networks", "rois", "patches", "spacing_mm", "window_hu"}
+        mode="json", include={"run", "seed", "method", "network", "rois", "patches", "spacing_mm", "window_hu"}
     )
-    save_model(outputs.model, task.student, description, None if task.teacher is None else task.teacher.network)
+    predictors = task.predictors()
+    save_model(outputs.model, predictors["student"], description, predictors.get("teacher"))
 
 
 if __name__ == "__main__":

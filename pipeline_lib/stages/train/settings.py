@@ -9,7 +9,9 @@ from pathlib import Path
 from ...config.augmentation import Augmentation
 from ...config.datasets import Dataset
 from ...config.existence import Existence
-from ...config.methods import Method, Networks, Teacher
+from ...config.method_settings import Teacher
+from ...config.methods import Method
+from ...config.networks import Network
 from ...config.optimisation import Execution, Optimisation
 from ...config.rois import existence_structures
 from ...config.schema import Config
@@ -27,7 +29,7 @@ class Settings(Section):
     run: str
     seed: int
     method: Method
-    networks: Networks
+    network: Network
     teacher: Teacher
     optimisation: Optimisation
     augmentation: Augmentation
@@ -45,14 +47,13 @@ class Settings(Section):
 class Inputs:
     """Lists of cases (their volumes lie beside them) and existence scores of the data sets; the ROIs' embeddings.
 
-    The ROI-aware network is needed only where existence.mode is online, its metrics there and for a wanted precision.
+    The ROI-aware network is needed only where existence.mode is online.
     """
 
     cases: tuple[Path, ...]
     existence: tuple[Path, ...]
     embeddings: Path
     roi_aware_model: Path | None
-    roi_aware_metrics: Path | None
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ def settings_from(config: Config, run: str) -> Settings:
         run=run,
         seed=training.seed,
         method=method,
-        # Defaults stand for what the method does not use, so that editing it trains the others only.
-        networks=Networks(**{method.network: getattr(config.networks, method.network)}),
+        network=config.networks[method.network],
+        # Defaults stand for what the method does not use, so that editing it retrains only the others.
         teacher=config.teacher if method.needs_teacher else Teacher(),
         optimisation=config.segmentation,
         augmentation=config.augmentation,

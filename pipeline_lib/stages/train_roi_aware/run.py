@@ -1,6 +1,6 @@
 """Train and evaluate the network that says which structures a patch contains.
 
-It learns from most cases of the fully labelled data set; the others give its metrics and its calibration. It resumes,
+It learns from most cases of the fully labelled data set; the others give its metrics. It resumes,
 is kept in models/train_roi_aware/FINGERPRINT/, and may be started with torchrun, like stage train. BatchNorm sees one
 part of one rank's batch at a time, so here (and only here) the number of ranks and parts changes the result.
 
@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ...config.volumes import Patches
 from ...data.batches import ViewMaker
@@ -28,7 +27,7 @@ from ...data.reading import CropReader
 from ...data.training_cases import fully_labelled_cases
 from ...errors import UserError
 from ...existence.metrics import structure_metrics
-from ...existence.presence import StructurePresence, positive_weights
+from ...existence.presence import StructurePresence
 from ...files import atomic_write, fingerprint, write_json
 from ...networks.build import build_roi_aware_network
 from ...networks.memory_format import memory_format
@@ -70,7 +69,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
     ):
         if store.restored(distributed, made):
             return
-        task = presence_task(settings, execution, cases, distributed)
+        task = presence_task(settings, execution, distributed)
         history = train(
             task,
             training_data(settings, cases, distributed),
@@ -133,28 +132,12 @@ def training_data(settings: Settings, cases: tuple[TrainingCase, ...], distribut
     return TrainingData(plan, CropReader(cases, plan, patch, settings.weak), view_maker)
 
 
-def presence_task(
-    settings: Settings, execution: Execution, cases: tuple[TrainingCase, ...], distributed: Distributed
-) -> StructurePresence:
+def presence_task(settings: Settings, execution: Execution, distributed: Distributed) -> StructurePresence:
     """The network with its seeded first weights, and its loss."""
     torch.manual_seed(key_number("first weights", settings.seed) % 2**63)
     network = build_roi_aware_network(settings.roi_aware, len(settings.structures)).train()
     network = network.to(distributed.device, memory_format=memory_format(execution, network, distributed.device))
-    weight = None
-    if settings.roi_aware.imbalance == "positive_weight":
-        weight = weights_from_pools(settings, cases).to(distributed.device)
-    return StructurePresence(network, settings.structures, settings.roi_aware.least_voxels, weight)
-
-
-def weights_from_pools(settings: Settings, cases: tuple[TrainingCase, ...]) -> Tensor:
-    """Weights of the positive terms, from how often each structure is in the training cases' pooled patches."""
-    positives = torch.zeros(len(settings.structures))
-    progress = Progress("train_roi_aware: counting structures", len(cases), "cases")
-    for case in cases:
-        voxels = voxels_in_patches(open_volume(case.folder), case.pool, settings.patches.shape)
-        positives += torch.from_numpy((voxels >= settings.roi_aware.least_voxels).sum(0))
-        progress.advance()
-    return positive_weights(positives, sum(len(case.pool) for case in cases))
+    return StructurePresence(network, settings.structures, settings.roi_aware.least_voxels)
 
 
 @torch.no_grad()

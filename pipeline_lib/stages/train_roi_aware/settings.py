@@ -42,7 +42,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outputs:
-    """The trained network, its metrics on held-out cases with fitted calibrations, and the training's history."""
+    """The trained network, its metrics on held-out cases, and the training's history."""
 
     model: Path
     metrics: Path

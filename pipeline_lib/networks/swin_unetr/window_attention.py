@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from monai.networks.nets.swin_unetr import BasicLayer, WindowAttention, compute_mask, get_window_size
 from torch import Tensor, nn
 
-from .replacing import replace
+from ..replacing import replace
 
 Sides = tuple[int, int, int]
 
@@ -42,7 +42,7 @@ class ShiftMasks:
 
 
 class SwinLayer(nn.Module):
-    """MONAI's `BasicLayer`, which makes a mask of N×N for every window of the grid anew in each pass."""
+    """MONAI's `BasicLayer`, which makes an N×N mask for every window of the grid in each pass; this one keeps eight."""
 
     def __init__(self, layer: BasicLayer) -> None:
         super().__init__()

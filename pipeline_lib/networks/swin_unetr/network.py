@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from monai.networks.nets import SwinUNETR
 from torch import Tensor, nn
 
-from ..config.methods import SwinUnetr
-from ..config.optimisation import Checkpointing
-from .dynamic_head import TextConditionedHead
-from .instance_norm import InstanceNorm
-from .recomputing import recomputed
-from .replacing import replace
+from ...config.optimisation import Checkpointing
+from ..dynamic_head import TextConditionedHead
+from ..instance_norm import InstanceNorm
+from ..recomputing import recomputed
+from ..replacing import replace
+from .fast_form import fast_form
+from .settings import SwinUnetr
 from .window_attention import fuse_attention
 
 
 class TextConditionedSwinUnetr(nn.Module):
     """One logit per ROI and voxel; the ROIs are given by their text embeddings, K×E, kept as a buffer.
 
-    With `gradient_checkpointing` the transformer's activations, or those of the whole trunk, are made again in backward
-    instead of kept. The transformer's are a fifth of all on a GPU and half on a CPU, where attention keeps its weights.
-    They cost a few hundredths of a GPU's time and an eighth of a CPU's (docs/performance.md).
+    With `gradient_checkpointing` backward recomputes the transformer's activations, or those of the whole trunk, which
+    are then not kept. The transformer's are a fifth of all on a GPU and half on a CPU, where attention keeps its
+    weights. Recomputing them costs a few hundredths of a GPU's time and an eighth of a CPU's (docs/performance.md).
+
+    The trunk starts from random weights; the Universal Model may start from MONAI's self-supervised ones.
     """
+
+    channels_last_on_cpu = True
 
     def __init__(
         self,
@@ -38,9 +44,9 @@ class TextConditionedSwinUnetr(nn.Module):
             out_channels=1,
             feature_size=sizes.feature_size,
             depths=sizes.depths,
-            num_heads=sizes.heads,
-            window_size=sizes.window,
-            use_v2=sizes.version_2,
+            num_heads=sizes.num_heads,
+            window_size=sizes.window_size,
+            use_v2=sizes.use_v2,
             use_checkpoint=gradient_checkpointing != "none",
         )
         fuse_attention(self.trunk)
@@ -54,6 +60,10 @@ class TextConditionedSwinUnetr(nn.Module):
         """Logits B K D H W of `image` B 1 D H W in −1…1; D, H and W must divide by 32."""
         decoded, bottleneck = self._features(image)
         return self.head(decoded, bottleneck, self.embeddings)
+
+    def for_prediction(self, device: torch.device, precision: torch.dtype) -> nn.Module:
+        """This network, changed in place, in the form in which it predicts fastest (see fast_form.py)."""
+        return fast_form(self, device, precision)
 
     def _features(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The last decoder's output B C D H W and `encoder10`'s, B 16·C D/32 H/32 W/32."""

@@ -1,33 +1,36 @@
-"""The task of the segmentation networks: which view goes where, and the whole of Eq. 4 against a naive composition."""
+"""The tasks of the paper's methods: which view goes where, and the whole loss against a naive composition."""
 
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from pipeline_lib.config.methods import Method, Teacher
+from pipeline_lib.config.method_settings import Teacher
+from pipeline_lib.config.methods import Method
 from pipeline_lib.data.batches import Batch
-from pipeline_lib.existence.decisions import Thresholds
-from pipeline_lib.methods.partial_labels import PartialLabels
+from pipeline_lib.methods.build import TASKS, build_task
+from pipeline_lib.methods.labels_alone.settings import LabelsAlone
+from pipeline_lib.methods.latent_class.settings import LatentClass
+from pipeline_lib.methods.mean_teacher.settings import MeanTeacher
+from pipeline_lib.methods.segmentation_task import Ingredients
 
 SHAPE = (3, 4, 2)
 ROIS = ("liver", "kidney", "spleen", "colon")
+SHARED = {"network": "tiny", "encoder": "words"}
 METHODS = {
-    "baseline": Method(encoder="words"),
-    "mean_teacher": Method(encoder="words", consistency="all"),
-    "without_mse": Method(encoder="words", latent="cross_entropy"),
-    "latent_class": Method(
-        encoder="words", latent="cross_entropy", consistency="ambiguous", latent_weight=0.7, consistency_weight=3.0
-    ),
-    "exclusive_mean_teacher": Method(encoder="words", consistency="all", exclusive_organs=True),
-    "exclusive": Method(encoder="words", latent="cross_entropy", consistency="ambiguous", exclusive_organs=True),
+    "baseline": LabelsAlone(kind="labels_alone", **SHARED),
+    "mean_teacher": MeanTeacher(kind="mean_teacher", consistency_weight=0.5, **SHARED),
+    "without_mse": LatentClass(kind="latent_class", consistency=False, **SHARED),
+    "latent_class": LatentClass(kind="latent_class", latent_weight=0.7, consistency_weight=3.0, **SHARED),
+    "exclusive_mean_teacher": MeanTeacher(kind="mean_teacher", exclusive_organs=True, **SHARED),
+    "exclusive": LatentClass(kind="latent_class", exclusive_organs=True, **SHARED),
 }
 STRUCTURE = {"liver": "liver", "kidney": "kidney", "spleen": "spleen", "colon": "liver"}  # as if in the liver
-PAPER = Thresholds.of([0.8] * 4, [0.1] * 4)
 
 
 class Scaled(nn.Module):
@@ -68,9 +71,14 @@ def make_batch(seed=0, order=slice(None)) -> Batch:
 
 def make_task(method, weights=(1.0, -2.0, 0.5, 3.0), teacher=(0.3, 2.0, -1.0, 1.5), scorer=None, rois=ROIS):
     structures = tuple((STRUCTURE[roi],) for roi in rois)
-    task = PartialLabels(Scaled(weights), method, PAPER, Teacher(), rois, structures, scorer)
-    if task.teacher is not None:
-        task.teacher.network.weights.copy_(torch.tensor(teacher))
+    task = build_task(
+        method,
+        Ingredients(
+            new_network=lambda: Scaled(weights), rois=rois, structures=structures, teacher=Teacher(), scorer=scorer
+        ),
+    )
+    if "teacher" in task.predictors():
+        task.predictors()["teacher"].weights.copy_(torch.tensor(teacher))
     return task
 
 
@@ -79,7 +87,7 @@ def sigmoid(value):
 
 
 def naive_total(batch: Batch, method: Method, weights, teacher) -> list[float]:
-    """Eq. 1 to 4 in the paper's words, a sample, a ROI and a voxel at a time."""
+    """Eq. 1 to 4 in the paper's words, a sample, a ROI and a voxel at a time, with means over the ROIs."""
     totals = []
     for sample in range(2):
         terms = {"supervised": [], "latent": [], "consistency": []}
@@ -92,18 +100,19 @@ def naive_total(batch: Batch, method: Method, weights, teacher) -> list[float]:
             if labelled:
                 entropy = [-math.log(p if t else 1 - p) for p, t in zip(students, truth, strict=True)]
                 overlap = sum(p for p, t in zip(students, truth, strict=True) if t)
-                dice = (2 * overlap + 1) / (sum(students) + sum(truth) + 1)
+                dice = 2 * overlap / (sum(students) + sum(truth) + 1)
                 terms["supervised"].append(np.mean(entropy) + 1 - dice)
-            elif (score > 0.8 or score < 0.1) and method.latent != "none":
+            elif (score > 0.8 or score < 0.1) and method.kind == "latent_class":
                 sharp = [q**10 / (q**10 + (1 - q) ** 10) for q in teachers]
                 entropy = [-y * math.log(p) - (1 - y) * math.log(1 - p) for p, y in zip(students, sharp, strict=True)]
                 terms["latent"].append(np.mean(entropy))
-            elif not score > 0.8 and not score < 0.1 and method.consistency == "ambiguous":
+            elif not score > 0.8 and not score < 0.1 and method.kind == "latent_class" and method.consistency:
                 terms["consistency"].append(np.mean(squares))
-            if method.consistency == "all":
+            if method.kind == "mean_teacher":
                 terms["consistency"].append(np.mean(squares))
         supervised, latent, consistency = (np.mean(values) if values else 0.0 for values in terms.values())
-        totals.append(supervised + method.latent_weight * latent + method.consistency_weight * consistency)
+        w_latent, w_consistency = (getattr(method, f"{term}_weight", 0.0) for term in ("latent", "consistency"))
+        totals.append(supervised + w_latent * latent + w_consistency * consistency)
     return totals
 
 
@@ -113,7 +122,7 @@ def naive_teacher(batch: Batch, sample, k, teacher, method: Method) -> list[floa
     for voxel, value in enumerate(batch.weak[sample].flatten().tolist()):
         own = highest = sigmoid(teacher[k] * value)
         for j, other in enumerate(ROIS):
-            if method.exclusive_organs and STRUCTURE[other] != STRUCTURE[ROIS[k]]:
+            if getattr(method, "exclusive_organs", False) and STRUCTURE[other] != STRUCTURE[ROIS[k]]:
                 labelled, label = batch.labelled[sample, j], batch.labels[sample, j].flatten()[voxel]
                 rival = float(label) if labelled else sigmoid(teacher[j] * value)
                 surer = rival > (0.0 if batch.labelled[sample, k] else own)
@@ -123,11 +132,26 @@ def naive_teacher(batch: Batch, sample, k, teacher, method: Method) -> list[floa
     return found
 
 
+def test_the_table_of_tasks_has_every_kind_of_method():
+    kinds = get_args(get_args(Method)[0])
+    assert set(TASKS) == set(kinds)
+    assert all(TASKS[kind].__name__ == f"{kind.__name__}Task" for kind in kinds)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_terms_and_counts_are_those_that_the_method_names(name):
+    task = make_task(METHODS[name])
+    losses = task.losses(task.networks, make_batch(), 0.0)
+    assert set(losses.terms) == set(task.terms) <= set(METHODS[name].terms)
+    assert ("positive" in losses.counts) == METHODS[name].needs_existence
+    assert ("teacher" in task.predictors()) == METHODS[name].needs_teacher
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_the_whole_loss_is_the_papers(name):
     weights, teacher = (1.0, -2.0, 0.5, 3.0), (0.3, 2.0, -1.0, 1.5)
     task, batch = make_task(METHODS[name], weights, teacher), make_batch()
-    found = task.losses(task.student, batch, progress=0.0).total
+    found = task.losses(task.networks, batch, progress=0.0).total
     np.testing.assert_allclose(found.detach(), naive_total(batch, METHODS[name], weights, teacher), rtol=1e-6)
 
 
@@ -137,31 +161,31 @@ def test_a_labelled_roi_never_learns_from_the_teacher(name):
     batch, seen = make_batch(), []
     for teacher in ((0.3, 2.0, -1.0, 1.5), (-40.0, 2.0, -1.0, 1.5)):
         task = make_task(METHODS[name], teacher=teacher)
-        losses = task.losses(task.student, batch, 0.0)
+        losses = task.losses(task.networks, batch, 0.0)
         losses.total[0].backward()
         seen.append((losses.total[0].item(), task.student.weights.grad.tolist()))
     assert seen[0] == seen[1]
     # The second sample does not label this ROI, so there it does learn from the teacher.
     totals = [make_task(METHODS[name], teacher=teacher) for teacher in ((0.3, 2.0, -1.0, 1.5), (-40.0, 2.0, -1.0, 1.5))]
-    first, second = (task.losses(task.student, batch, 0.0).total[1].item() for task in totals)
+    first, second = (task.losses(task.networks, batch, 0.0).total[1].item() for task in totals)
     assert first != second
 
 
-def test_an_unlabelled_roi_is_no_background():
+def test_an_unlabelled_roi_is_not_background():
     """Its targets' bits, set or not, change nothing; nor does it enter Eq. 1's mean."""
     task, batch = make_task(METHODS["baseline"]), make_batch()
-    before = task.losses(task.student, batch, 0.0).total
+    before = task.losses(task.networks, batch, 0.0).total
     unlabelled = ~batch.labelled
     flipped = batch.planes.clone()
     for sample, roi in unlabelled.nonzero().tolist():
         flipped[sample, 0] ^= 1 << roi
-    after = task.losses(task.student, Batch(*(vars(batch) | {"planes": flipped}).values()), 0.0).total
+    after = task.losses(task.networks, Batch(*(vars(batch) | {"planes": flipped}).values()), 0.0).total
     assert torch.equal(before, after)
     before.sum().backward()
     alone = make_batch()
     alone.labelled[:] = False
     silent = make_task(METHODS["baseline"])
-    silent.losses(silent.student, alone, 0.0).total.sum().backward()
+    silent.losses(silent.networks, alone, 0.0).total.sum().backward()
     assert torch.count_nonzero(silent.student.weights.grad) == 0
     assert task.student.weights.grad[2] == 0  # the spleen is labelled nowhere
 
@@ -173,7 +197,7 @@ def test_the_order_of_the_rois_does_not_matter(name):
     plain = make_task(METHODS[name], weights, teacher)
     permuted = make_task(METHODS[name], weights[order], teacher[order], rois=tuple(ROIS[k] for k in order))
     found = [
-        task.losses(task.student, batch, 0.0)
+        task.losses(task.networks, batch, 0.0)
         for task, batch in ((plain, make_batch()), (permuted, make_batch(order=order)))
     ]
     torch.testing.assert_close(found[1].total, found[0].total)
@@ -186,7 +210,7 @@ def test_scores_come_from_the_weak_view_where_they_are_online():
     batch.weak[0], batch.weak[1] = 5.0, -5.0
     batch.strong[:] = 0.0
     task = make_task(METHODS["latent_class"], scorer=Scorer())
-    counts = task.losses(task.student, batch, 0.0).counts
+    counts = task.losses(task.networks, batch, 0.0).counts
     assert counts["positive"][0].tolist() == [False, True, True, True]
     assert counts["negative"][1].tolist() == [True, False, True, False]
     assert not counts["ambiguous"].any()
@@ -196,6 +220,6 @@ def test_before_the_warm_up_ends_the_teacher_is_not_heard():
     method = METHODS["latent_class"].model_copy(update={"warmup_fraction": 0.5})
     task, batch = make_task(method), make_batch()
     labels_alone = make_task(METHODS["baseline"])
-    early, baseline = (each.losses(each.student, batch, 0.49).total for each in (task, labels_alone))
+    early, baseline = (each.losses(each.networks, batch, 0.49).total for each in (task, labels_alone))
     assert torch.equal(early, baseline)
-    assert (task.losses(task.student, batch, 0.5).total > baseline).all()
+    assert (task.losses(task.networks, batch, 0.5).total > baseline).all()

@@ -1,6 +1,6 @@
-"""Networks in the form in which they predict fastest: the same parameters, the same results up to rounding.
+"""SwinUNETR in the form in which it predicts fastest: the same parameters, the same results up to rounding.
 
-What is gained by each step is in docs/performance.md. Nothing here is used in training.
+docs/performance.md says what each step gains. Nothing here is used in training.
 """
 
 from __future__ import annotations
@@ -9,20 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..networks.instance_norm import InstanceNorm
-from ..networks.replacing import replace
-from ..networks.window_attention import SwinLayer
+from ..instance_norm import InstanceNorm
+from ..replacing import replace
 
 
-def for_prediction(network: nn.Module, device: torch.device, precision: torch.dtype) -> nn.Module:
+def fast_form(network: nn.Module, device: torch.device, precision: torch.dtype) -> nn.Module:
     """`network` (B 1 D H W → B K D H W, in eval mode), changed in place, in its fastest form.
 
-    On a CPU in bfloat16, SwinUNETR's layers see one sample at a time with channels last, the order in which
-    convolutions compute. In float32 it gains little, and torch's norms add up such a sample so plainly that they are
-    off by up to 0.005 standard deviations, which is less than what bfloat16 rounds away and more than float32 should.
+    On a CPU in bfloat16, the layers see one sample at a time with channels last, the order in which convolutions
+    compute. In float32 this gains little, and torch's norms sum such a sample so inexactly that they are off by up to
+    0.005 standard deviations: less than the rounding of bfloat16, but more than float32 should show.
     """
-    swin_unetr = any(isinstance(module, SwinLayer) for module in network.modules())
-    if device.type != "cpu" or precision != torch.bfloat16 or not swin_unetr:
+    if device.type != "cpu" or precision != torch.bfloat16:
         return network
     replace(network, InstanceNorm, _InstanceNormOfOneSample)
     return _OneByOneChannelsLast(network.to(memory_format=torch.channels_last_3d))

@@ -1,32 +1,37 @@
 """DoDNet's own network: a residual 3D U-Net with weight standardisation and a task-conditioned dynamic head.
 
 Zhang, Xie, Xia, Shen: "DoDNet: Learning to segment multi-organ and tumors from multiple partially labeled datasets",
-CVPR 2021.
+CVPR 2021. Layers, widths and the number of parameters are those of its code. The optimiser, patch, batch and crops of a
+training are not: they are those of the other methods.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config.methods import DodNet
-from ..config.optimisation import Checkpointing
-from .dynamic_head import groups_for, head_features, start_as_plain_network
-from .generated_layers import generated_layers
-from .head_parameters import parameter_count
-from .recomputing import recomputed
+from ...config.optimisation import Checkpointing
+from ...config.rois import is_lesion
+from ..dynamic_head import groups_for, head_features, start_as_plain_network
+from ..generated_layers import generated_layers
+from ..head_parameters import parameter_count
+from ..recomputing import recomputed
+from .settings import DodNet
+
+_EPS = 1e-12
+"""Added to the variance of a kernel, as in DoDNet's code."""
 
 
 class StandardisedConv3d(nn.Conv3d):
-    """A convolution whose kernel has mean 0 and standard deviation 1 per output channel."""
+    """A convolution whose kernel is standardised per output channel: mean 0 and standard deviation 1."""
 
     def forward(self, values: Tensor) -> Tensor:
-        deviation, mean = torch.std_mean(self.weight, dim=(1, 2, 3, 4), keepdim=True)
-        return self._conv_forward(values, (self.weight - mean) / (deviation + 1e-5), self.bias)
+        variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3, 4), keepdim=True)
+        return self._conv_forward(values, (self.weight - mean) / torch.sqrt(variance + _EPS), self.bias)
 
 
 def norm_relu_conv(channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
@@ -54,19 +59,25 @@ class ResidualBlock(nn.Module):
 
 
 class DodNetwork(nn.Module):
-    """One logit per ROI and voxel; `embeddings` K×T has one row per ROI, the one-hot code of its task.
+    """One logit per ROI and voxel; `embeddings` K×T has one row for each of `rois`, the one-hot code of its task.
 
-    As many maps are generated per task as the largest task has ROIs; a ROI's map is its place among its task's ROIs.
-    With `gradient_checkpointing` "all" the blocks' activations are made again in backward instead of kept; there is no
-    transformer.
+    Every task has the same maps: those of organs first, then those of lesions, as many of each as the task with the
+    most has (`task_and_map`; two in MOTS). The head of every task is computed for every image, which gives all K maps
+    at once; DoDNet computes one task at a time, with the same result. With `gradient_checkpointing` "all", backward
+    recomputes the activations of the blocks; there is no transformer.
+
+    The controller starts as described in `start_as_plain_network`, DoDNet's from PyTorch's defaults.
 
     Raises ValueError if a row of `embeddings` is not one-hot.
     """
+
+    channels_last_on_cpu = False
 
     def __init__(
         self,
         sizes: DodNet,
         embeddings: Tensor,
+        rois: Sequence[str],
         gradient_checkpointing: Checkpointing = "none",
         fused_head: bool = True,
     ) -> None:
@@ -74,9 +85,9 @@ class DodNetwork(nn.Module):
         self.fused_head = fused_head
         self.recomputes_blocks = gradient_checkpointing == "all"
         self.register_buffer("embeddings", embeddings.detach().float().clone())
-        tasks, place = task_and_place(embeddings)
-        self.maps = int(place.max()) + 1
-        self.register_buffer("_map_of_roi", tasks * self.maps + place, persistent=False)
+        tasks, maps = task_and_map(embeddings, rois)
+        self.maps = int(maps.max()) + 1
+        self.register_buffer("_map_of_roi", tasks * self.maps + maps, persistent=False)
 
         width = sizes.width
         widths = (width, 2 * width, 4 * width, 8 * width, 8 * width)
@@ -120,6 +131,10 @@ class DodNetwork(nn.Module):
         logits = generated_layers(self.features(values), parameters, self.maps, self.fused_head)
         return logits.flatten(1, 2).index_select(1, self._map_of_roi)
 
+    def for_prediction(self, device: torch.device, precision: torch.dtype) -> nn.Module:
+        """This network: it has no faster form."""
+        return self
+
     def _condition(self, bottleneck: Tensor) -> Tensor:
         """The pooled bottleneck joined with every task's code: B T C+T."""
         image = self.pooled(bottleneck).flatten(1)
@@ -131,13 +146,20 @@ class DodNetwork(nn.Module):
         return recomputed(block, values) if self.recomputes_blocks else block(values)
 
 
-def task_and_place(codes: Tensor) -> tuple[Tensor, Tensor]:
-    """Each ROI's task and its place among the earlier ROIs of that task (K each), from one-hot rows K×T.
+def task_and_map(codes: Tensor, rois: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """The task of each of `rois` and its map among those of the task (K each), from one-hot rows K×T.
+
+    In DoDNet map 0 is a task's organ and map 1 its tumour, also where a task has no organ, as those of colon cancer
+    and of lung tumours. In general the organs of a task come first, each in its place among them; lesions follow, after
+    as many maps as the task with the most organs needs.
 
     Raises ValueError if a row is not one-hot.
     """
     if not (((codes == 0) | (codes == 1)).all() and (codes.sum(1) == 1).all()):
         raise ValueError("DoDNet's embeddings must be one-hot rows, one per ROI: use a text encoder of kind one_hot")
     tasks = codes.argmax(1)
-    earlier = torch.tril(tasks[:, None] == tasks[None, :], diagonal=-1)
-    return tasks, earlier.sum(1)
+    lesion = torch.tensor([is_lesion(roi) for roi in rois], device=codes.device)
+    alike = (tasks[:, None] == tasks[None, :]) & (lesion[:, None] == lesion[None, :])
+    place = torch.tril(alike, diagonal=-1).sum(1)
+    organ_maps = int((place[~lesion] + 1).max()) if (~lesion).any() else 0
+    return tasks, place + organ_maps * lesion

@@ -1,0 +1,80 @@
+"""Whether methods agree with the rest of the config: their networks, encoders, patches and data sets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .methods import Method
+from .networks import Network
+from .volumes import Patches
+
+if TYPE_CHECKING:
+    from .schema import Config
+
+
+def check_methods(config: Config) -> None:
+    """ValueError if a method names something that the config lacks, or does not fit it."""
+    missing = sorted(set(config.compare) - set(config.methods))
+    if missing:
+        raise ValueError(f"`compare` names {', '.join(missing)}; `methods` has: {', '.join(config.methods)}")
+    for key, entries in (("compare", config.compare), ("seeds", config.seeds)):
+        if len(set(entries)) != len(entries):
+            raise ValueError(f"`{key}` names something twice: {', '.join(map(str, entries))}")
+    for name, method in config.methods.items():
+        encoder = config.text.encoders.get(method.encoder)
+        if encoder is None:
+            raise ValueError(
+                f"method {name}: there is no text encoder {method.encoder!r}; "
+                f"`text.encoders` has: {', '.join(config.text.encoders)}"
+            )
+        network = config.networks.get(method.network)
+        if network is None:
+            raise ValueError(
+                f"method {name}: there is no network {method.network!r}; `networks` has: {', '.join(config.networks)}"
+            )
+        if (network.conditioning == "one_hot") != (encoder.kind == "one_hot"):
+            raise ValueError(
+                f"method {name}: a network of kind {network.kind} needs a text encoder "
+                + ("of kind one_hot" if network.conditioning == "one_hot" else "of another kind than one_hot")
+            )
+        _check_patches(config.patches, name, network)
+        _check_batch_dice(config, name, method)
+        _check_labelled_cases(config, name, method)
+        if method.needs_existence and config.datasets.fully_labelled is None:
+            raise ValueError(f"method {name} needs existence scores, so `datasets.fully_labelled` must name a data set")
+
+
+def _check_patches(patches: Patches, name: str, network: Network) -> None:
+    sizes, multiple = patches.size_voxels, network.patch_multiple
+    if any(side % multiple for side in sizes):
+        raise ValueError(
+            f"`patches.size_voxels` {list(sizes)}: every side must divide by {multiple} for the network "
+            f"{network.kind} of method {name} ({', '.join(str(multiple * times) for times in range(1, 5))}, …)"
+        )
+    if network.normalises_bottleneck and max(sizes) == multiple:
+        raise ValueError(
+            f"`patches.size_voxels` {list(sizes)}: at least one side must be larger than {multiple} for the network "
+            f"{network.kind} of method {name}"
+        )
+
+
+def _check_batch_dice(config: Config, name: str, method: Method) -> None:
+    if method.supervised.dice == "batch" and config.execution.gradient_accumulation_steps > 1:
+        raise ValueError(
+            f"method {name}: `dice: batch` sums over samples that are computed together, so its result would depend on "
+            "`execution.gradient_accumulation_steps`: set that to 1"
+        )
+
+
+def _check_labelled_cases(config: Config, name: str, method: Method) -> None:
+    trained = {dataset.name: len(dataset.split_cases("train")) for dataset in config.datasets.partially_labelled}
+    for dataset, count in method.labelled_cases.items():
+        if dataset not in trained:
+            raise ValueError(
+                f"method {name}: `labelled_cases` names {dataset}, which is not a partially labelled data set "
+                f"(those are: {', '.join(trained)})"
+            )
+        if count > trained[dataset]:
+            raise ValueError(
+                f"method {name}: `labelled_cases` wants {count} of {dataset}, which has {trained[dataset]} to train"
+            )

@@ -1,0 +1,101 @@
+"""What the settings of all methods share, and the parts that several methods are configured with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from .section import Count, Fraction, Name, Section
+
+DiceForm = Literal["published", "smoothed", "smoothed_100", "batch", "present"]
+
+
+class SupervisedLoss(Section):
+    """Eq. 1 on labelled ROIs, whose form the paper leaves open: binary cross-entropy plus soft Dice, or one of them.
+
+    The paper sums Eq. 1 to 3 over the ROIs; here each is a mean over the ROIs that it selects in a sample, so that the
+    weight of a term does not grow with their number. (DoDNet and the Universal Model take means over a whole batch.)
+    """
+
+    cross_entropy: bool = Field(default=True, description="Include the binary cross-entropy.")
+    dice: DiceForm | None = Field(
+        default="published",
+        description="Form of the soft Dice term: published adds 1 voxel to the denominator alone (DoDNet, Universal "
+        "Model); smoothed and smoothed_100 add 1 or 100 voxels to numerator and denominator; batch sums over the "
+        "samples computed together (nnU-Net); present is published, averaged over the ROIs that the patch contains; "
+        "null leaves the term out.",
+    )
+    absent_weight: Annotated[float, Field(gt=0)] = Field(
+        default=1.0, description="Weight of the cross-entropy of a labelled ROI that the patch does not contain."
+    )
+
+    @model_validator(mode="after")
+    def _has_a_term(self) -> Self:
+        if not self.cross_entropy and self.dice is None:
+            raise ValueError("Eq. 1 needs a term: set `cross_entropy` to true or name a form of `dice`")
+        if not self.cross_entropy and self.absent_weight != 1:
+            raise ValueError("`absent_weight` has no effect without `cross_entropy`: leave it out")
+        return self
+
+
+class MethodSettings(Section):
+    """The keys of every method, and the facts that the settings class of a method states about it.
+
+    `needs_teacher` and `needs_existence` say whether it uses the mean teacher and existence scores; `terms` names the
+    terms of its loss, in the order of the figure of the losses, with their titles there.
+    """
+
+    needs_teacher: ClassVar[bool] = False
+    needs_existence: ClassVar[bool] = False
+    terms: ClassVar[Mapping[str, str]] = {"supervised": "supervised loss (Eq. 1)"}
+
+    kind: str = Field(description="What the method learns from, and how.")
+    network: Name = Field(description="Network that it trains, one of `networks`.")
+    encoder: Name = Field(
+        description="Text encoder, one of `text.encoders`, of the kind that the network needs: one_hot for dodnet, "
+        "any other for swin_unetr."
+    )
+    supervised: SupervisedLoss = Field(default=SupervisedLoss(), description="Eq. 1, the loss on labelled ROIs.")
+    labelled_cases: dict[Name, Count] = Field(
+        default={},
+        description="Data set → number of its training cases to learn from, drawn by the seed. They are repeated in "
+        "place of the others, so that nothing else changes (data sets not named: all cases).",
+    )
+
+
+class TeacherMethodSettings(MethodSettings):
+    """The keys of every method that learns from a mean teacher too."""
+
+    needs_teacher: ClassVar[bool] = True
+
+    warmup_fraction: Fraction = Field(
+        default=0.0, description="Share of the training on labels alone, before the teacher's terms count."
+    )
+    rampup_fraction: Fraction = Field(
+        default=0.0,
+        description="Share of the training, after the warm-up, over which their weights rise as exp(−5(1−t)²).",
+    )
+    exclusive_organs: bool = Field(
+        default=False,
+        description="True: no voxel is taught as two organs. Where it is labelled as another organ, or where the "
+        "teacher is more certain of another, a ROI's target is lowered to what that leaves (not in the paper).",
+    )
+
+    @model_validator(mode="after")
+    def _schedule_fits_the_training(self) -> Self:
+        if self.warmup_fraction + self.rampup_fraction > 1:
+            raise ValueError("`warmup_fraction` and `rampup_fraction` together must not exceed 1")
+        return self
+
+
+class Teacher(Section):
+    """The mean teacher: an exponential moving average of the student, the same for every method that has one."""
+
+    decay: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.999, description="α of the moving average.")
+    fast_start: bool = Field(
+        default=True,
+        description="Use min(1 − 1/(t+1), decay) at update t, so that a young teacher follows its student (the formula "
+        "of the mean teacher's published code).",
+    )

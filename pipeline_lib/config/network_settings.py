@@ -1,0 +1,26 @@
+"""What the settings class of a segmentation network states about it."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from .section import Section
+
+Conditioning = Literal["text", "one_hot"]
+
+
+class NetworkSettings(Section):
+    """The facts about a kind of network that the config is checked by; the keys are those of each kind.
+
+    Every side of a patch must divide by `patch_multiple`; with `normalises_bottleneck` one side must be larger, because
+    statistics over a single voxel are undefined. `conditioning` is what tells the network its ROIs: text embeddings,
+    or DoDNet's one-hot code of the task.
+    """
+
+    patch_multiple: ClassVar[int]
+    normalises_bottleneck: ClassVar[bool] = False
+    conditioning: ClassVar[Conditioning] = "text"
+
+    kind: str = Field(description="Architecture.")

@@ -1,0 +1,33 @@
+"""From the settings of a method to its task: the one table that names both."""
+
+from __future__ import annotations
+
+from ..config.method_settings import MethodSettings
+from ..config.methods import Method
+from .implicit_labelling.settings import ImplicitLabelling
+from .implicit_labelling.task import ImplicitLabellingTask
+from .labels_alone.settings import LabelsAlone
+from .labels_alone.task import LabelsAloneTask
+from .latent_class.settings import LatentClass
+from .latent_class.task import LatentClassTask
+from .mean_teacher.settings import MeanTeacher
+from .mean_teacher.task import MeanTeacherTask
+from .segmentation_task import Ingredients, SegmentationTask
+
+TASKS: dict[type[MethodSettings], type[SegmentationTask]] = {
+    LabelsAlone: LabelsAloneTask,
+    MeanTeacher: MeanTeacherTask,
+    LatentClass: LatentClassTask,
+    ImplicitLabelling: ImplicitLabellingTask,
+}
+"""Settings class → task class of every method."""
+
+
+def build_task(method: Method, ingredients: Ingredients) -> SegmentationTask:
+    """The task of `method`, with its networks in their first state."""
+    return task_class(method).build(method, ingredients)
+
+
+def task_class(method: Method) -> type[SegmentationTask]:
+    """The task class of `method`."""
+    return TASKS[type(method)]

@@ -1,0 +1,13 @@
+"""Settings of the methods that learn from labels alone: the baseline and, with DoDNet's network, DoDNet."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ...config.method_settings import MethodSettings
+
+
+class LabelsAlone(MethodSettings):
+    """Eq. 1 on the ROIs that a sample labels, and nothing on the others."""
+
+    kind: Literal["labels_alone"]

@@ -1,0 +1,87 @@
+"""Consistency with a mean teacher on every ROI, besides Eq. 1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from ...config.method_settings import Teacher
+from ...data.batches import Batch
+from ...networks.probabilities import probabilities
+from ...training.task import Losses
+from ..ema_teacher import EmaTeacher
+from ..exclusive_organs import exclusive_rois
+from ..label_counts import label_counts
+from ..ramp_up import teacher_weight
+from ..segmentation_task import Ingredients
+from ..supervised_loss import supervised_loss
+from ..teacher_losses import consistency_loss
+from .settings import MeanTeacher
+
+
+class MeanTeacherTask:
+    """Eq. 1 and Eq. 3 on all ROIs `names`; the student sees x_S, its teacher x_T.
+
+    `structures` are those that decide each ROI's existence; with `exclusive_organs` they say which ROIs are rivals.
+    """
+
+    terms = MeanTeacher.terms
+
+    def __init__(
+        self,
+        *,
+        student: nn.Module,
+        names: tuple[str, ...],
+        settings: MeanTeacher,
+        teacher: Teacher,
+        structures: tuple[tuple[str, ...], ...],
+    ) -> None:
+        self.student, self.names, self.settings = student, names, settings
+        self.networks = {"student": student}
+        self.teacher = EmaTeacher(student, teacher)
+        self.rivals = exclusive_rois(structures) if settings.exclusive_organs else None
+
+    @classmethod
+    def build(cls, settings: MeanTeacher, ingredients: Ingredients) -> Self:
+        return cls(
+            student=ingredients.new_network(),
+            names=ingredients.rois,
+            settings=settings,
+            teacher=ingredients.teacher,
+            structures=ingredients.structures,
+        )
+
+    def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
+        """Losses of `batch`; the history counts how often each ROI was labelled."""
+        logits = networks["student"](batch.strong)
+        supervised = supervised_loss(logits, batch.labels, batch.labelled, self.settings.supervised)
+        consistency = torch.zeros_like(supervised)
+        weight = teacher_weight(progress, self.settings.warmup_fraction, self.settings.rampup_fraction)
+        if weight > 0:
+            every_roi = torch.ones_like(batch.labelled)
+            consistency = consistency_loss(logits, self.teacher.logits(batch, self.rivals), every_roi)
+        return Losses(
+            supervised + weight * self.settings.consistency_weight * consistency,
+            {"supervised": supervised, "consistency": consistency},
+            label_counts(logits, batch),
+        )
+
+    @staticmethod
+    def probabilities(logits: Tensor) -> Tensor:
+        """One sigmoid per ROI."""
+        return probabilities(logits)
+
+    def predictors(self) -> dict[str, nn.Module]:
+        return {"student": self.student, "teacher": self.teacher.network}
+
+    def after_update(self) -> None:
+        self.teacher.update(self.student)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.teacher.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.teacher.load_state_dict(state)
