@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -232,13 +233,18 @@ def planted(bug: Bug, tree: Path) -> str:
     path.write_text(code.replace(bug.right, bug.wrong, 1), encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *bug.tests.split()]
     environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    running = subprocess.Popen(command, cwd=tree, env=environment, **quiet)
     try:
-        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, timeout=120)
+        code_of_exit = running.wait(timeout=120)
     except subprocess.TimeoutExpired:
+        # With the workers that it started: they ignore SIGTERM.
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
         return "caught (the tests hang)"
     finally:
         path.write_text(code, encoding="utf-8")
-    return "caught" if done.returncode == _CAUGHT else "SURVIVED" if done.returncode == 0 else "STALE"
+    return "caught" if code_of_exit == _CAUGHT else "SURVIVED" if code_of_exit == 0 else "STALE"
 
 
 def main() -> int:

@@ -81,7 +81,8 @@ def test_a_repeated_key_of_a_data_set_is_refused(study):
 
 def test_an_alias_of_yaml_is_no_repetition(tmp_path):
     path = tmp_path / "aliases.yaml"
-    methods = "methods:\n  a: &a {kind: labels_alone, network: swin_unetr, encoder: wordllama}\n  baseline: *a\ncompare: [a]\n"
+    method = "{kind: labels_alone, network: swin_unetr, encoder: wordllama}"
+    methods = f"methods:\n  a: &a {method}\n  baseline: *a\ncompare: [a]\n"
     path.write_text(DEFAULT[: DEFAULT.index("\nmethods:") + 1] + methods)
     assert set(load_config(path, BASE).methods) == {"a", "baseline"}
 

@@ -1,10 +1,13 @@
 """Keys that were renamed are accepted under their old names, with one notice."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import pytest
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
+from pipeline_lib.config.augmentation import StrongView, WeakView
+from pipeline_lib.config.evaluation import Inference
+from pipeline_lib.config.optimisation import Execution, Optimisation
 from pipeline_lib.config.section import Section
 
 
@@ -40,3 +43,48 @@ def test_an_old_name_beside_the_new_one_is_refused():
 def test_an_unknown_key_is_still_refused():
     with pytest.raises(ValidationError, match="extra_forbidden"):
         Boiler.model_validate({"heat": 60, "colour": "red"})
+
+
+@pytest.mark.parametrize(
+    ("section", "old", "new"),
+    [
+        (Optimisation, {"batch": 3, "gradient_clip": 0.5}, {"batch_size": 3, "max_grad_norm": 0.5}),
+        (
+            Execution,
+            {"accumulation": 2, "data_workers": 0},
+            {"gradient_accumulation_steps": 2, "num_workers": 0},
+        ),
+        (Inference, {"windows_at_once": 8, "mirror": True}, {"window_batch_size": 8, "flip_tta": True}),
+        (WeakView, {"noise_deviation": [0, 0.2]}, {"noise_std": [0, 0.2]}),
+        (
+            StrongView,
+            {"noise_deviation": [0, 0.2], "shift_deviation": 0.3},
+            {"noise_std": [0, 0.2], "shift_std": 0.3},
+        ),
+    ],
+)
+def test_keys_of_the_last_version_are_understood(section, old, new):
+    assert section.model_validate(old) == section.model_validate(new) != section()
+
+
+class Gas(Section):
+    kind: Literal["gas"] = "gas"
+    litres: int = 5
+
+
+class Oil(Section):
+    kind: Literal["oil"] = "oil"
+    litres: int = 5
+
+
+class Cellar(Section):
+    name: str
+    tank: Annotated[Gas | Oil, Field(discriminator="kind")] = Gas()
+    boilers: dict[str, Boiler] = Field(default={})
+
+
+def test_without_defaults_a_section_says_what_it_adds_and_of_which_kind_it_is():
+    assert Cellar(name="old").without_defaults() == {"name": "old"}
+    assert Cellar(name="old", tank=Oil()).without_defaults() == {"name": "old", "tank": {"kind": "oil"}}
+    warm = Cellar(name="old", boilers={"left": Boiler(), "right": Boiler(pipes=(1, 3))})
+    assert warm.without_defaults()["boilers"] == {"left": {}, "right": {"pipes": [1, 3]}}

@@ -128,3 +128,21 @@ def test_rows_that_a_full_disk_refused_are_written_later(tmp_path, capsys):
     history.add(3, {"loss": 3.0}, {})
     assert [row["step"] for row in rows(history)] == [1, 2, 3]
     assert "cannot be written, training continues" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left", [None, b"", b'{"step": 1, "loss": 1.0}\n{"st'])
+def test_a_history_that_somebody_cut_or_removed_is_never_padded(tmp_path, capsys, left):
+    """Zero bytes in place of the lost rows would end the report."""
+    history = History(tmp_path / "history.jsonl", steps=10)
+    for step in (1, 2, 3):
+        history.add(step, {"loss": float(step)}, {})
+    if left is None:
+        history.path.unlink()
+    else:
+        history.path.write_bytes(left)
+    for step in (4, 5):
+        history.add(step, {"loss": float(step)}, {})
+    assert [row["step"] for row in rows(history)] == ([1, 4, 5] if left else [4, 5])
+    assert capsys.readouterr().err.count("was cut, but not by this training; its last rows are lost") == 1
+    history.add(6, {"loss": 6.0}, {})
+    assert rows(history)[-1] == {"step": 6, "loss": 6.0}

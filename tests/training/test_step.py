@@ -91,16 +91,16 @@ def test_the_task_is_told_which_share_of_the_training_is_done(tiny):
 
 
 def test_the_teacher_follows_the_student_after_its_update(tiny):
-    """After one step with a fast start the teacher is the plain mean of the student before and after the step."""
+    """After two steps with a fast start the teacher is the plain mean of the student's three states."""
     task = tiny.task()
     stepper = stepper_of(tiny, task)
-    before = [parameter.detach().clone() for parameter in task.student.parameters()]
-    stepper.train_step(0, crops(tiny), stop_asked=False)
-    for start, student, teacher in zip(
-        before, task.student.parameters(), task.teacher.network.parameters(), strict=True
-    ):
-        assert not torch.equal(start, student)
-        torch.testing.assert_close(teacher, (start + student.detach()) / 2)
+    students = [[parameter.detach().clone() for parameter in task.student.parameters()]]
+    for step in (0, 1):
+        stepper.train_step(step, crops(tiny, step), stop_asked=False)
+        students.append([parameter.detach().clone() for parameter in task.student.parameters()])
+    for *states, teacher in zip(*students, task.teacher.network.parameters(), strict=True):
+        assert not torch.equal(states[0], states[1])
+        torch.testing.assert_close(teacher, sum(states) / 3)
 
 
 @pytest.mark.parametrize("scale", [None, 1.0])
