@@ -83,13 +83,12 @@ class Results:
 def read_results(files: Sequence[Path], runs: Runs, rois: Sequence[str]) -> Results:
     """Read results/scores/RUN.csv of every run.
 
-    The column `method` of such a file is the run's name; here it becomes `run`, and `method` and `seed` are the run's.
-    Raises UserError for a file that belongs to no run.
+    `method` and `seed` of each run become columns. Raises UserError for a file that does not belong to any of `runs`.
     """
     known = {run: (method, seed) for run, method, seed in runs}
     parts = []
     for file in files:
-        part = pd.read_csv(file, dtype={"case": str, "dataset": str}).rename(columns={"method": "run"})
+        part = pd.read_csv(file, dtype={"case": str, "dataset": str})
         strange = sorted(set(part["run"]) - set(known))
         if strange:
             raise UserError(str(file), f"scores the run {strange[0]!r}", f"expected one of: {', '.join(known)}")

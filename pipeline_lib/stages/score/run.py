@@ -1,4 +1,4 @@
-"""Stage scores: hold the predictions of one run against the truth, per case and ROI, on the original grids.
+"""Stage score: compare the predictions of one run with the ground truth, per case and ROI, on the original grids.
 
     python -m pipeline_lib.stages.score.run --settings settings.json \\
         --predictions results/predictions/RUN/DATASET … \\
@@ -26,7 +26,7 @@ from ...files import whole_file
 from ...geometry import Geometry
 from ...label_bits import read_roi_bits, roi_mask, roi_names
 from ...progress import Progress
-from ...scoring.case_scores import COLUMNS, score_roi
+from ...scoring.case_scores import columns, score_roi
 from ..command import stage_command
 
 _SAME_GRID_WITHIN_VOXELS = 0.25
@@ -70,7 +70,7 @@ def run(settings: ScoreSettings, inputs: Inputs, outputs: Outputs) -> None:
             rows += _score_case(settings, dataset, case, folder / f"{case}.nii.gz", truth)
             progress.advance(note=f"{dataset.name}/{case}")
     with whole_file(outputs.scores) as partial:
-        pd.DataFrame(rows, columns=COLUMNS).to_csv(partial, index=False, float_format="%.6g")
+        pd.DataFrame(rows, columns=columns()).to_csv(partial, index=False, float_format="%.6g")
 
 
 def _score_case(
@@ -90,7 +90,7 @@ def _score_case(
             settings.scores.convention,
             settings.scores.surface_tolerance_mm,
         )
-        rows.append({"method": settings.run, "dataset": dataset.name, "case": case, **row})
+        rows.append({"run": settings.run, "dataset": dataset.name, "case": case, **row})
     return rows
 
 
