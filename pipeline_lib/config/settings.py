@@ -46,6 +46,7 @@ from .stage_settings import (
 )
 from .structures import structure_names
 from .text import TextEncoder
+from .training_setup import training_setup
 
 
 def acquire(config: Config, dataset: str) -> AcquireSettings:
@@ -220,6 +221,7 @@ def report(config: Config) -> ReportSettings:
         datasets=config.all_datasets,
         scores=config.scores,
         structures=existence_structures(config.rois),
+        setup=training_setup(config),
         fingerprint=_digest(*_what_results_depend_on(config)),
     )
 

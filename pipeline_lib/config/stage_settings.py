@@ -12,6 +12,7 @@ from .phantom import Phantom
 from .roi_aware import RoiAware
 from .section import Section
 from .text import TextEncoder
+from .training_setup import TrainingSetup
 from .volumes import Patches, Volumes
 
 Cases = dict[str, tuple[str, ...]]
@@ -195,4 +196,5 @@ class ReportSettings(Section):
     datasets: tuple[Dataset, ...]
     scores: Scores
     structures: tuple[tuple[str, ...], ...]
+    setup: TrainingSetup
     fingerprint: str

@@ -17,7 +17,7 @@ Runs = Sequence[tuple[str, str, int]]
 
 @dataclass(frozen=True)
 class Results:
-    """All scores: one row per run, case and ROI; `rois` and `methods` in the order of the config."""
+    """All scores: one row per run, case and ROI; `rois` and `methods` are in the order of the config."""
 
     scores: pd.DataFrame
     rois: tuple[str, ...]
@@ -45,12 +45,20 @@ class Results:
 
         return stacked(first), stacked(second)
 
+    def holding(self, roi: str) -> pd.MultiIndex:
+        """The cases (dataset, case) whose truth contains a ROI."""
+        held = self.scores[(self.scores["roi"] == roi) & (self.scores["voxels_truth"] > 0)]
+        return pd.MultiIndex.from_frame(held[["dataset", "case"]].drop_duplicates())
+
+    def presence(self, roi: str) -> tuple[int, int]:
+        """In how many cases the truth contains a ROI, and in how many its truth is known."""
+        known = self.scores.loc[self.scores["roi"] == roi, ["dataset", "case"]].drop_duplicates()
+        return len(self.holding(roi)), len(known)
+
     def present(self) -> np.ndarray:
-        """Whether the truth of a case holds a ROI, ROIs × cases in the order of `pair`; False where none is known."""
-        held = self.scores[self.scores["voxels_truth"] > 0].groupby("roi")
-        holding = {roi: pd.MultiIndex.from_frame(rows[["dataset", "case"]]) for roi, rows in held}
+        """Whether the truth of a case contains a ROI, ROIs × cases in the order of `pair`; False if it is unknown."""
         cases = self._cases()
-        return np.stack([cases.isin(holding.get(roi, [])) for roi in self.rois])
+        return np.stack([cases.isin(self.holding(roi)) for roi in self.rois])
 
     def false_alarms(self, method: str, roi: str) -> tuple[int, float]:
         """The number of cases without the ROI, and in how many of them it is predicted: mean over the trainings."""
@@ -66,7 +74,7 @@ class Results:
         return rows.pivot_table(index="roi", columns="method", values="dice", dropna=False)
 
     def dice_by_case(self) -> pd.DataFrame:
-        """Mean Dice over seeds: columns method, dataset, case, roi, dice; rows without a Dice are left out."""
+        """Mean Dice over seeds: columns method, dataset, case, roi, dice; without rows that have no Dice."""
         keys = ["method", "dataset", "case", "roi"]
         return self.scores.dropna(subset="dice").groupby(keys, sort=False, as_index=False)["dice"].mean()
 

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..config.methods import Method
+from ..errors import UserError
 from .results import method_label, roi_label
 from .style import AMBIGUOUS, LABELLED, MUTED, NEGATIVE, PALETTE, POSITIVE, method_colours, method_markers
 
@@ -34,8 +35,15 @@ _MARKERS_PER_LINE = 6
 
 
 def read_history(path: Path) -> pd.DataFrame:
-    """history.jsonl as a table; the entry `latent` of a row's `loss` is the column `loss/latent`."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """history.jsonl as a table; the entry `latent` of a row's `loss` is the column `loss/latent`.
+
+    Raises UserError if the file is damaged.
+    """
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        wrong = f"is damaged: {str(error).splitlines()[0]}"
+        raise UserError(str(path), wrong, "delete the training's results and run it again") from error
     return pd.json_normalize(rows, sep="/")
 
 

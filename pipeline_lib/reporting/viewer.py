@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -16,6 +17,7 @@ from .results import Results, method_label, roi_label
 from .scans import Scan
 from .style import method_colours, roi_colours
 from .viewer_data import embedded_cases
+from .windows import choices
 
 INSTALL = "npm ci --ignore-scripts --prefix pipeline_lib/reporting/viewer"
 NIIVUE = Path(__file__).parent / "viewer" / "node_modules" / "@niivue" / "niivue" / "dist" / "niivue.umd.js"
@@ -31,6 +33,7 @@ def viewer_markup(results: Results, scans: Mapping[tuple[str, str], Scan], runs:
     if not NIIVUE.is_file():
         return Markup(template.render(missing=INSTALL))
     cases = embedded_cases(results, scans, runs)
+    stored = _stored_window(cases)
     colours = method_colours(results.methods)
     data = {
         "cases": cases,
@@ -46,11 +49,17 @@ def viewer_markup(results: Results, scans: Mapping[tuple[str, str], Scan], runs:
             missing=None,
             shown=len(cases),
             total=len(scans),
+            windows=choices(stored),
             data=Markup(_for_script(json.dumps(data, separators=(",", ":")))),
             niivue=Markup(_for_script(NIIVUE.read_text(encoding="utf-8"))),
             script=Markup((_TEMPLATES / "viewer.js").read_text(encoding="utf-8")),
         )
     )
+
+
+def _stored_window(cases: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """The HU that all cases hold; without cases, those of no window."""
+    return max((each["window"][0] for each in cases), default=0), min((each["window"][1] for each in cases), default=0)
 
 
 def _for_script(text: str) -> str:

@@ -15,6 +15,7 @@ from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.evaluation import Scores
 from pipeline_lib.config.methods import Method
 from pipeline_lib.config.stage_settings import CaseListSettings, ReportSettings, ScoreSettings, VolumeSettings
+from pipeline_lib.config.training_setup import TrainingSetup
 from pipeline_lib.config.volumes import Volumes
 from pipeline_lib.existence.agreement import Decided, Presence, agreement, rightness
 from pipeline_lib.geometry import Geometry
@@ -128,6 +129,9 @@ def build(folder: Path) -> Workspace:
             datasets=datasets,
             scores=Scores(truth="full"),
             structures=(("liver",), ("liver",), ("kidney_right", "kidney_left"), ("spleen",)),
+            setup=TrainingSetup(
+                batch_size=4, patch_voxels=(96, 96, 64), spacing_mm=(9, 9, 9), networks={"some_network": "width 8"}
+            ),
             fingerprint="0123456789ab",
         ),
         inputs=Inputs(
@@ -140,6 +144,7 @@ def build(folder: Path) -> Workspace:
             predictions=tuple(predictions),
             truth=tuple(truth),
             benchmarks=_benchmarks(folder),
+            config=(Path("some/folder/torsos.yaml"),),
         ),
     )
 

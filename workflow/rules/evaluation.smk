@@ -100,6 +100,7 @@ rule write_report:
     params:
         settings=settings_of("report"),
         benchmarks="results/benchmarks",
+        config=[Path(file).name for file in workflow.configfiles],
     shell:
         "exec python -m pipeline_lib.stages.write_report.run"
         " --settings {params.settings:q}"
@@ -112,5 +113,6 @@ rule write_report:
         " --predictions {input.predictions:q}"
         " --truth {input.truth:q}"
         " --benchmarks {params.benchmarks:q}"
+        " --config {params.config:q}"
         " --folder {output.folder:q}"
         " --log {log:q}"
