@@ -17,6 +17,8 @@ from .scans import Scan
 from .statistics import difference_table, summary_table
 from .tables import dice_table
 
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -27,6 +29,11 @@ class Evaluation:
     dice: pd.DataFrame
     summary: pd.DataFrame
     differences: pd.DataFrame
+
+    @property
+    def other_where_present(self) -> pd.Series:
+        """Rows of `summary` whose mean Dice over the cases that contain the ROI is not the mean over all cases."""
+        return (self.summary["dice_mean_present"] - self.summary["dice_mean"]).abs() > _ROUNDING
 
     @classmethod
     def from_results(cls, results: Results, settings: Scores, datasets: Sequence[Dataset]) -> Evaluation:

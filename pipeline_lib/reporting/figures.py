@@ -78,7 +78,7 @@ def _dice_caption(evidence: Evidence, _: str) -> str:
         f"The large marker is the mean, the line its 95 % interval over {_over_what(evidence)}; the faint points below "
         f"are the test cases. Dice: {CONVENTION_TEXTS[evidence.evaluation.settings.convention]}."
     )
-    if (evidence.evaluation.summary["cases_with"] < evidence.evaluation.summary["cases_known"]).any():
+    if evidence.evaluation.other_where_present.any():
         text += " Hollow marker: the mean over the cases that contain the ROI, where others count too."
     return text
 

@@ -108,22 +108,26 @@ def _table_caption(evaluation: Evaluation) -> str:
         if (table["source"] != MEASURED).any()
         else ""
     )
+    present = (
+        " In brackets: the mean over the cases that contain the ROI, where others count too."
+        if evaluation.other_where_present.any()
+        else ""
+    )
     return (
-        f"Convention {convention}: {CONVENTION_TEXTS[convention]}. Average: mean of the ROIs' means. In brackets: the "
-        "mean over the cases that contain the ROI, where others count too. Bold: "
-        f"{bold}, which may be due to chance.{paper}"
+        f"Convention {convention}: {CONVENTION_TEXTS[convention]}. Average: mean of the ROIs' means.{present} "
+        f"Bold: {bold}, which may be due to chance.{paper}"
     )
 
 
 def _scores_caption(evaluation: Evaluation) -> str:
     tolerance = evaluation.settings.surface_tolerance_mm
-    scores = " ".join(
+    meanings = " ".join(
         f"{score.title}: {score.meaning.format(tolerance_mm=tolerance)}; {score.better} is better."
         for score in SCORE_TABLE.values()
     )
     return (
-        f"Means over cases. {scores} In square brackets: the number of cases that have the score, where it is not that "
-        "of Dice. A lesion is found if any voxel of it is predicted."
+        f"Means over cases. {meanings} In square brackets: the number of cases that have the score, where it is not "
+        "that of Dice. A lesion is found if any voxel of it is predicted."
     )
 
 

@@ -94,10 +94,10 @@ def score_rows(summary: pd.DataFrame) -> dict[str, Any]:
 
 def _main_cells(row: pd.Series) -> list[dict[str, Any]]:
     score = next(iter(SCORES.values()))
-    mean = f"{percent(row['dice_mean'])} ({interval(row['dice_low'], row['dice_high'])})"
+    found = "" if math.isnan(row["dice_low"]) else f" ({interval(row['dice_low'], row['dice_high'])})"
     return [
         cell(score.in_unit(row["dice_median"]), score.digits),
-        {"value": row["dice_mean"], "text": mean},
+        {"value": row["dice_mean"], "text": f"{percent(row['dice_mean'])}{found}"},
         cell(score.in_unit(row["dice_mean_present"]), score.digits),
     ]
 

@@ -39,11 +39,13 @@ def read_history(path: Path) -> pd.DataFrame:
 
     Raises UserError if the file is damaged.
     """
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except ValueError as error:
-        wrong = f"is damaged: {str(error).splitlines()[0]}"
-        raise UserError(str(path), wrong, "delete the training's results and run it again") from error
+    rows = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            wrong, remedy = f"is damaged: line {number} is not JSON", "delete it, and run the training again"
+            raise UserError(str(path), wrong, remedy) from error
     return pd.json_normalize(rows, sep="/")
 
 

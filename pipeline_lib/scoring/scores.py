@@ -92,7 +92,7 @@ SCORES: dict[str, Score] = {
         ),
         Score(
             name="surface_dice",
-            title="surface Dice",
+            title="Surface Dice",
             unit="%",
             digits=1,
             better="higher",
@@ -108,7 +108,7 @@ SCORES: dict[str, Score] = {
             better="lower",
             largest=math.inf,
             meaning="95th percentile of the distances between edge voxels, over cases in which both truth and "
-            "prediction hold the ROI; missing a ROI altogether does not make it worse, so read it beside Dice",
+            "prediction contain the ROI; missing a ROI altogether does not make it worse, so read it beside Dice",
             function=lambda compared: compared.surface.hd95_mm,
         ),
     )
