@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+RUN_FILE = "run.json"
+"""In the folder of a training under way, whose name is a fingerprint: tells people and tools which run it is."""
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:

@@ -45,8 +45,10 @@ def dice_rows(evaluation: Evaluation) -> dict[str, Any]:
         }
         for place, row in table.iterrows()
     ]
-    headers = [{"name": AVERAGE, "cases": ""}]
-    headers += [{"name": roi_label(roi), "cases": _of_cases(*results.presence(roi))} for roi in results.rois]
+    headers: list[dict[str, Any]] = [{"name": AVERAGE, "cases": ()}]
+    for roi in results.rois:
+        held, known = results.presence(roi)
+        headers.append({"name": roi_label(roi), "cases": (f"{held} of {known}", "cases")})
     return {"columns": headers, "rows": rows}
 
 

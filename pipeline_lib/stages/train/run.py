@@ -29,7 +29,7 @@ from ...data.training_cases import scored_cases
 from ...errors import UserError
 from ...existence.scores import RoiScorer, load_scorer
 from ...existence.thresholds import decision_thresholds
-from ...files import whole_file
+from ...files import RUN_FILE, whole_file, write_json
 from ...methods.partial_labels import PartialLabels
 from ...networks.build import build_segmentation_network
 from ...networks.memory_format import memory_format
@@ -70,6 +70,8 @@ def run(settings: SegmentationSettings, execution: ExecutionSettings, inputs: In
     """Train `settings.method` to the end of its schedule and write the network."""
     with joined_processes(execution.execution) as processes:
         checkpoints = Checkpoints(work_folder(settings, inputs))
+        if processes.first:
+            write_json(checkpoints.folder / RUN_FILE, {"run": settings.run})
         cases = training_cases(settings, inputs)
         task = segmentation_task(settings, execution.execution, inputs, processes)
         history = train(
