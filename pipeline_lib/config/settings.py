@@ -215,7 +215,6 @@ def scores(config: Config, run: str) -> ScoreSettings:
 def report(config: Config) -> ReportSettings:
     return ReportSettings(
         rois=config.roi_names,
-        texts=tuple(roi.text for roi in config.rois),
         runs=tuple((run.name, run.method, run.seed) for run in config.runs),
         methods={run.method: config.methods[run.method] for run in config.runs},
         datasets=config.all_datasets,

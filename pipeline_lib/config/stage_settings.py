@@ -190,7 +190,6 @@ class ReportSettings(Section):
     """
 
     rois: tuple[str, ...]
-    texts: tuple[str, ...]
     runs: tuple[tuple[str, str, int], ...]
     methods: dict[str, Method]
     datasets: tuple[Dataset, ...]

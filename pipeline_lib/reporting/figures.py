@@ -5,8 +5,7 @@ A new figure is one more `FigureKind` in `FIGURES`, with a function that draws i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 from matplotlib.figure import Figure
 
@@ -16,6 +15,7 @@ from .data_card import label_volume_figure
 from .dice_figure import dice_figure
 from .evidence import Evidence
 from .existence_check import existence_check_figure
+from .figure_kind import ALONE, DATA, EXISTENCE, SCORES, SLICES, TRAINING, FigureKind
 from .label_curve import label_curve_figure, label_curves
 from .overview import choose_median_cases, overview_panel
 from .panels import Choice, choose_cases, roi_panel
@@ -23,30 +23,6 @@ from .results import roi_label
 from .roi_aware_figure import reliability_figure
 from .training_figures import common_thresholds, decision_figure, existence_figure, has_decisions, loss_figure
 from .windows import window_of
-
-SCORES, SLICES, TRAINING, EXISTENCE, DATA = "scores", "slices", "training", "existence", "data"
-"""Sections of the page that figures belong to."""
-
-ALONE = ("",)
-"""The items of a kind that has a single figure."""
-
-
-@dataclass(frozen=True)
-class FigureKind:
-    """A kind of figure.
-
-    `items` are the ROIs, methods or data sets that it is drawn for, one figure each: `ALONE` for a single figure, and
-    none where the evidence that it needs is missing. `draw` and `caption` take the evidence and the item; `{item}` in
-    the title is the item's name for people. `folded` figures are closed when the page opens.
-    """
-
-    name: str
-    section: str
-    title: str
-    items: Callable[[Evidence], Iterable[str]]
-    draw: Callable[[Evidence, str], Figure]
-    caption: Callable[[Evidence, str], str]
-    folded: bool = False
 
 
 def _if_there(thing: object) -> Iterable[str]:
@@ -139,13 +115,14 @@ def _roi_panel_caption(evidence: Evidence, roi: str) -> str:
 
 
 def _clipping(evidence: Evidence, choices: Sequence[Choice], roi: str) -> str:
-    """That the volumes do not hold the whole window of the ROI, where this is so."""
+    """A sentence for volumes that do not contain the whole window of the ROI; empty for others."""
     stored = {evidence.slices.scans[choice.dataset, choice.case].volume.record.window_hu for choice in choices}
     cut = [(low, high) for low, high in sorted(stored) if window_of(roi, (low, high)).clipped]
     if not cut:
         return ""
     low, high = cut[0]
-    return f" The volumes are clipped to {low:g} to {high:g} HU, so darker and brighter tissue cannot be told apart."
+    limits = f"{low:g} to {high:g} HU".replace("-", "−")
+    return f" The volumes are clipped at {limits}: anything darker is black, as the lungs are, anything brighter white."
 
 
 # Training
@@ -155,11 +132,10 @@ def _losses(evidence: Evidence, _: str) -> Figure:
     return loss_figure(evidence.trainings.histories, evidence.results.methods)
 
 
-def _losses_caption(evidence: Evidence, _: str) -> str:
-    return (
-        "Terms of the student's loss, before their weights; a term that a method does not have is not drawn. Faint: as "
-        "logged; line: running mean, one for each training."
-    )
+_LOSSES_CAPTION = (
+    "Terms of the student's loss, before their weights; a term that a method does not have is not drawn. Faint: as "
+    "logged; line: running mean, one for each training."
+)
 
 
 def _deciding_methods(evidence: Evidence) -> list[str]:
@@ -212,11 +188,10 @@ def _existence(evidence: Evidence, _: str) -> Figure:
     return existence_figure(evidence.existence.scores, evidence.results.rois, labelled, thresholds)
 
 
-def _existence_caption(evidence: Evidence, _: str) -> str:
-    return (
-        "Existence scores of the pooled training patches, for each ROI over the data sets that do not label it. Scores "
-        "between the thresholds φ_l and φ_h are ambiguous, those outside are latent."
-    )
+_EXISTENCE_CAPTION = (
+    "Existence scores of the pooled training patches, for each ROI over the data sets that do not label it. Scores "
+    "between the thresholds φ_l and φ_h are ambiguous, those outside are latent."
+)
 
 
 def _check(evidence: Evidence, _: str) -> Figure:
@@ -245,11 +220,10 @@ def _labels(evidence: Evidence, _: str) -> Figure:
     return label_volume_figure(evidence.data.cases, evidence.data.datasets, evidence.results.rois)
 
 
-def _labels_caption(evidence: Evidence, _: str) -> str:
-    return (
-        "Which data set labels which ROI: the median volume in ml over the cases that contain it, and below it how "
-        "many of the labelled cases do. A dash: not labelled, so unknown."
-    )
+_LABELS_CAPTION = (
+    "Which data set labels which ROI: the median volume in ml over the cases that contain it, and below it how many of "
+    "the labelled cases do. A dash: not labelled, so unknown."
+)
 
 
 FIGURES: tuple[FigureKind, ...] = (
@@ -274,7 +248,7 @@ FIGURES: tuple[FigureKind, ...] = (
         "Training curves",
         lambda evidence: ALONE if evidence.trainings.histories else (),
         _losses,
-        _losses_caption,
+        _LOSSES_CAPTION,
     ),
     FigureKind("decisions", TRAINING, "Decisions of {item}", _deciding_methods, _decisions, _decisions_caption),
     FigureKind(
@@ -285,7 +259,7 @@ FIGURES: tuple[FigureKind, ...] = (
         _reliability,
         _reliability_caption,
     ),
-    FigureKind("existence", EXISTENCE, "Existence scores", _scored_pools, _existence, _existence_caption),
+    FigureKind("existence", EXISTENCE, "Existence scores", _scored_pools, _existence, _EXISTENCE_CAPTION),
     FigureKind(
         "existence_check",
         EXISTENCE,
@@ -294,5 +268,5 @@ FIGURES: tuple[FigureKind, ...] = (
         _check,
         _check_caption,
     ),
-    FigureKind("labels", DATA, "Labels", lambda _: ALONE, _labels, _labels_caption),
+    FigureKind("labels", DATA, "Labels", lambda _: ALONE, _labels, _LABELS_CAPTION),
 )

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .evidence import Evidence
-from .figures import FIGURES, SCORES, FigureKind
+from .figure_kind import SCORES, FigureKind
+from .figures import FIGURES
 from .results import roi_label
 from .style import figure_style, save
 
@@ -36,4 +37,4 @@ def draw_all(evidence: Evidence, folder: Path) -> Iterator[Shown]:
             # Data sets keep their names, which are those of files; ROIs and methods are written for people.
             title = kind.title.format(item=item if kind.section == SCORES else roi_label(item))
             save(kind.draw(evidence, item), folder / kind.section, name)
-            yield Shown(name, kind.section, title, kind.caption(evidence, item), kind.folded)
+            yield Shown(name, kind.section, title, kind.caption_of(evidence, item), kind.folded)

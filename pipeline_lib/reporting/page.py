@@ -16,7 +16,7 @@ from ..scoring.dice import CONVENTION_TEXTS, scores_absence
 from ..scoring.scores import SCORES as SCORE_TABLE
 from .data_card import data_card, odd_cases
 from .evidence import Evaluation, Evidence
-from .figures import DATA, EXISTENCE, SCORES, SLICES, TRAINING
+from .figure_kind import DATA, EXISTENCE, SCORES, SLICES, TRAINING
 from .findings import findings
 from .gallery import Shown
 from .intervals import CONFIDENCE, FEWEST_CASES

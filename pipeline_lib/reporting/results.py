@@ -1,4 +1,4 @@
-"""Score tables of all runs as one, with the names that a reader sees."""
+"""Score tables of all runs as one, and the names of ROIs and methods for people."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def read_results(files: Sequence[Path], runs: Runs, rois: Sequence[str]) -> Resu
 
 
 def roi_label(roi: str) -> str:
-    """A ROI's name for people: `liver_tumor` is `liver tumor`."""
+    """A ROI's name for people: `liver_tumor` becomes `liver tumor`."""
     return roi.replace("_", " ")
 
 

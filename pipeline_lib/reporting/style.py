@@ -1,4 +1,4 @@
-"""How every figure looks: fonts, sizes, and colours that colour-blind people can tell apart."""
+"""The style of all figures: fonts, sizes, and colours that colour-blind people can distinguish."""
 
 from __future__ import annotations
 

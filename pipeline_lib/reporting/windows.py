@@ -1,4 +1,4 @@
-"""Intensity windows: which grey levels a slice is shown with, as far as the volumes hold them."""
+"""Intensity windows of slices, as far as the volumes contain them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Window:
-    """A window in HU: `low` is black, `high` is white. `clipped`: the volumes hold less than its name stands for."""
+    """A window in HU: `low` is black, `high` is white. `clipped`: the volumes lack a part of the named window."""
 
     name: str
     low: float
@@ -20,7 +20,7 @@ class Window:
         return f"{self.name} window, {self.low:g} to {self.high:g} HU".replace("-", "−")
 
     def within(self, stored: tuple[float, float]) -> Window:
-        """The part of the window that volumes hold whose intensities are clipped to `stored` (HU)."""
+        """The part of the window that is left in volumes whose intensities are clipped to `stored` (HU)."""
         low, high = max(self.low, stored[0]), min(self.high, stored[1])
         if low >= high:
             return Window(self.name, *stored, clipped=True)
@@ -33,11 +33,11 @@ LUNG = Window("lung", -1350, 150)
 
 
 def window_of(roi: str, stored: tuple[float, float]) -> Window:
-    """The window for slices of a ROI: the lung window for what has the lung in its name, else that of soft tissue."""
+    """The window for slices of a ROI: the lung window if its name contains "lung", else that of soft tissue."""
     return (LUNG if "lung" in roi.lower() else SOFT_TISSUE).within(stored)
 
 
 def choices(stored: tuple[float, float]) -> list[Window]:
-    """The windows that volumes clipped to `stored` (HU) hold in full, and at last all that they hold."""
+    """The windows that volumes clipped to `stored` (HU) contain as a whole, and at the end `stored` itself."""
     whole = (window.within(stored) for window in (SOFT_TISSUE, LIVER, LUNG))
     return [*(window for window in whole if not window.clipped), Window("whole", *stored)]

@@ -66,7 +66,7 @@ def surface_scores(
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """Smallest box that holds all voxels of a non-empty mask."""
+    """Smallest box that contains all voxels of a non-empty mask."""
     box = []
     for axis in range(mask.ndim):
         others = tuple(other for other in range(mask.ndim) if other != axis)

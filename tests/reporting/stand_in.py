@@ -115,7 +115,6 @@ def build(folder: Path) -> Workspace:
         folder=folder,
         settings=ReportSettings(
             rois=ROIS,
-            texts=tuple(roi.replace("_", " ") for roi in ROIS),
             runs=runs,
             methods={
                 name: Method(

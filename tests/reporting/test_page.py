@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from pipeline_lib.config.evaluation import Scores
 from pipeline_lib.reporting.evidence import Data, Evaluation, Evidence, Existence, Slices, Trainings
-from pipeline_lib.reporting.figures import SCORES
+from pipeline_lib.reporting.figure_kind import SCORES
 from pipeline_lib.reporting.gallery import Shown
 from pipeline_lib.reporting.page import write_page
 from pipeline_lib.reporting.provenance import Origin

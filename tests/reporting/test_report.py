@@ -204,6 +204,20 @@ def test_a_report_of_scores_and_labels_alone_comes_out_and_says_what_lacks(works
     assert 'id="case-table"' in text
 
 
+def test_the_viewer_offers_the_windows_that_the_volumes_contain(workspace, tmp_path, monkeypatch):
+    (tmp_path / "niivue.js").write_text("")
+    monkeypatch.setattr(viewer, "NIIVUE", tmp_path / "niivue.js")
+    slices = report.read_evidence(workspace.settings, workspace.inputs).slices
+    results = read_results(workspace.inputs.scores, workspace.settings.runs, workspace.settings.rois)
+    text = str(viewer.viewer_markup(results, slices.scans, slices.runs))
+    assert re.findall(r'<option value="([^"]*)">(soft tissue|liver|lung|whole)<', text) == [
+        ("-160,240", "soft tissue"),
+        ("0,200", "liver"),
+        ("-325,325", "whole"),
+    ]
+    assert "-325 to 325 HU, so there is no lung window" in " ".join(text.split())
+
+
 @needs_browser
 def test_the_page_opens_from_disk_without_errors_or_requests(made, tmp_path):
     with page() as tab:
