@@ -141,3 +141,12 @@ def test_a_new_row_of_the_table_of_scores_is_in_summary_and_page(tmp_path, monke
     assert "ASD: average distance between the surfaces; lower is better." in text
     assert "HD95 (mm) ASD (mm)" in text
     assert re.search(r"liver 8 of 8 cases a [^ab]* 1\.25 ", text)
+
+
+def test_a_roi_that_no_case_contains_has_a_mean_but_none_where_it_is_present():
+    rows = [row | {"voxels_truth": 0} for row in score_rows(trainings=1, cases=8)]
+    summary = summary_table(Results(pd.DataFrame(rows), ("liver", "spleen"), ("a", "b"))).set_index(["method", "roi"])
+    assert tuple(summary.loc[("a", "liver"), ["cases_with", "cases_known"]]) == (0, 8)
+    assert summary.loc[("a", "liver"), "dice_mean"] > 0
+    assert math.isnan(summary.loc[("a", "liver"), "dice_mean_present"])
+    assert tuple(summary.loc[("a", "spleen"), ["cases_with", "cases_known"]]) == (0, 0)
