@@ -15,10 +15,7 @@ def facts(evidence: Evidence, setup: TrainingSetup, config: Sequence[Path], comm
     results = evidence.results
     cases = results.scores[["dataset", "case"]].drop_duplicates()
     tested = cases["dataset"].value_counts()
-    trained = [
-        f"{dataset.name} ({len(dataset.split_cases('train'))} training, {tested.get(dataset.name, 0)} test)"
-        for dataset in evidence.data.datasets
-    ]
+    trained = [_cases_of(dataset, int(tested.get(dataset.name, 0))) for dataset in evidence.data.datasets]
     patch, spacing = _product(setup.patch_voxels), _product(setup.spacing_mm)
     lines = [
         ("config", ", ".join(path.name for path in config)),
@@ -39,7 +36,7 @@ def notice(evidence: Evidence) -> str:
     if not all(_is_phantom(dataset) for dataset in evidence.data.datasets if dataset.name in scored):
         return ""
     steps = _range(history["step"].max() for _, history in evidence.trainings.histories.values())
-    images = f"Embedded phantoms, {steps} steps" if steps else "Embedded phantoms"
+    images = f"Embedded phantoms, {_counted(steps, 'step')}" if steps else "Embedded phantoms"
     return (
         f"{images}: a demonstration, not a result. The images are synthetic; no score here says how well a method "
         "segments patients."
@@ -53,7 +50,18 @@ def length(evidence: Evidence) -> str:
         return ""
     epochs = _range(round(history["epoch"].max()) for history in histories)
     steps = _range(history["step"].max() for history in histories)
-    return f"{epochs} epochs, {steps} steps, "
+    return f"{_counted(epochs, 'epoch')}, {_counted(steps, 'step')}, "
+
+
+def _cases_of(dataset: Dataset, tested: int) -> str:
+    training = len(dataset.split_cases("train"))
+    if not dataset.labels:
+        return f"{dataset.name} ({training} for the ROI-aware network)"
+    return f"{dataset.name} ({training} training, {tested} test)"
+
+
+def _counted(number: str, noun: str) -> str:
+    return f"{number} {noun}" if number == "1" else f"{number} {noun}s"
 
 
 def _is_phantom(dataset: Dataset) -> bool:
