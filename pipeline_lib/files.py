@@ -14,6 +14,9 @@ from typing import Any
 
 from .errors import UserError
 
+RUN_FILE = "run.json"
+"""In the folder of a training under way, whose name is a fingerprint: tells people and tools which run it is."""
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def cell(value: float, digits: int) -> dict[str, Any]:
-    """What a cell shows, and the value that its column is sorted by; a dash for NaN."""
+    """The text of a cell, and the value that its column is sorted by; a dash for NaN."""
     if math.isnan(value):
         return {"value": "", "text": "–"}
     return {"value": f"{value:.6g}", "text": f"{value:.{digits}f}"}
@@ -33,7 +33,7 @@ def difference_interval(row: Mapping[str, Any]) -> str:
 
 
 def p_cell(p: float) -> dict[str, str]:
-    """A p-value for a cell, and as it stands after the letter p in a `sentence`."""
+    """A p-value for a cell, and how it follows the letter p in a `sentence`."""
     if math.isnan(p):
         return {"value": "", "text": "–", "sentence": "unknown"}
     text = f"{p:.3f}" if p >= 0.001 else "< 0.001"

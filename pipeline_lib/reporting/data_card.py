@@ -1,4 +1,4 @@
-"""The data card: what the data sets are made of, what they label, and which cases are doubted or left out."""
+"""The data card: what the data sets contain and label, and which cases are left out or marked as doubtful."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def data_card(cases: Mapping[str, pd.DataFrame], datasets: Sequence[Dataset], ro
 
 
 def labelled_rois(cases: Mapping[str, pd.DataFrame], datasets: Sequence[Dataset]) -> pd.DataFrame:
-    """One row per data set and ROI or structure that it labels: in how many cases it is, how many voxels it has there.
+    """One row per data set and ROI or structure that it labels: in how many cases it is present, and its voxels.
 
-    Voxels are those of the volumes; the volume in ml is the median of the cases that hold it.
+    Voxels are those of the volumes; the volume in ml is the median over the cases that contain it.
     """
     rows = []
     for dataset in datasets:
@@ -89,7 +89,7 @@ def odd_cases(datasets: Sequence[Dataset]) -> pd.DataFrame:
 
 
 def label_volume_figure(cases: Mapping[str, pd.DataFrame], datasets: Sequence[Dataset], rois: Sequence[str]) -> Figure:
-    """Data sets × ROIs: median labelled volume in ml of the cases that hold the ROI, and in how many cases it is.
+    """Data sets × ROIs: median labelled volume in ml over the cases that contain the ROI, and how many cases do.
 
     A cell with a dash is not labelled: unknown, which is not the same as absent.
     """

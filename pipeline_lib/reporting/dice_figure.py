@@ -1,4 +1,4 @@
-"""Dice of every ROI and method: the mean with its 95 % interval, and below it each case as a faint point."""
+"""Dice in % of every ROI and method: the mean with its 95 % interval, and below it each case as a faint point."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _POINTS_BELOW = 0.34
 """How far below its mean a method's cases lie, as a share of its line: the interval would hide them."""
 
 
-def dice_figure(results: Results, summary: pd.DataFrame, convention: str) -> Figure:
+def dice_figure(results: Results, summary: pd.DataFrame) -> Figure:
     """One row per ROI, one line per method; `summary` is `statistics.summary_table`."""
     methods, rois = results.methods, results.rois
     height = 1.3 + len(rois) * max(0.34, 0.15 * len(methods) + 0.12)
@@ -31,16 +31,25 @@ def dice_figure(results: Results, summary: pd.DataFrame, convention: str) -> Fig
         at = np.arange(len(rois)) + offset
         chosen = by_case[by_case["method"] == method]
         axes.scatter(
-            chosen["dice"],
+            100 * chosen["dice"],
             [rois.index(roi) + offset + _POINTS_BELOW * step for roi in chosen["roi"]],
             s=9,
             color=colours[method],
             alpha=0.4,
             linewidths=0,
         )
-        axes.hlines(at, rows["dice_low"], rows["dice_high"], color=colours[method], linewidth=2)
+        axes.hlines(at, 100 * rows["dice_low"], 100 * rows["dice_high"], color=colours[method], linewidth=2)
+        # Below the mean over all cases, which covers it where both are equal.
+        axes.scatter(
+            100 * rows["dice_mean_present"],
+            at,
+            s=30,
+            marker=markers[method],
+            facecolors="white",
+            edgecolors=colours[method],
+        )
         axes.plot(
-            rows["dice_mean"],
+            100 * rows["dice_mean"],
             at,
             linestyle="",
             marker=markers[method],
@@ -52,13 +61,17 @@ def dice_figure(results: Results, summary: pd.DataFrame, convention: str) -> Fig
         )
     for boundary in range(1, len(rois)):
         axes.axhline(boundary - 0.5, color=MUTED, linewidth=0.4, alpha=0.5)
-    cases = summary.groupby("roi")["dice_cases"].max()
-    axes.set_yticks(range(len(rois)), [f"{roi_label(roi)}  ({cases[roi]})" for roi in rois])
+    axes.set_yticks(range(len(rois)), [f"{roi_label(roi)}  ({_held(results, roi)})" for roi in rois])
     axes.set_ylim(len(rois) - 0.5, -0.5)
-    axes.set_xlim(-0.01, 1.01)
-    axes.set_xlabel(f"Dice per test case, convention {convention} (number of cases in brackets)")
+    axes.set_xlim(-1, 101)
+    axes.set_xlabel("Dice in % (in brackets: how many of the test cases contain the ROI)")
     axes.grid(axis="x", linewidth=0.4, alpha=0.6)
     axes.tick_params(axis="y", length=0)
     rows = -(-len(methods) // 5)
     figure.legend(loc="outside upper center", ncols=-(-len(methods) // rows))
     return figure
+
+
+def _held(results: Results, roi: str) -> str:
+    held, known = results.presence(roi)
+    return f"{held} of {known}"

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from .results import roi_label
 from .style import AMBIGUOUS, MARKERS, PALETTE, POSITIVE
@@ -33,7 +34,7 @@ _PAIR_COLOURS = (POSITIVE, AMBIGUOUS, PALETTE[1])
 
 @dataclass(frozen=True, eq=False)
 class ExistenceCheck:
-    """The tables agreement.csv and decisions.csv, of the first rule that they hold.
+    """The tables agreement.csv and decisions.csv, of the first decision rule in them.
 
     `methods` are the rule's, and `judged` the decisions about patches whose truth is known: pooled patches of data sets
     that do not label the ROI, or, where no full truth is known, training crops of those that do.
@@ -49,7 +50,7 @@ class ExistenceCheck:
 
 
 def read_existence_check(files: Sequence[Path]) -> ExistenceCheck | None:
-    """The check from its two files, told apart by their names; None where it was not made."""
+    """The check from its two files, recognised by their names; None where it was not made."""
     tables = {path.stem: pd.read_csv(path, keep_default_na=False, na_values=[""]) for path in files}
     if not tables:
         return None
@@ -71,6 +72,7 @@ def existence_check_figure(check: ExistenceCheck, rois: Sequence[str]) -> Figure
     alike.set_ylim(len(rois) - 0.5, -0.5)
     for axes in (alike, positive, negative):
         axes.set_xlim(0, 1.02)
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", linewidth=0.4, alpha=0.6)
     pairs, marks = alike.get_legend_handles_labels(), positive.get_legend_handles_labels()

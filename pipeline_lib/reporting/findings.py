@@ -1,4 +1,4 @@
-"""What the result tables say, in sentences."""
+"""The main findings in sentences."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .results import method_label, roi_label
 from .tables import AVERAGE, MEASURED
 
 SIGNIFICANT = 0.05
-"""A corrected p below this is beyond chance."""
+"""A corrected p below this level is called significant."""
 
 
 def findings(table: pd.DataFrame, differences: pd.DataFrame, methods: Sequence[str]) -> list[str]:
-    """The summary in sentences: who is best on average, and which differences to the first method are beyond chance.
+    """Which method is best on average, and which differences to the first method are significant, in sentences.
 
-    `table` is the Dice table in per cent, `differences` is `statistics.difference_table`. Single trainings make no
-    method better or worse: another training of the same method may differ as much.
+    `table` is the Dice table in per cent, `differences` is `statistics.difference_table`. Single trainings do
+    not make a method better or worse: another training of the same method may differ as much.
     """
     measured = table[table["source"] == MEASURED].dropna(subset=AVERAGE)
     if measured.empty:
@@ -63,10 +63,10 @@ def _how_sure(gain: float, pair: pd.DataFrame) -> str:
 
 
 def _nothing_told(pair: pd.DataFrame) -> str:
-    """That no ROI differs, or that there are too few trainings or cases to tell."""
+    """Why no ROI is named: none differs, or there are too few trainings or cases to tell."""
     rois = pair[pair["roi"] != AVERAGE]
     if (rois["note"] == ONE_TRAINING).any():
         return "one training each, which cannot tell a better or worse method from chance"
     if rois["p"].isna().all():
         return f"too few cases ({rois['cases'].max()} at most) to test single ROIs"
-    return "no ROI for sure better or worse"
+    return "no ROI significantly better or worse"

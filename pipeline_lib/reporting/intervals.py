@@ -1,4 +1,4 @@
-"""How sure a mean and a difference between methods are: t intervals over cases and trainings, Holm's correction.
+"""Uncertainty of a mean and of a difference between methods: t intervals over cases and trainings, Holm's correction.
 
 Scores come as a matrix with a row per case and a column per training (seed) of one method. Both are samples: of the
 patients that a method may meet, and of the trainings that it may have. The model is that of a two-way table with
@@ -12,7 +12,7 @@ where t(d) is the quantile of Student's t with d degrees of freedom. The residua
 twice, so the interval errs on the wide side. p is the level at which the interval ends at zero, hence p < 0.05 exactly
 where the 95 % interval leaves out zero. docs/statistics.md has simulations.
 
-A single training shows nothing of the second term. The interval is then over cases alone, and there is no p.
+A single training says nothing about the second term. The interval is then over cases alone, and there is no p.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def compare(first: np.ndarray, second: np.ndarray, present: np.ndarray | None = 
     both methods alike cancels. Trainings of one seed share the drawn crops and views, the initial weights of equal
     layers, and the cases that `labelled_cases` keeps.
 
-    `present` (bool, one for each case) tells which cases hold the ROI: they alone make up `cases` and the degrees of
+    `present` (bool, one for each case) tells which cases contain the ROI: they alone make up `cases` and the degrees of
     freedom, since false alarms in others tell little. By default these are the cases that every training scores.
     """
     return compare_average(first[None], second[None], None if present is None else present[None])

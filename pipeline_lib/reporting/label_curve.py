@@ -1,4 +1,4 @@
-"""What a labelled case is worth: Dice of a data set's ROIs over the number of its cases that are learned from."""
+"""What a labelled case is worth: Dice of a data set's ROIs against the number of its cases in the training."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from ..config.datasets import Dataset
 from ..config.methods import Method
@@ -35,9 +36,9 @@ class LabelCurve:
 
 
 def label_curves(dataset: Dataset, methods: Mapping[str, Method], results: Results) -> list[LabelCurve]:
-    """A curve for each ROI of `dataset` and each group of methods that were trained with several numbers of its cases.
+    """A curve for each ROI of `dataset` and each group of methods that differ only in the number of its cases.
 
-    A curve is named after the method that learns from all cases, or else from the most.
+    A curve is named after the method that learns from the most cases.
     """
     everything = len(dataset.split_cases("train"))
     groups: dict[str, dict[int, str]] = {}
@@ -96,7 +97,8 @@ def label_curve_figure(curves: Sequence[LabelCurve], dataset: Dataset, methods: 
         axes.set_ylim(0, 1.08 * max(0.05, *_drawn_dice(curves)))
         axes.set_title(roi_label(roi))
         axes.set_xlabel(f"labelled cases of {dataset.name}")
-        axes.set_ylabel("mean Dice")
+        axes.set_ylabel("mean Dice (%)")
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
         axes.grid(axis="y", linewidth=0.4, alpha=0.6)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure

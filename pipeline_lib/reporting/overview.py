@@ -9,10 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from .panels import draw_contour, show_slice
+from .panels import draw_contour, draw_marks, show_slice
 from .results import Results, method_label, roi_label
 from .scans import ARRAY_AXIS, Layer, Orientation, Scan
 from .style import method_colours, roi_colours
+from .windows import SOFT_TISSUE
 
 _SLICE_INCHES = 1.75
 _HEIGHT_TO_WIDTH = {1: 0.74, 2: 0.84}
@@ -52,7 +53,8 @@ def overview_panel(scans: Sequence[Scan], runs: Mapping[str, str]) -> Figure:
             cells = row[turn * len(layers) : (turn + 1) * len(layers)]
             for cell, layer, rois in zip(cells, layers, [known, *[range(len(scan.rois))] * len(methods)], strict=True):
                 _draw(cell, scan, layer, rois, orientation, position)
-        row[0].set_ylabel(f"{scan.files.dataset}\n{scan.files.case}", fontsize=7)
+        window = SOFT_TISSUE.within(scan.volume.record.window_hu)
+        row[0].set_ylabel(f"{scan.files.dataset}\n{scan.files.case}\n{window.text}", fontsize=6)
     for turn in range(len(shown)):
         grid[0, turn * (1 + len(methods))].set_title("truth", fontsize=9)
         for place, method in enumerate(methods):
@@ -87,13 +89,14 @@ def busiest_slice(layer: Layer, rois: Sequence[int], orientation: Orientation) -
 
 
 def _draw(axes: Axes, scan: Scan, layer: Layer, rois: Sequence[int], orientation: Orientation, position: float) -> None:
-    show_slice(axes, scan.image_plane(orientation, position))
+    show_slice(axes, scan.image_plane(orientation, position), SOFT_TISSUE.within(scan.volume.record.window_hu))
     colours = roi_colours(scan.rois)
     for roi in rois:
         draw_contour(axes, layer.plane(roi, orientation, position), _matplotlib(colours[roi]), 0.8, filled=True)
     low, high = scan.body_mm
     axes.set_xlim(low[0], high[0])
     axes.set_ylim((high[1], low[1]) if orientation == "axial" else (low[2], high[2]))
+    draw_marks(axes)
 
 
 def _matplotlib(colour: tuple[int, int, int]) -> tuple[float, float, float]:

@@ -1,4 +1,4 @@
-"""Slices of test cases with the contours of truth and predictions, chosen by score and not by hand."""
+"""Slices of test cases with the contours of truth and predictions; cases are chosen by score, not by hand."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from matplotlib.typing import ColorType
 from .results import Results, method_label, roi_label
 from .scans import Layer, Orientation, Plane, Scan, box_mm, largest_slice
 from .style import TRUTH_COLOUR, method_colours
-
-SHOWN_HU = (-160.0, 240.0)
-"""Grey levels of the slices: the usual soft tissue window."""
+from .windows import Window, window_of
 
 _MARGIN_MM = 25.0
 _LEAST_SIDE_MM = 110.0
 _ORIENTATIONS: tuple[Orientation, ...] = ("axial", "coronal")
 _SLICE_INCHES = 2.15
+_SCALE_BARS_MM = (100, 50, 20, 10, 5)
+_LARGEST_SCALE_BAR = 0.4
+"""Longest scale bar, as a share of the slice's width."""
 
 
 @dataclass(frozen=True)
@@ -74,24 +75,26 @@ def roi_panel(
         scan = scans[choice.dataset, choice.case]
         index = scan.rois.index(roi)
         predictions = {method: scan.prediction(run) for method, run in runs.items()}
+        window = window_of(roi, scan.volume.record.window_hu)
         for turn, orientation in enumerate(_ORIENTATIONS):
             row = grid[place] if wide else grid[2 * place + turn]
             cells = row[turn * len(methods) :] if wide else row
             for cell, method in zip(cells, methods, strict=False):
-                _draw(cell, scan, index, orientation, predictions[method], colours[method])
+                _draw(cell, scan, index, orientation, predictions[method], colours[method], window)
                 cell.set_title(
-                    f"{method_label(method)}  {100 * choice.dice[method]:.1f}",
+                    f"{method_label(method)}  {100 * choice.dice[method]:.1f} %",
                     fontsize=9,
                     color=colours[method],
                     fontweight="bold",
                 )
-            cells[0].set_ylabel(f"{roi_label(roi)}, {choice.rank} case\n{choice.case}, {orientation}", fontsize=8)
+            said = f"{roi_label(roi)}, {choice.rank} case\n{choice.case}, {orientation}\n{window.text}"
+            cells[0].set_ylabel(said, fontsize=7.5)
     handles = [Line2D([], [], color="#444444", linewidth=3.4), Line2D([], [], color=colours[methods[0]], linewidth=1.8)]
     handles[0].set(path_effects=[effects.Stroke(linewidth=3.4, foreground="#444444"), effects.Normal()])
     handles[0].set(color=TRUTH_COLOUR, linewidth=1.8)
     figure.legend(
         handles,
-        ["truth", "prediction, in the method's colour (number: its Dice in %)"],
+        ["truth", "prediction, in the method's colour (number: its Dice)"],
         loc="outside lower center",
         ncols=2,
         fontsize=8,
@@ -99,25 +102,45 @@ def roi_panel(
     return figure
 
 
-def _draw(axes: Axes, scan: Scan, roi: int, orientation: Orientation, prediction: Layer, colour: str) -> None:
+def _draw(
+    axes: Axes, scan: Scan, roi: int, orientation: Orientation, prediction: Layer, colour: str, window: Window
+) -> None:
     truth = scan.truth
     position = largest_slice(truth, roi, orientation)
-    show_slice(axes, scan.image_plane(orientation, position))
+    show_slice(axes, scan.image_plane(orientation, position), window)
     draw_contour(axes, truth.plane(roi, orientation, position), TRUTH_COLOUR, 2.2)
     draw_contour(axes, prediction.plane(roi, orientation, position), colour, 1.5)
     low, high = shown_box(truth, roi)
     across, along = (0, 1) if orientation == "axial" else (0, 2)
     axes.set_xlim(low[across], high[across])
     axes.set_ylim((high[along], low[along]) if orientation == "axial" else (low[along], high[along]))
+    draw_marks(axes)
 
 
-def show_slice(axes: Axes, plane: Plane) -> None:
+def draw_marks(axes: Axes) -> None:
+    """Mark the patient's right and left, and draw a scale bar, on an axial or coronal slice whose limits are set."""
+    left, right = axes.get_xlim()
+    text = {"color": "white", "fontsize": 7, "path_effects": [effects.withStroke(linewidth=1.5, foreground="black")]}
+    for place, side, alignment in ((0.02, "R", "left"), (0.98, "L", "right")):
+        axes.text(place, 0.5, side, transform=axes.transAxes, ha=alignment, va="center", **text)
+    fitting = [length for length in _SCALE_BARS_MM if length <= _LARGEST_SCALE_BAR * (right - left)]
+    length = fitting[0] if fitting else _SCALE_BARS_MM[-1]
+    end = right - 0.04 * (right - left)
+    # In mm across the slice, and in shares of its height.
+    placed = axes.get_xaxis_transform()
+    outline = [effects.Stroke(linewidth=3.2, foreground="black"), effects.Normal()]
+    bar = [end - length, end], [0.045, 0.045]
+    axes.plot(*bar, color="white", linewidth=1.8, solid_capstyle="butt", transform=placed, path_effects=outline)
+    axes.text(end - length / 2, 0.065, f"{length / 10:g} cm", transform=placed, ha="center", va="bottom", **text)
+
+
+def show_slice(axes: Axes, plane: Plane, window: Window) -> None:
     """Draw a CT slice in its place in mm."""
     axes.imshow(
         plane.values,
         cmap="gray",
-        vmin=SHOWN_HU[0],
-        vmax=SHOWN_HU[1],
+        vmin=window.low,
+        vmax=window.high,
         extent=plane.extent_mm,
         interpolation="bicubic",
         origin="upper",

@@ -1,4 +1,4 @@
-"""Score tables of all runs as one, with the names that a reader sees."""
+"""Score tables of all runs as one, and the names of ROIs and methods for people."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Runs = Sequence[tuple[str, str, int]]
 
 @dataclass(frozen=True)
 class Results:
-    """All scores: one row per run, case and ROI; `rois` and `methods` in the order of the config."""
+    """All scores: one row per run, case and ROI; `rois` and `methods` are in the order of the config."""
 
     scores: pd.DataFrame
     rois: tuple[str, ...]
@@ -45,12 +45,20 @@ class Results:
 
         return stacked(first), stacked(second)
 
+    def holding(self, roi: str) -> pd.MultiIndex:
+        """The cases (dataset, case) whose truth contains a ROI."""
+        held = self.scores[(self.scores["roi"] == roi) & (self.scores["voxels_truth"] > 0)]
+        return pd.MultiIndex.from_frame(held[["dataset", "case"]].drop_duplicates())
+
+    def presence(self, roi: str) -> tuple[int, int]:
+        """In how many cases the truth contains a ROI, and in how many its truth is known."""
+        known = self.scores.loc[self.scores["roi"] == roi, ["dataset", "case"]].drop_duplicates()
+        return len(self.holding(roi)), len(known)
+
     def present(self) -> np.ndarray:
-        """Whether the truth of a case holds a ROI, ROIs × cases in the order of `pair`; False where none is known."""
-        held = self.scores[self.scores["voxels_truth"] > 0].groupby("roi")
-        holding = {roi: pd.MultiIndex.from_frame(rows[["dataset", "case"]]) for roi, rows in held}
+        """Whether the truth of a case contains a ROI, ROIs × cases in the order of `pair`; False if it is unknown."""
         cases = self._cases()
-        return np.stack([cases.isin(holding.get(roi, [])) for roi in self.rois])
+        return np.stack([cases.isin(self.holding(roi)) for roi in self.rois])
 
     def false_alarms(self, method: str, roi: str) -> tuple[int, float]:
         """The number of cases without the ROI, and in how many of them it is predicted: mean over the trainings."""
@@ -66,7 +74,7 @@ class Results:
         return rows.pivot_table(index="roi", columns="method", values="dice", dropna=False)
 
     def dice_by_case(self) -> pd.DataFrame:
-        """Mean Dice over seeds: columns method, dataset, case, roi, dice; rows without a Dice are left out."""
+        """Mean Dice over seeds: columns method, dataset, case, roi, dice; without rows that have no Dice."""
         keys = ["method", "dataset", "case", "roi"]
         return self.scores.dropna(subset="dice").groupby(keys, sort=False, as_index=False)["dice"].mean()
 
@@ -83,13 +91,12 @@ class Results:
 def read_results(files: Sequence[Path], runs: Runs, rois: Sequence[str]) -> Results:
     """Read results/scores/RUN.csv of every run.
 
-    The column `method` of such a file is the run's name; here it becomes `run`, and `method` and `seed` are the run's.
-    Raises UserError for a file that belongs to no run.
+    `method` and `seed` of each run become columns. Raises UserError for a file that does not belong to any of `runs`.
     """
     known = {run: (method, seed) for run, method, seed in runs}
     parts = []
     for file in files:
-        part = pd.read_csv(file, dtype={"case": str, "dataset": str}).rename(columns={"method": "run"})
+        part = pd.read_csv(file, dtype={"case": str, "dataset": str})
         strange = sorted(set(part["run"]) - set(known))
         if strange:
             raise UserError(str(file), f"scores the run {strange[0]!r}", f"expected one of: {', '.join(known)}")
@@ -101,7 +108,7 @@ def read_results(files: Sequence[Path], runs: Runs, rois: Sequence[str]) -> Resu
 
 
 def roi_label(roi: str) -> str:
-    """A ROI's name for people: `liver_tumor` is `liver tumor`."""
+    """A ROI's name for people: `liver_tumor` becomes `liver tumor`."""
     return roi.replace("_", " ")
 
 

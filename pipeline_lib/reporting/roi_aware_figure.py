@@ -1,4 +1,4 @@
-"""How far the ROI-aware network's scores can be trusted: reliability, and AUROC per structure."""
+"""How reliable the scores of the ROI-aware network are: reliability diagram, and AUROC per structure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from .style import MUTED, PALETTE
 
@@ -16,8 +17,8 @@ _MOST_STRUCTURES = 30
 def reliability_figure(metrics: Mapping[str, Any], structures: Sequence[str]) -> Figure:
     """Reliability diagram over the structures that decide a ROI's existence, and their AUROC.
 
-    `metrics` is results/roi_aware_network/metrics.json. The curve joins all structures: in each tenth of the
-    scores, the mean score and the share of patches that hold the structure; faint points are single structures.
+    `metrics` is results/roi_aware_network/metrics.json. The curve joins all structures: in each tenth of the scores,
+    the mean score and the share of patches that contain the structure; faint points are single structures.
     """
     rows = {name: metrics["structures"][name] for name in structures if name in metrics["structures"]}
     shown = list(rows)[:_MOST_STRUCTURES]
@@ -39,6 +40,7 @@ def reliability_figure(metrics: Mapping[str, Any], structures: Sequence[str]) ->
     reliability.set_xlim(-0.02, 1.02)
     reliability.set_ylim(-0.02, 1.02)
     reliability.set_aspect("equal")
+    reliability.yaxis.set_major_formatter(PercentFormatter(1))
     reliability.set_xlabel("mean existence score")
     reliability.set_ylabel("share of patches with the structure")
     reliability.set_title("reliability on held-out cases")
@@ -56,7 +58,7 @@ def reliability_figure(metrics: Mapping[str, Any], structures: Sequence[str]) ->
     auroc.set_xlim(0.5, 1.08)
     auroc.set_xticks(np.arange(0.5, 1.01, 0.1))
     auroc.set_xlabel("AUROC (0.5: chance)")
-    auroc.set_title("telling patches apart")
+    auroc.set_title("discrimination of patches")
     auroc.tick_params(axis="y", length=0)
     # Outside: a curve may run through any corner of the diagram.
     figure.legend(*reliability.get_legend_handles_labels(), loc="outside lower left", ncols=3, fontsize=8)

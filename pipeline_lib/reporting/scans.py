@@ -1,7 +1,7 @@
-"""Test cases as a reader sees them: CT, truth and predictions in one frame, cut into slices in millimetres.
+"""Test cases as people see them: CT, truth and predictions in one frame, as slices in millimetres.
 
 The CT comes from the volume store. Predictions and full truth come from their own, original grids, the labels of real
-data sets from the volume; so every array keeps its grid, and slices are laid over each other by their positions in mm.
+data sets from the volume; so every array keeps its grid, and slices are overlaid by their positions in mm.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Layer:
     grid: Geometry
 
     def on(self, grid: Geometry) -> Layer:
-        """The same on another grid, each voxel as the nearest one."""
+        """The same bits on another grid, by the nearest voxel."""
         moved = sitk.Resample(
             self.grid.image(self.bits),
             grid.size,
@@ -67,7 +67,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """Where one test case lies: its volume's folder, predictions by run, and its full truth if there is one."""
+    """Files of one test case: its volume's folder, predictions by run, and its full truth if there is one."""
 
     dataset: str
     case: str
@@ -115,7 +115,7 @@ class Scan:
         return _layer(self.files.predictions[run])
 
     def image_plane(self, orientation: Orientation, position_mm: float) -> Plane:
-        """The CT's slice at `position_mm`, blended from the two nearest slices."""
+        """The CT's slice at `position_mm`, interpolated between the two nearest slices."""
         axis, grid = ARRAY_AXIS[orientation], self.volume.record.grid
         index = float(np.clip(_index_at(grid, axis, position_mm), 0, self.volume.shape[axis] - 1))
         below = int(index)

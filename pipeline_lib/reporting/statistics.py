@@ -1,4 +1,4 @@
-"""How sure the Dice table is: intervals of every mean, paired differences between methods, and both in one table."""
+"""Uncertainty of the scores: intervals of all means, paired differences between methods, and both in one table."""
 
 from __future__ import annotations
 
@@ -10,35 +10,39 @@ import pandas as pd
 
 from ..config.rois import is_lesion
 from ..scoring.dice import scores_absence
+from ..scoring.scores import SCORES
 from .intervals import Difference, compare, compare_average, holm, summarise
 from .results import Results
 from .tables import AVERAGE, MEASURED
 
-_LARGEST = {"dice": 1.0, "surface_dice": 1.0, "hd95_mm": math.inf}
-"""Scores that are summarised, and the largest value that each can have."""
-
 
 def summary_table(results: Results) -> pd.DataFrame:
-    """Per method and ROI: cases, mean with its 95 % interval and median of Dice, surface Dice, HD95, and detection.
+    """Per method and ROI: cases, mean with its 95 % interval and median of every score of `SCORES`, and detection.
 
-    `trainings` is the number of seeds with a Dice: with one, the intervals are over cases alone. Of the `cases_without`
-    the ROI, it is predicted in `false_alarms` (mean over trainings).
+    `SCORE_mean` is over all cases that have the score, `SCORE_mean_present` over those of them that contain the ROI.
+    `trainings` is the number of seeds with a Dice: with one, the intervals are over cases alone. Of `cases_known`,
+    whose truth is known, `cases_with` contain the ROI and `cases_without` do not; in `false_alarms` of the latter it is
+    predicted (mean over trainings).
     """
     rows = []
     for method in results.methods:
         for roi in results.rois:
             row: dict[str, object] = {"method": method, "roi": roi}
-            for column, largest in _LARGEST.items():
-                found = summarise(results.matrix(method, roi, column).to_numpy(), largest)
-                if column == "dice":
+            for name, score in SCORES.items():
+                table = results.matrix(method, roi, name)
+                found = summarise(table.to_numpy(), score.largest)
+                present = table[table.index.isin(results.holding(roi))]
+                if name == "dice":
                     row["trainings"] = found.trainings
                 row |= {
-                    f"{column}_cases": found.cases,
-                    f"{column}_mean": found.mean,
-                    f"{column}_low": found.low,
-                    f"{column}_high": found.high,
-                    f"{column}_median": found.median,
+                    f"{name}_cases": found.cases,
+                    f"{name}_mean": found.mean,
+                    f"{name}_low": found.low,
+                    f"{name}_high": found.high,
+                    f"{name}_median": found.median,
+                    f"{name}_mean_present": summarise(present.to_numpy(), score.largest).mean,
                 }
+            row["cases_with"], row["cases_known"] = results.presence(roi)
             row["cases_without"], row["false_alarms"] = results.false_alarms(method, roi)
             rows.append(row | _detection(results, method, roi))
     return pd.DataFrame(rows)
@@ -47,10 +51,10 @@ def summary_table(results: Results) -> pd.DataFrame:
 def difference_table(results: Results, convention: str) -> pd.DataFrame:
     """Per pair of methods and ROI: difference of the mean Dice (second − first), its interval, p and Holm's p.
 
-    Where the convention leaves out what truth and prediction both lack, `cases` are those with the ROI; of the
-    `cases_without` it, `false_alarms_first` and `false_alarms_second` are predicted to hold it (means over trainings).
-    `note` says what an interval leaves out, or why there is none. Holm's correction runs over the
-    ROIs of one pair. A last row has the pair's average over ROIs, which is one question and needs no correction.
+    Where the convention leaves out cases in which truth and prediction are both empty, `cases` are those with the ROI.
+    The ROI is predicted in `false_alarms_first` and `false_alarms_second` of the `cases_without` it (means over
+    trainings). `note` says what an interval leaves out, or why there is none. Holm's correction is over the ROIs of one
+    pair. The last row of a pair has the average over ROIs, which is a single question and needs no correction.
     """
     present = results.present() | scores_absence(convention)
     rows = []
@@ -73,7 +77,7 @@ _DIFFERENCE_COLUMNS = [
 
 
 def comparison_table(table: pd.DataFrame, differences: pd.DataFrame, results: Results) -> pd.DataFrame:
-    """A whole comparison in one table: per ROI and method the mean Dice in percent, and against the first method.
+    """The comparison in one table: per ROI and method the mean Dice in %, and the difference to the first method.
 
     `table` is the Dice table, `differences` as above. Columns: roi, method, dice, and for all but the first method the
     paired difference in percentage points with its 95 % interval, p, Holm's p over the ROIs, and a note on what the

@@ -1,6 +1,6 @@
-"""The Dice table in the layout of [LC] Table 1, as numbers and as text.
+"""The Dice table in the layout of Table 1 of [LC] (docs/glossary.md), as numbers and as text.
 
-python -m pipeline_lib.reporting.tables results/report/table.csv
+python -m pipeline_lib.reporting.tables results/report
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _PAPER_TABLE = Path(__file__).with_name("paper_table1.csv")
 
 
 def dice_table(results: Results, convention: str, datasets: Sequence[str]) -> pd.DataFrame:
-    """Mean Dice in percent: a row per method, a column per ROI, and their average.
+    """Mean Dice in per cent: a row per method, a column per ROI, and their average.
 
-    A cell is the mean over cases, then over seeds; the average is the mean of the ROIs' means, as in [LC] Table 1.
-    Where ROIs and data sets are the paper's own, its rows follow with `source` paper.
+    A cell is the mean over cases, then over seeds; the average is the mean of the ROIs' means, as in Table 1 of [LC].
+    Where ROIs and data sets are those of the paper, its rows follow with `source` paper.
     """
     rows = []
     for method in results.methods:
@@ -57,7 +57,7 @@ def dice_table(results: Results, convention: str, datasets: Sequence[str]) -> pd
 
 
 def is_paper_experiment(rois: Sequence[str], datasets: Sequence[str]) -> bool:
-    """Whether the paper's numbers may stand beside ours: its ROIs, and at least its seven data sets."""
+    """Whether the paper's numbers can be compared with ours: the same ROIs, and at least its seven data sets."""
     paper_rois = pd.read_csv(_PAPER_TABLE, nrows=0).columns[1:-1]
     return list(rois) == list(paper_rois) and set(datasets) >= MOTS
 
@@ -65,7 +65,7 @@ def is_paper_experiment(rois: Sequence[str], datasets: Sequence[str]) -> bool:
 def best_cells(table: pd.DataFrame) -> pd.DataFrame:
     """Which numbers to set in bold: per source and column the best two, or the best one of fewer than four rows.
 
-    Equal numbers are bold together, but none that is no better than the worst.
+    Equal numbers are bold together; a number that is no better than the worst is not.
     """
     bold = pd.DataFrame(False, index=table.index, columns=table.columns)
     for _, group in table.groupby("source"):

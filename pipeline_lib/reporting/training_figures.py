@@ -1,4 +1,4 @@
-"""What happened during training: the loss terms, and what each ROI was taken for."""
+"""What happened during training: the terms of the loss, and the decisions about the existence of each ROI."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from ..config.methods import Method, decision_rule
 from ..files import read_json_lines
@@ -58,7 +59,7 @@ def loss_figure(
             window = max(1, round(_SMOOTHED_SHARE * len(values)))
             smooth = values[f"loss/{term}"].rolling(window, min_periods=1, center=True).mean()
             axes.plot(values["epoch"], values[f"loss/{term}"], color=colours[method], linewidth=0.5, alpha=0.25)
-            # Markers, at other places for each method, keep lines apart that lie on each other or look alike in grey.
+            # Markers, at different places for each method, distinguish lines that coincide or look alike in grey.
             first = list(methods).index(method) / (len(methods) * _MARKERS_PER_LINE)
             (drawn[method],) = axes.plot(
                 values["epoch"],
@@ -84,7 +85,7 @@ def loss_figure(
 
 
 def decision_figure(history: pd.DataFrame, rois: Sequence[str], method: str) -> Figure:
-    """What ROIs were taken for, over the training (all ROIs together) and per ROI (all of the training)."""
+    """Decisions about ROIs, over the training (all ROIs together) and per ROI (the whole training)."""
     shares = pd.DataFrame(
         {decision: [_share(history, decision, roi) for roi in rois] for decision in DECISIONS}, index=list(rois)
     )
@@ -102,6 +103,7 @@ def decision_figure(history: pd.DataFrame, rois: Sequence[str], method: str) -> 
     for area, (_, _, hatch) in zip(areas, DECISIONS.values(), strict=True):
         area.set_hatch(hatch)
     over_time.set_ylim(0, 1)
+    over_time.yaxis.set_major_formatter(PercentFormatter(1))
     over_time.set_xlim(evolution["epoch"].min(), evolution["epoch"].max())
     over_time.set_xlabel("epoch")
     over_time.set_ylabel("share of samples × ROIs")
@@ -124,6 +126,7 @@ def decision_figure(history: pd.DataFrame, rois: Sequence[str], method: str) -> 
     per_roi.set_yticks(range(len(rois)), [roi_label(roi) for roi in rois])
     per_roi.set_ylim(len(rois) - 0.5, -0.5)
     per_roi.set_xlim(0, 1)
+    per_roi.xaxis.set_major_formatter(PercentFormatter(1))
     per_roi.set_xlabel("share of samples")
     per_roi.set_title("per ROI")
     per_roi.tick_params(axis="y", length=0)
@@ -159,7 +162,7 @@ def existence_figure(
     for place, values in enumerate(shown):
         if len(values):
             heights, _ = np.histogram(values, edges)
-            # The root keeps small heaps visible beside the large ones at both ends.
+            # The root keeps small counts visible beside the large ones at both ends.
             scaled = 0.42 * np.sqrt(heights / heights.max())
             axes.fill_between(
                 edges, place + np.append(scaled, 0), place - np.append(scaled, 0), step="post", color=MUTED, linewidth=0
@@ -202,7 +205,7 @@ def _share(history: pd.DataFrame, decision: str, roi: str) -> float:
 
 
 def _evolution(history: pd.DataFrame, rois: Sequence[str]) -> pd.DataFrame:
-    """Means over about sixty stretches of the training and over all ROIs."""
+    """Means over about sixty intervals of the training and over all ROIs."""
     stretch = np.arange(len(history)) * _EVOLUTION_POINTS // max(len(history), 1)
     columns = {"epoch": history["epoch"]}
     for decision in DECISIONS:

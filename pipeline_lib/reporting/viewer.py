@@ -1,13 +1,14 @@
-"""The slice viewer: NiiVue from its published npm package, taken into the page with the cases that it shows.
+"""The slice viewer: NiiVue from its published npm package, embedded in the page with the cases that it shows.
 
-`npm ci --prefix pipeline_lib/reporting/viewer` installs it. A report made without it says so and is otherwise whole.
+`npm ci --prefix pipeline_lib/reporting/viewer` installs it. A report made without it says so and is otherwise complete.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -16,6 +17,7 @@ from .results import Results, method_label, roi_label
 from .scans import Scan
 from .style import method_colours, roi_colours
 from .viewer_data import embedded_cases
+from .windows import LUNG, choices
 
 INSTALL = "npm ci --ignore-scripts --prefix pipeline_lib/reporting/viewer"
 NIIVUE = Path(__file__).parent / "viewer" / "node_modules" / "@niivue" / "niivue" / "dist" / "niivue.umd.js"
@@ -23,7 +25,7 @@ _TEMPLATES = Path(__file__).with_name("templates")
 
 
 def viewer_markup(results: Results, scans: Mapping[tuple[str, str], Scan], runs: Mapping[str, str]) -> Markup:
-    """The page's part with the viewer and its cases, or a notice where NiiVue is not installed or there is no case."""
+    """The viewer with its cases as a part of the page; a notice if NiiVue is not installed or there is no case."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -31,6 +33,7 @@ def viewer_markup(results: Results, scans: Mapping[tuple[str, str], Scan], runs:
     if not NIIVUE.is_file():
         return Markup(template.render(missing=INSTALL))
     cases = embedded_cases(results, scans, runs)
+    windows = choices(_stored_window(cases))
     colours = method_colours(results.methods)
     data = {
         "cases": cases,
@@ -46,6 +49,8 @@ def viewer_markup(results: Results, scans: Mapping[tuple[str, str], Scan], runs:
             missing=None,
             shown=len(cases),
             total=len(scans),
+            windows=windows,
+            has_lung_window=LUNG.name in {window.name for window in windows},
             data=Markup(_for_script(json.dumps(data, separators=(",", ":")))),
             niivue=Markup(_for_script(NIIVUE.read_text(encoding="utf-8"))),
             script=Markup((_TEMPLATES / "viewer.js").read_text(encoding="utf-8")),
@@ -53,6 +58,11 @@ def viewer_markup(results: Results, scans: Mapping[tuple[str, str], Scan], runs:
     )
 
 
+def _stored_window(cases: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """The intensities in HU that the volumes of all cases contain."""
+    return max((each["window"][0] for each in cases), default=0), min((each["window"][1] for each in cases), default=0)
+
+
 def _for_script(text: str) -> str:
-    """`text` so that it cannot end the script element that holds it; strings in JSON and JavaScript stay the same."""
+    """`text` changed so that it cannot end the script element around it; strings in JSON and JavaScript stay equal."""
     return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")

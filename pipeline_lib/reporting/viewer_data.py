@@ -1,4 +1,4 @@
-"""Test cases for the slice viewer: cropped to the body, coarsened if large, one byte per CT voxel, compressed."""
+"""Test cases for the slice viewer: cropped to the body, downsampled if large, one byte per CT voxel, compressed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .results import Results
 from .scans import TRUTH, Scan
 
 MOST_BYTES = 30_000_000
-"""Room for all cases of a page, encoded; cases that do not fit are left out."""
+"""Size of all cases on a page, encoded; cases that do not fit are left out."""
 
 MOST_VOXELS = 2_000_000
 """A larger case is shown at a coarser spacing."""

@@ -1,4 +1,4 @@
-"""Dice under each convention that the field uses: they differ in a +1, and in what an absent ROI scores."""
+"""Dice by each convention of the field: they differ in a + 1 in the denominator, and in what an absent ROI scores."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ CONVENTIONS = ("nnunet", "dodnet", "uniseg", "universal_model")
 """Names as in `scores.convention` of the config; each is a column `dice_NAME` of the score tables."""
 
 CONVENTION_TEXTS = {
-    "nnunet": "2TP/(P+G); cases where prediction and truth are both empty are left out (nnU-Net v2, TotalSegmentator)",
-    "dodnet": "2TP/(P+G+1); both empty scores 0 (DoDNet's formula, on the original grid as TransDoDNet)",
+    "nnunet": "2TP/(P+G); cases in which prediction and truth are both empty are left out (nnU-Net v2)",
+    "dodnet": "2TP/(P+G+1); both empty scores 0 (DoDNet's formula, on the original grid as in TransDoDNet)",
     "uniseg": "2TP/(P+G); both empty scores 1 (UniSeg)",
-    "universal_model": "2TP/(P+G+1); both empty is left out (the CLIP-driven Universal Model's formula, "
-    "on the original grid)",
+    "universal_model": "2TP/(P+G+1); cases in which the truth is empty are left out, whatever is predicted "
+    "(the CLIP-driven Universal Model's formula, on the original grid)",
 }
+"""TP: voxels in both masks, P: in the prediction, G: in the ground truth."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Voxel counts from which every convention follows."""
+    """The voxel counts that every convention is computed from."""
 
     true_positive: int
     predicted: int
@@ -50,7 +51,7 @@ def dice(counts: Overlap, convention: str) -> float:
 
 
 def scores_absence(convention: str) -> bool:
-    """Whether a convention gives a Dice to a ROI that neither truth nor prediction holds."""
+    """Whether a convention gives a Dice to a ROI that neither truth nor prediction contains."""
     return not math.isnan(dice(Overlap(0, 0, 0), convention))
 
 
@@ -60,15 +61,13 @@ def _plain(counts: Overlap, both_empty: float) -> float:
     return 2 * counts.true_positive / (counts.predicted + counts.truth)
 
 
-def _plus_one(counts: Overlap, both_empty: float) -> float:
-    if counts.both_empty:
-        return both_empty
+def _plus_one(counts: Overlap) -> float:
     return 2 * counts.true_positive / (counts.predicted + counts.truth + 1)
 
 
 _FORMULAS: dict[str, Callable[[Overlap], float]] = {
     "nnunet": lambda counts: _plain(counts, math.nan),
-    "dodnet": lambda counts: _plus_one(counts, 0.0),
+    "dodnet": _plus_one,
     "uniseg": lambda counts: _plain(counts, 1.0),
-    "universal_model": lambda counts: _plus_one(counts, math.nan),
+    "universal_model": lambda counts: _plus_one(counts) if counts.truth else math.nan,
 }

@@ -1,4 +1,4 @@
-"""Detection of tumours: which lesions a prediction finds, and which findings are none."""
+"""Detection of tumours: which lesions a prediction finds, and which predicted lesions are false."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Detection:
 def detect(prediction: np.ndarray, truth: np.ndarray) -> Detection:
     """Count lesions (bool masks, D H W).
 
-    A true lesion is found if the prediction covers any voxel of it; a predicted one is false if it covers no voxel
-    of a true one. One large prediction may so find several lesions: overlap is Dice's business, not this count's.
+    A true lesion is found if the prediction covers any voxel of it; a predicted lesion is false if it covers no voxel
+    of a true one. So one large predicted lesion may find several true ones: how well they overlap is up to Dice.
     """
     true_components, lesions = ndimage.label(truth, structure=_TOUCHING_CORNERS)
     predicted_components, predicted = ndimage.label(prediction, structure=_TOUCHING_CORNERS)

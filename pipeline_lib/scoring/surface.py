@@ -1,13 +1,15 @@
-"""Distances between surfaces: normalised surface Dice and the 95th percentile Hausdorff distance.
+"""Distances between surfaces: normalised surface Dice and the 95th percentile Hausdorff distance (HD95).
 
-MONAI computes them. Its surface Dice weighs each surface element by its area (Nikolov et al., arXiv:1809.04430), which
-counting edge voxels does not, and which matters where slices are much thicker than pixels.
+MONAI computes both. Its surface Dice weights each surface element by its area (Nikolov et al., arXiv:1809.04430), which
+matters where slices are much thicker than pixels. Its HD95, the larger of the two directed 95th percentiles, is that of
+edge voxels, each of which counts once whatever its area.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,43 +18,55 @@ from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 HAUSDORFF_PERCENTILE = 95.0
 
 
+class SurfaceScores(NamedTuple):
+    """Surface Dice (0 … 1) and HD95 in mm; NaN where they are not defined."""
+
+    dice: float
+    hd95_mm: float
+
+
 def surface_scores(
     prediction: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, float, float], tolerance_mm: float
-) -> tuple[float, float]:
-    """Surface Dice at a tolerance and HD95 in mm of one ROI.
+) -> SurfaceScores:
+    """Surface Dice at a tolerance, and HD95, of one ROI.
 
     Parameters
     ----------
     prediction, truth: bool, D H W, on the same grid.
     spacing_mm: voxel spacing (x, y, z) in mm.
-    tolerance_mm: distance up to which a surface element counts as right.
+    tolerance_mm: distance up to which a surface element counts as correct.
 
     Returns
     -------
-    (surface Dice, HD95 in mm). Both masks empty: both NaN. One empty: surface Dice 0 and HD95 NaN, since there
-    is no distance to a surface that does not exist.
+    Both masks empty: both scores are NaN. One empty: the surface Dice is 0 and HD95 is NaN, since there is no distance
+    to a surface that does not exist.
     """
     if not prediction.any() and not truth.any():
-        return math.nan, math.nan
+        return SurfaceScores(math.nan, math.nan)
     if not prediction.any() or not truth.any():
-        return 0.0, math.nan
+        return SurfaceScores(0.0, math.nan)
     box = bounding_box(prediction | truth)
-    masks = [_one_hot(_with_margin(mask[box])) for mask in (prediction, truth)]
+    predicted, true = (_one_hot(_with_margin(mask[box])) for mask in (prediction, truth))
     spacing_zyx = list(reversed(spacing_mm))
     with warnings.catch_warnings():
         # MONAI 1.6 calls its own function with an argument that it has deprecated.
         warnings.simplefilter("ignore", FutureWarning)
         surface_dice = compute_surface_dice(
-            *masks, class_thresholds=[tolerance_mm], include_background=True, spacing=spacing_zyx, use_subvoxels=True
+            y_pred=predicted,
+            y=true,
+            class_thresholds=[tolerance_mm],
+            include_background=True,
+            spacing=spacing_zyx,
+            use_subvoxels=True,
         )
         hausdorff = compute_hausdorff_distance(
-            *masks, include_background=True, percentile=HAUSDORFF_PERCENTILE, spacing=spacing_zyx
+            y_pred=predicted, y=true, include_background=True, percentile=HAUSDORFF_PERCENTILE, spacing=spacing_zyx
         )
-    return float(surface_dice), float(hausdorff)
+    return SurfaceScores(float(surface_dice), float(hausdorff))
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """Smallest box that holds all voxels of a non-empty mask."""
+    """Smallest box that contains all voxels of a non-empty mask."""
     box = []
     for axis in range(mask.ndim):
         others = tuple(other for other in range(mask.ndim) if other != axis)
@@ -62,7 +76,7 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
 
 
 def _with_margin(mask: np.ndarray) -> np.ndarray:
-    # An organ cut off by the field of view has a surface there too.
+    # An organ that the field of view cuts off has a surface there too.
     return np.pad(mask, 1)
 
 

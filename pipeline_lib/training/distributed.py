@@ -71,7 +71,7 @@ def init_distributed(execution: Execution) -> Iterator[Distributed]:
         # summed in a random order, and a resumed training would differ from one that was not stopped.
         torch.use_deterministic_algorithms(True, warn_only=True)
         # That would also write NaN into every new tensor before it is used, for 4 % of a step.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     else:
         torch.cuda.set_device(device)
     if world_size == 1:

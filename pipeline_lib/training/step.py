@@ -85,7 +85,8 @@ class Stepper:
         ]
         # The norm and its limit are those of the gradient itself, so the loss scale comes off first.
         self.scaler.unscale_(self.optimiser)
-        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self.parameters])
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
         report = self._reduce(losses, norm, stop_asked)
         if report.applied:
             self._update(norm)

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.evaluation import Scores
+from pipeline_lib.config.training_setup import TrainingSetup
 from pipeline_lib.config.volumes import Volumes
 from pipeline_lib.existence.agreement import Decided, Presence, agreement, correctness
 from pipeline_lib.geometry import Geometry
@@ -117,7 +118,6 @@ def build(folder: Path) -> Workspace:
         folder=folder,
         settings=WriteReportSettings(
             rois=ROIS,
-            texts=tuple(roi.replace("_", " ") for roi in ROIS),
             runs=runs,
             methods={
                 name: LatentClass(
@@ -131,6 +131,9 @@ def build(folder: Path) -> Workspace:
             datasets=datasets,
             scores=Scores(truth="full"),
             structures=(("liver",), ("liver",), ("kidney_right", "kidney_left"), ("spleen",)),
+            setup=TrainingSetup(
+                batch_size=4, patch_voxels=(96, 96, 64), spacing_mm=(9, 9, 9), networks={"some_network": "width 8"}
+            ),
             fingerprint="0123456789ab",
         ),
         inputs=Inputs(
@@ -143,6 +146,7 @@ def build(folder: Path) -> Workspace:
             predictions=tuple(predictions),
             truth=tuple(truth),
             benchmarks=_benchmarks(folder),
+            config=(Path("some/folder/torsos.yaml"),),
         ),
     )
 

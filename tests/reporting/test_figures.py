@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.existence import DecisionRule
@@ -17,9 +18,11 @@ from pipeline_lib.methods.latent_class.settings import LatentClass
 from pipeline_lib.methods.mean_teacher.settings import MeanTeacher
 from pipeline_lib.reporting.existence_check import ExistenceCheck, existence_check_figure
 from pipeline_lib.reporting.label_curve import label_curve_figure, label_curves
+from pipeline_lib.reporting.panels import draw_marks
 from pipeline_lib.reporting.results import Results
-from pipeline_lib.reporting.style import method_colours, method_markers
+from pipeline_lib.reporting.style import method_colours, method_markers, roi_colours
 from pipeline_lib.reporting.training_figures import common_thresholds, existence_figure
+from pipeline_lib.reporting.windows import window_of
 
 SPLEENS = Dataset.model_validate(
     {
@@ -78,6 +81,54 @@ def test_a_curve_has_the_colour_of_its_method_and_all_of_it_is_seen():
     (line,) = axes.get_lines()
     assert to_hex(line.get_color()) == method_colours(results.methods)["all"].lower()
     assert axes.get_ylim()[1] > 0.9
+
+
+MOTS_ROIS = (
+    *("liver", "liver_tumor", "kidney", "kidney_tumor", "hepatic_vessel", "hepatic_vessel_tumor"),
+    *("pancreas", "pancreas_tumor", "colon_cancer", "lung_tumor", "spleen"),
+)
+DEMO_ROIS = ("liver", "liver_tumor", "kidney", "kidney_tumor", "lung_tumor", "spleen")
+
+
+def lab(colour: tuple[int, int, int]) -> np.ndarray:
+    """CIE L*a*b* (D65) of an sRGB colour, in which distances are about those that people see."""
+    share = np.array(colour) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt(to_xyz @ linear / [0.9505, 1, 1.089])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("rois", [MOTS_ROIS, DEMO_ROIS, tuple(f"organ_{number}" for number in range(11))])
+def test_no_two_rois_have_colours_that_are_hard_to_tell_apart(rois):
+    colours = [lab(colour) for colour in roi_colours(rois)]
+    distances = [np.linalg.norm(one - other) for place, one in enumerate(colours) for other in colours[:place]]
+    assert min(distances) > 15
+
+
+@pytest.mark.parametrize(
+    ("roi", "stored", "text", "clipped"),
+    [
+        ("liver", (-325, 325), "soft tissue window, −160 to 240 HU", False),
+        ("lung_tumor", (-1400, 325), "lung window, −1350 to 150 HU", False),
+        ("lung_tumor", (-325, 325), "lung window, −325 to 150 HU", True),
+    ],
+)
+def test_a_slice_has_the_window_of_its_roi_as_far_as_the_volumes_hold_it(roi, stored, text, clipped):
+    window = window_of(roi, stored)
+    assert (window.text, window.clipped) == (text, clipped)
+
+
+def test_a_slice_has_the_patients_right_on_its_left_and_a_scale_bar_of_its_length():
+    axes = Figure().add_subplot()
+    axes.set_xlim(-100, 150)
+    draw_marks(axes)
+    places = {text.get_text(): text.get_position()[0] for text in axes.texts}
+    # x grows to the patient's left.
+    assert places["R"] < 0.5 < places["L"]
+    (bar,) = axes.get_lines()
+    assert np.ptp(bar.get_xdata()) == 100
+    assert "10 cm" in places
 
 
 def test_no_two_methods_look_alike():

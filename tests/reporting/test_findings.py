@@ -29,7 +29,7 @@ def pair(second: str, gains: dict[str, float], p: float, first: str = "a", note:
     ("p", "note", "said"),
     [
         (math.nan, TOO_FEW_CASES, "too few cases (5 at most) to test single ROIs"),
-        (0.4, "", "no ROI for sure better or worse"),
+        (0.4, "", "no ROI significantly better or worse"),
     ],
 )
 def test_where_no_roi_differs_it_tells_whether_one_was_tested(p, note, said):
@@ -48,7 +48,7 @@ def test_single_trainings_make_no_method_better_or_worse():
     )
 
 
-def test_the_best_is_named_and_every_method_is_held_against_the_first():
+def test_the_best_is_named_and_every_method_is_compared_with_the_first():
     rows = pair("b", {"liver": 0.1, "spleen": -0.1}, p=0.0001)
     rows += pair("c", {"liver": -0.1, "spleen": -0.2}, p=0.01) + pair("c", {"liver": -0.2}, 0.01, first="b")
     best, *others = findings(TABLE, pd.DataFrame(rows), ["a", "b", "c"])

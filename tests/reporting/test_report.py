@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline_lib.errors import UserError
 from pipeline_lib.geometry import Geometry
 from pipeline_lib.label_bits import read_roi_bits
 from pipeline_lib.reporting import viewer
@@ -114,6 +115,11 @@ def test_the_page_names_what_was_left_out_and_what_made_it(made, workspace):
     assert "half the file is missing" in text
     assert "the spleen's outline is doubted" in text.replace("&#39;", "'")
     assert "201.5" not in text
+    assert "torsos.yaml" in text
+    assert "20 epochs, 200 steps, batches of 4 patches of 96 × 96 × 64 voxels at 9 × 9 × 9 mm" in text
+    assert "some_network: width 8" in text
+    assert "set_liver (5 training, 2 test)" in text
+    assert "Embedded phantoms, 200 steps: a demonstration, not a result." in text
     assert workspace.settings.fingerprint in text
     assert "2 × some GPU" in text
     assert re.search(r"train\s+1\s+3\.4\s+3\.4\s+1\.37", " ".join(text.split()))
@@ -127,6 +133,17 @@ def test_the_page_tells_which_decisions_about_existence_are_right(made, workspac
         cells = " ".join(f"{100 * row[share]:.1f}" for share in SHARES)
         assert f"liver tumor {way} {row['patches']} {row['present']} {cells}" in text
     assert re.search(r"kidney cached \d+ \d+ [\d.]+ [\d.]+ – [\d.]+ [\d.]+ –", text)
+
+
+def test_a_damaged_history_is_one_line_with_the_file(workspace, tmp_path):
+    history = tmp_path / "baseline" / "history.jsonl"
+    history.parent.mkdir()
+    history.write_bytes(b'{"step": 1}\n' + bytes(40) + b"\n")
+    inputs = dataclasses.replace(workspace.inputs, histories=(history,))
+    with pytest.raises(UserError, match=r"baseline/history\.jsonl: is damaged in line 2") as error:
+        report.read_evidence(workspace.settings, inputs)
+    assert "\n" not in str(error.value)
+    assert "\0" not in str(error.value)
 
 
 def test_the_data_card_is_there_as_tables(made, workspace):
@@ -189,6 +206,20 @@ def test_a_report_of_scores_and_labels_alone_comes_out_and_says_what_lacks(works
     assert 'id="case-table"' in text
 
 
+def test_the_viewer_offers_the_windows_that_the_volumes_contain(workspace, tmp_path, monkeypatch):
+    (tmp_path / "niivue.js").write_text("")
+    monkeypatch.setattr(viewer, "NIIVUE", tmp_path / "niivue.js")
+    slices = report.read_evidence(workspace.settings, workspace.inputs).slices
+    results = read_results(workspace.inputs.scores, workspace.settings.runs, workspace.settings.rois)
+    text = str(viewer.viewer_markup(results, slices.scans, slices.runs))
+    assert re.findall(r'<option value="([^"]*)">(soft tissue|liver|lung|whole)<', text) == [
+        ("-160,240", "soft tissue"),
+        ("0,200", "liver"),
+        ("-325,325", "whole"),
+    ]
+    assert "-325 to 325 HU, so there is no lung window" in " ".join(text.split())
+
+
 @needs_browser
 def test_the_page_opens_from_disk_without_errors_or_requests(made, tmp_path):
     with page() as tab:
@@ -199,7 +230,7 @@ def test_the_page_opens_from_disk_without_errors_or_requests(made, tmp_path):
         tab.screenshot(tmp_path / "page.png")
         assert [url for url in tab.requests if not url.startswith(("file:", "data:"))] == []
         assert tab.problems == []
-        for width in (1280, 700):
+        for width in (1280, 1024, 700):
             tab.resize(width, 900)
             assert tab.run("document.documentElement.scrollWidth") <= width
 
@@ -208,8 +239,10 @@ def test_the_page_opens_from_disk_without_errors_or_requests(made, tmp_path):
 def test_tables_sort_both_ways_and_cases_can_be_searched(made):
     with page() as tab:
         tab.open((made / "index.html").as_uri())
-        column = "[...document.querySelectorAll('#dice-table tbody td:last-child')].map((cell) => +cell.textContent)"
-        button = "document.querySelector('#dice-table thead th:last-child button')"
+        # The average comes first, since the last columns are out of sight on a narrow screen.
+        assert tab.run("document.querySelector('#dice-table thead th:nth-child(2)').textContent") == "average"
+        column = "[...document.querySelectorAll('#dice-table tbody td:nth-child(2)')].map((cell) => +cell.textContent)"
+        button = "document.querySelector('#dice-table thead th:nth-child(2) button')"
         for order in (1, -1):
             tab.run(f"{button}.focus(), {button}.click()")
             values = tab.run(column)

@@ -31,7 +31,7 @@ PAPER_ROIS = (
 
 def score_rows(run: str, roi: str, values, dataset="some", **more: object) -> list[dict[str, object]]:
     return [
-        {"method": run, "dataset": dataset, "case": f"case_{number}", "roi": roi, "dice": value}
+        {"run": run, "dataset": dataset, "case": f"case_{number}", "roi": roi, "dice": value}
         | {"surface_dice": value, "hd95_mm": 1 / (value + 0.1), "volume_truth_ml": 1.0}
         | {"voxels_truth": 9, "voxels_prediction": 9}
         | {name: each[number] if isinstance(each, list) else each for name, each in more.items()}
@@ -46,7 +46,7 @@ def results_of(tmp_path, rows: list[dict[str, object]], runs, rois) -> Results:
         files.append(tmp_path / f"{run}.csv")
         lesions = ["lesions", "lesions_found", "lesions_predicted", "lesions_false"]
         columns = [*table.columns, *(name for name in lesions if name not in table)]
-        table[table["method"] == run].reindex(columns=columns).to_csv(files[-1], index=False)
+        table[table["run"] == run].reindex(columns=columns).to_csv(files[-1], index=False)
     return read_results(files, runs, rois)
 
 

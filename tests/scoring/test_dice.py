@@ -20,7 +20,7 @@ NAN = math.nan
         ("nnunet", 2 * 3 / (5 + 4), 0.0, 0.0, NAN),
         ("uniseg", 2 * 3 / (5 + 4), 0.0, 0.0, 1.0),
         ("dodnet", 2 * 3 / (5 + 4 + 1), 0.0, 0.0, 0.0),
-        ("universal_model", 2 * 3 / (5 + 4 + 1), 0.0, 0.0, NAN),
+        ("universal_model", 2 * 3 / (5 + 4 + 1), NAN, 0.0, NAN),
     ],
 )
 def test_each_convention_in_the_four_situations(convention, some_overlap, truth_empty, prediction_empty, both_empty):

@@ -67,7 +67,7 @@ def scored(tmp_path: Path, truth: Path, given: ScoreSettings) -> pd.DataFrame:
 def test_full_truth_gives_a_row_per_case_and_roi_with_numbers_that_can_be_recomputed(tmp_path):
     table = scored(tmp_path, write_cases(tmp_path / "livers", 20), settings())
     assert list(zip(table["case"], table["roi"], strict=True)) == [(case, roi) for case in TESTED for roi in ROIS]
-    assert set(table["method"]) == {"some-seed3"}
+    assert set(table["run"]) == {"some-seed3"}
     assert set(table["dataset"]) == {"livers"}
     for row in table.itertuples():
         place, bit = TESTED.index(row.case), ROIS.index(row.roi)

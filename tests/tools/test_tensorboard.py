@@ -53,6 +53,21 @@ def test_a_missing_history_is_one_line(tmp_path):
         tensorboard.export(tmp_path / "history.jsonl", tmp_path / "logs")
 
 
+def test_trainings_under_way_are_found_and_named_by_their_run(tmp_path):
+    finished = write_history(tmp_path / "results/models/baseline-seed0/history.jsonl", ROWS)
+    under_way = write_history(tmp_path / "work/train/0f3a/history.jsonl", ROWS[:1])
+    (under_way.parent / "run.json").write_text('{"run": "latent_class-seed0"}')
+    assert tensorboard.find_histories(tmp_path) == [finished, under_way]
+    assert [tensorboard.run_name(each) for each in (finished, under_way)] == ["baseline-seed0", "latent_class-seed0"]
+
+
+def test_a_damaged_history_is_one_line(tmp_path):
+    pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
+    history = write_history(tmp_path / "run" / "history.jsonl", ROWS, rest="\0" * 9 + "\n")
+    with pytest.raises(UserError, match=r"history\.jsonl: is damaged"):
+        tensorboard.export(history, tmp_path / "logs")
+
+
 def test_without_tensorboard_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UserError, match=r"tensorboard: is not installed; pip install -e '\.\[tensorboard\]'"):

@@ -50,7 +50,7 @@ def test_every_artifact_is_there(finished):
 
 def test_scores_have_a_row_for_every_roi_and_test_case(finished):
     scores = pd.read_csv(finished.folder / "results" / "scores" / "latent_class-seed0.csv")
-    assert list(scores.columns[:5]) == ["method", "dataset", "case", "roi", "dice"]
+    assert list(scores.columns[:5]) == ["run", "dataset", "case", "roi", "dice"]
     rois = [roi["name"] for roi in finished.content["rois"]]
     for _, rows in scores.groupby(["dataset", "case"]):
         assert sorted(rows["roi"]) == sorted(rois)

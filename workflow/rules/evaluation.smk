@@ -91,5 +91,6 @@ rule write_report:
     params:
         settings=settings_of("write_report"),
         benchmarks="results/benchmarks",
+        config=[Path(file).name for file in workflow.configfiles],
     shell:
-        shell_command("write_report", params=["benchmarks"])
+        shell_command("write_report", params=["benchmarks", "config"])

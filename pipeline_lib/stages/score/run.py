@@ -24,7 +24,7 @@ from ...files import atomic_write
 from ...geometry import Geometry
 from ...label_bits import read_roi_bits, roi_mask, roi_names
 from ...progress import Progress
-from ...scoring.case_scores import COLUMNS, score_roi
+from ...scoring.case_scores import columns, score_roi
 from ..command import stage_command
 from .settings import Inputs, Outputs, Settings
 
@@ -51,7 +51,7 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
             rows += _score_case(settings, dataset, case, folder / f"{case}.nii.gz", truth)
             progress.advance(note=f"{dataset.name}/{case}")
     with atomic_write(outputs.scores) as partial:
-        pd.DataFrame(rows, columns=COLUMNS).to_csv(partial, index=False, float_format="%.6g")
+        pd.DataFrame(rows, columns=columns()).to_csv(partial, index=False, float_format="%.6g")
 
 
 def _score_case(settings: Settings, dataset: Dataset, case: str, prediction: Path, truth: Path) -> list[dict[str, Any]]:
@@ -69,7 +69,7 @@ def _score_case(settings: Settings, dataset: Dataset, case: str, prediction: Pat
             settings.scores.convention,
             settings.scores.surface_tolerance_mm,
         )
-        rows.append({"method": settings.run, "dataset": dataset.name, "case": case, **row})
+        rows.append({"run": settings.run, "dataset": dataset.name, "case": case, **row})
     return rows
 
 

@@ -28,7 +28,7 @@ from ...data.reading import CropReader
 from ...data.training_cases import scored_cases
 from ...errors import UserError
 from ...existence.scores import RoiScorer, load_scorer
-from ...files import atomic_write, file_digest, fingerprint
+from ...files import RUN_FILE, atomic_write, file_digest, fingerprint, write_json
 from ...methods.build import build_task
 from ...methods.segmentation_task import Ingredients, SegmentationTask
 from ...networks.build import build_segmentation_network
@@ -61,6 +61,8 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
     ):
         if store.restored(distributed, [outputs.model, outputs.history]):
             return
+        if distributed.is_main:
+            write_json(checkpoints.folder / RUN_FILE, {"run": settings.run})
         task = segmentation_task(settings, execution, inputs, distributed)
         history = train(
             task,

@@ -12,6 +12,7 @@ from ...config.methods import Method
 from ...config.rois import existence_structures
 from ...config.schema import Config
 from ...config.section import Section, digest
+from ...config.training_setup import TrainingSetup, training_setup
 from ..acquire import settings as acquire
 from ..embed import settings as embed
 from ..list_cases import settings as list_cases
@@ -30,12 +31,12 @@ class Settings(Section):
     """
 
     rois: tuple[str, ...]
-    texts: tuple[str, ...]
     runs: tuple[tuple[str, str, int], ...]
     methods: dict[str, Method]
     datasets: tuple[Dataset, ...]
     scores: Scores
     structures: tuple[tuple[str, ...], ...]
+    setup: TrainingSetup
     fingerprint: str
 
 
@@ -47,7 +48,7 @@ class Inputs:
     every data set with test cases; truth: for each of these data sets the folder of its full truth, or its raw
     manifest, as for stage score; cases: cases.csv of any data sets, the fully labelled one's too; existence:
     DATASET.parquet; existence_check: agreement.csv and decisions.csv, where they were made; benchmarks: the folder of
-    Snakemake's benchmark files.
+    Snakemake's benchmark files; config: the config's files, of which the report states the names.
     """
 
     scores: tuple[Path, ...]
@@ -59,6 +60,7 @@ class Inputs:
     existence_check: tuple[Path, ...]
     roi_aware_metrics: Path | None
     benchmarks: Path | None
+    config: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,12 @@ def settings_from(config: Config) -> Settings:
     """Every compared run, all data sets, and the fingerprint of what their numbers depend on."""
     return Settings(
         rois=config.roi_names,
-        texts=tuple(roi.text for roi in config.rois),
         runs=tuple((run.name, run.method, run.seed) for run in config.runs),
         methods={run.method: config.methods[run.method] for run in config.runs},
         datasets=config.all_datasets,
         scores=config.scores,
         structures=existence_structures(config.rois),
+        setup=training_setup(config),
         fingerprint=digest(*_what_results_depend_on(config)),
     )
 

@@ -1,0 +1,38 @@
+"""How the compared methods were trained, in the few facts that a report states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .schema import Config
+from .section import Section
+
+
+class TrainingSetup(Section):
+    """`patch_voxels` and `spacing_mm` are in the order of the config; `networks` has the size of each, in words."""
+
+    batch_size: int
+    patch_voxels: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    networks: dict[str, str]
+
+
+def training_setup(config: Config) -> TrainingSetup:
+    """The setup of all runs of a config."""
+    used = dict.fromkeys(config.methods[run.method].network for run in config.runs)
+    return TrainingSetup(
+        batch_size=config.segmentation.batch_size,
+        patch_voxels=config.patches.size_voxels,
+        spacing_mm=config.volumes.spacing_mm,
+        networks={name: _in_words(config.networks[name].model_dump()) for name in used},
+    )
+
+
+def _in_words(sizes: dict[str, Any]) -> str:
+    """`{"feature_size": 12, "depths": (1, 1)}` as "feature_size 12, depths 1-1"; switches that are off are left out."""
+    words = (
+        f"{key} {'-'.join(map(str, value)) if isinstance(value, tuple) else value}"
+        for key, value in sizes.items()
+        if key != "kind" and value is not False
+    )
+    return ", ".join(words)

@@ -1,0 +1,280 @@
+"""The registry of figures: what each is drawn for, its caption, and the section of the page that it stands in.
+
+A new figure is one more `FigureKind` in `FIGURES`, with a function that draws it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from matplotlib.figure import Figure
+
+from ..config.datasets import Dataset
+from ..scoring.dice import CONVENTION_TEXTS
+from .data_card import label_volume_figure
+from .dice_figure import dice_figure
+from .evidence import Evidence
+from .existence_check import existence_check_figure
+from .figure_kind import ALONE, DATA, EXISTENCE, SCORES, SLICES, TRAINING, FigureKind
+from .label_curve import label_curve_figure, label_curves
+from .overview import choose_median_cases, overview_panel
+from .panels import Choice, choose_cases, roi_panel
+from .results import roi_label
+from .roi_aware_figure import reliability_figure
+from .training_figures import (
+    common_thresholds,
+    decision_figure,
+    existence_figure,
+    has_decisions,
+    loss_figure,
+    loss_terms,
+)
+from .windows import window_of
+
+
+def _if_there(thing: object) -> Iterable[str]:
+    return ALONE if thing is not None else ()
+
+
+def _over_what(evidence: Evidence) -> str:
+    several = evidence.results.several_trainings
+    return "cases and trainings" if several else "cases alone, since each method has one training"
+
+
+def _which_training(evidence: Evidence) -> str:
+    return " Where a method has several trainings, the first is shown." if evidence.results.several_trainings else ""
+
+
+def _dataset(evidence: Evidence, name: str) -> Dataset:
+    return next(dataset for dataset in evidence.data.datasets if dataset.name == name)
+
+
+# Scores
+
+
+def _dice(evidence: Evidence, _: str) -> Figure:
+    return dice_figure(evidence.results, evidence.evaluation.summary)
+
+
+def _dice_caption(evidence: Evidence, _: str) -> str:
+    text = (
+        f"The large marker is the mean, the line its 95 % interval over {_over_what(evidence)}; the faint points below "
+        f"are the test cases. Dice: {CONVENTION_TEXTS[evidence.evaluation.settings.convention]}."
+    )
+    if evidence.evaluation.other_where_present.any():
+        text += " Hollow marker: the mean over the cases that contain the ROI, where others count too."
+    return text
+
+
+def _curved_datasets(evidence: Evidence) -> list[str]:
+    methods = evidence.trainings.methods
+    return [each.name for each in evidence.data.datasets if label_curves(each, methods, evidence.results)]
+
+
+def _label_curve(evidence: Evidence, name: str) -> Figure:
+    dataset = _dataset(evidence, name)
+    curves = label_curves(dataset, evidence.trainings.methods, evidence.results)
+    return label_curve_figure(curves, dataset, evidence.results.methods)
+
+
+def _label_curve_caption(evidence: Evidence, name: str) -> str:
+    return (
+        f"Mean Dice of the ROIs that {name} labels, over all test cases, against the number of its labelled cases in "
+        "the training; all else is equal, including the length of the training. Line: mean over trainings; band: 95 % "
+        f"interval over {_over_what(evidence)}; faint: single trainings."
+    )
+
+
+# Slices
+
+
+def _overview(evidence: Evidence, _: str) -> Figure:
+    slices = evidence.slices
+    return overview_panel([slices.scans[case] for case in choose_median_cases(evidence.results)], slices.runs)
+
+
+def _overview_caption(evidence: Evidence, _: str) -> str:
+    return (
+        "The median test case of each data set by Dice, averaged over ROIs and methods: the truth beside the "
+        "prediction of each method, all ROIs at once. A ROI whose truth is unknown is not drawn in the truth. The "
+        f"slices are those that cut the most ROIs. R, L: the patient's right and left.{_which_training(evidence)}"
+    )
+
+
+def _rois_with_cases(evidence: Evidence) -> list[str]:
+    return [roi for roi in evidence.results.rois if choose_cases(evidence.results, roi, evidence.slices.runs)]
+
+
+def _roi_panel(evidence: Evidence, roi: str) -> Figure:
+    slices = evidence.slices
+    return roi_panel(roi, choose_cases(evidence.results, roi, slices.runs), slices.scans, slices.runs)
+
+
+def _roi_panel_caption(evidence: Evidence, roi: str) -> str:
+    choices = choose_cases(evidence.results, roi, evidence.slices.runs)
+    cases = "; ".join(f"{choice.rank}: {choice.dataset}/{choice.case}" for choice in choices)
+    return (
+        f"The median and the worst test case by the Dice of {roi_label(roi)}, averaged over the methods, among the "
+        f"cases that contain it ({cases}). The slice is the one in which the truth is largest. White: truth; colour: "
+        "the method's prediction, with its Dice. R, L: the patient's right and left."
+        f"{_clipping(evidence, choices, roi)}{_which_training(evidence)}"
+    )
+
+
+def _clipping(evidence: Evidence, choices: Sequence[Choice], roi: str) -> str:
+    """A sentence for volumes that do not contain the whole window of the ROI; empty for others."""
+    stored = {evidence.slices.scans[choice.dataset, choice.case].volume.record.window_hu for choice in choices}
+    cut = [(low, high) for low, high in sorted(stored) if window_of(roi, (low, high)).clipped]
+    if not cut:
+        return ""
+    low, high = cut[0]
+    limits = f"{low:g} to {high:g} HU".replace("-", "−")
+    return f" The volumes are clipped at {limits}: anything darker is black, as the lungs are, anything brighter white."
+
+
+# Training
+
+
+def _losses(evidence: Evidence, _: str) -> Figure:
+    terms = loss_terms(evidence.trainings.methods.values())
+    return loss_figure(evidence.trainings.histories, evidence.results.methods, terms)
+
+
+_LOSSES_CAPTION = (
+    "Terms of the student's loss, before their weights; a term that a method does not have is not drawn. Faint: as "
+    "logged; line: running mean, one for each training."
+)
+
+
+def _deciding_methods(evidence: Evidence) -> list[str]:
+    histories = evidence.trainings.histories
+    return [
+        method
+        for method, run in evidence.slices.runs.items()
+        if run in histories and has_decisions(histories[run][1], evidence.results.rois)
+    ]
+
+
+def _decisions(evidence: Evidence, method: str) -> Figure:
+    _, history = evidence.trainings.histories[evidence.slices.runs[method]]
+    return decision_figure(history, evidence.results.rois, method)
+
+
+def _decisions_caption(evidence: Evidence, _: str) -> str:
+    return (
+        "What each ROI was in the samples of the training: labelled by the data set; positive or negative latent, "
+        f"where its existence score is above φ_h or below φ_l; ambiguous between the two.{_which_training(evidence)}"
+    )
+
+
+# Existence
+
+
+def _reliability(evidence: Evidence, _: str) -> Figure:
+    assert evidence.existence.metrics is not None
+    structures = dict.fromkeys(name for names in evidence.existence.structures for name in names)
+    return reliability_figure(evidence.existence.metrics, tuple(structures))
+
+
+def _reliability_caption(evidence: Evidence, _: str) -> str:
+    assert evidence.existence.metrics is not None
+    return (
+        f"The ROI-aware network on {evidence.existence.metrics['patches']} patches of cases that were held out from "
+        "its training, for the structures that decide whether a ROI exists."
+    )
+
+
+def _scored_pools(evidence: Evidence) -> Iterable[str]:
+    scores, names = evidence.existence.scores, {dataset.name for dataset in evidence.data.datasets}
+    return ALONE if scores is not None and scores["dataset"].isin(names).all() else ()
+
+
+def _existence(evidence: Evidence, _: str) -> Figure:
+    assert evidence.existence.scores is not None
+    labelled = {dataset.name: tuple(dataset.labels) for dataset in evidence.data.datasets}
+    thresholds = common_thresholds(evidence.trainings.methods.values())
+    return existence_figure(evidence.existence.scores, evidence.results.rois, labelled, thresholds)
+
+
+_EXISTENCE_CAPTION = (
+    "Existence scores of the pooled training patches, for each ROI over the data sets that do not label it. Scores "
+    "between the thresholds φ_l and φ_h are ambiguous, those outside are latent."
+)
+
+
+def _check(evidence: Evidence, _: str) -> Figure:
+    assert evidence.existence.check is not None
+    return existence_check_figure(evidence.existence.check, evidence.results.rois)
+
+
+def _check_caption(evidence: Evidence, _: str) -> str:
+    check = evidence.existence.check
+    assert check is not None
+    patches = "pooled patches that do not label the ROI, compared with the phantoms' full truth"
+    if not check.of_pools:
+        patches = "training crops that label the ROI, as if they did not: the full truth is unknown"
+    return (
+        f"Decisions by the thresholds of {check.methods}. Left: cached scores, of the patch as it is, against online "
+        f"scores, of the augmented x_T, on a training's first crops. Middle and right: {patches}. Bar: share of the "
+        "patches with (without) the ROI for which that is decided; marker: share of the decisions that are correct; "
+        "black line: the same for the ROI whose existence a tumour or vessel takes."
+    )
+
+
+# Data
+
+
+def _labels(evidence: Evidence, _: str) -> Figure:
+    return label_volume_figure(evidence.data.cases, evidence.data.datasets, evidence.results.rois)
+
+
+_LABELS_CAPTION = (
+    "Which data set labels which ROI: the median volume in ml over the cases that contain it, and below it how many of "
+    "the labelled cases do. A dash: not labelled, so unknown."
+)
+
+
+FIGURES: tuple[FigureKind, ...] = (
+    FigureKind("dice", SCORES, "Dice per ROI", lambda _: ALONE, _dice, _dice_caption),
+    FigureKind(
+        "labelled_cases", SCORES, "Labelled cases of {item}", _curved_datasets, _label_curve, _label_curve_caption
+    ),
+    FigureKind(
+        "slices",
+        SLICES,
+        "All ROIs in one case of each data set",
+        lambda evidence: ALONE if choose_median_cases(evidence.results) else (),
+        _overview,
+        _overview_caption,
+    ),
+    FigureKind(
+        "slices", SLICES, "{item}: median and worst case", _rois_with_cases, _roi_panel, _roi_panel_caption, folded=True
+    ),
+    FigureKind(
+        "losses",
+        TRAINING,
+        "Training curves",
+        lambda evidence: ALONE if evidence.trainings.histories else (),
+        _losses,
+        _LOSSES_CAPTION,
+    ),
+    FigureKind("decisions", TRAINING, "Decisions of {item}", _deciding_methods, _decisions, _decisions_caption),
+    FigureKind(
+        "reliability",
+        EXISTENCE,
+        "The ROI-aware network",
+        lambda evidence: _if_there(evidence.existence.metrics),
+        _reliability,
+        _reliability_caption,
+    ),
+    FigureKind("existence", EXISTENCE, "Existence scores", _scored_pools, _existence, _EXISTENCE_CAPTION),
+    FigureKind(
+        "existence_check",
+        EXISTENCE,
+        "Decisions about existence",
+        lambda evidence: _if_there(evidence.existence.check),
+        _check,
+        _check_caption,
+    ),
+    FigureKind("labels", DATA, "Labels", lambda _: ALONE, _labels, _LABELS_CAPTION),
+)
