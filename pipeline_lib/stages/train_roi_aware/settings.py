@@ -17,7 +17,7 @@ from ...config.structures import structure_names
 from ...config.volumes import Patches
 from ...errors import UserError
 
-VERSION = 2
+VERSION = 3
 
 
 class Settings(Section):
