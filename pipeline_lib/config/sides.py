@@ -93,11 +93,12 @@ def check_sides(config: Config) -> None:
     undeclared = {name: _side_of(name, structures[name], known) for name in config.roi_names if name not in mirrors}
     sided = {name: why for name, why in undeclared.items() if why is not None}
     if sided:
-        partners = {name: other for name in sided if (other := other_side(name)) in sided}
-        example = next(iter(partners.items()), (next(iter(sided)), "OTHER_ROI"))
+        first = next(iter(sided))
+        other = other_side(first)
+        partner = other if other in sided else "OTHER_ROI"
         raise ValueError(
-            f"{_listed(sided)}: flips along x would mix up left and right; declare `mirror: {example[1]}` for "
-            f"{example[0]} (its own name if it has no side), or set the first entry of "
+            f"{_listed(sided)}: flips along x would mix up left and right; declare `mirror: {partner}` for "
+            f"{first} (its own name if it has no side), or set the first entry of "
             "`augmentation.weak.flip_probability` to 0 and `inference.flip_tta` to false"
         )
 
