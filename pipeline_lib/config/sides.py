@@ -94,8 +94,8 @@ def check_sides(config: Config) -> None:
     sided = {name: why for name, why in undeclared.items() if why is not None}
     if sided:
         first = next(iter(sided))
-        other = other_side(first)
-        partner = other if other in sided else "OTHER_ROI"
+        by_name = other_side(first)
+        partner = by_name if by_name in sided else "OTHER_ROI"
         raise ValueError(
             f"{_listed(sided)}: flips along x would mix up left and right; declare `mirror: {partner}` for "
             f"{first} (its own name if it has no side), or set the first entry of "
