@@ -36,6 +36,7 @@ class Bug:
 
 
 _STEP, _VIEWS = "tests/training/test_step.py", "tests/data/test_views.py"
+_SIDES = "tests/data/test_mirroring.py"
 BUGS = (
     Bug(
         "scaler state not saved",
@@ -146,6 +147,38 @@ BUGS = (
     ),
     Bug(
         "flips in the order x y z", "data/weak_view.py", "view.flip_probability[::-1]", "view.flip_probability", _VIEWS
+    ),
+    Bug("flags of sides kept", "data/reading.py", "mirrored_flags(labelled, self.partners)", "labelled", _SIDES),
+    Bug("scores of sides kept", "data/reading.py", "mirrored_scores(scores, self.partners)", "scores", _SIDES),
+    Bug(
+        "labels of sides kept",
+        "data/reading.py",
+        "mirrored_combinations(combinations, self.partners)",
+        "combinations",
+        _SIDES,
+    ),
+    Bug("sides exchanged by flips along z", "data/weak_view.py", "_X = 2", "_X = 0", _SIDES),
+    Bug("sides exchanged without a flip", "data/reading.py", "if draw.exchanges_sides and", "if", _SIDES),
+    Bug(
+        "an unknown side counts as absent",
+        "existence/presence.py",
+        "terms.where(labelled, 0).sum(1) / labelled.sum(1).clamp(min=1)",
+        "terms.mean(1)",
+        _SIDES,
+    ),
+    Bug(
+        "mirrored windows mix up sides",
+        "inference/sliding_window.py",
+        "output[:, window.partners] if window.partners and _X in axes else output",
+        "output",
+        "tests/inference/test_sliding_window.py",
+    ),
+    Bug(
+        "windows mirrored along z exchange sides",
+        "inference/sliding_window.py",
+        "_X = 4",
+        "_X = 2",
+        "tests/inference/test_sliding_window.py",
     ),
     Bug("label bits shifted by one", "data/batches.py", "index % 8", "(index + 1) % 8", _VIEWS),
     Bug(

@@ -29,7 +29,9 @@ class WeakView(Section):
     renamed: ClassVar = {"noise_deviation": "noise_std"}
 
     flip_probability: tuple[Fraction, Fraction, Fraction] = Field(
-        default=(0.5, 0.5, 0.5), description="Probability of a flip along (x, y, z)."
+        default=(0.5, 0.5, 0.5),
+        description="Probability of a flip along (x, y, z). A flip along x exchanges left and right: "
+        "see `mirror` of the ROIs.",
     )
     zoom_probability: Fraction = Field(default=0.2, description="Probability of zooming a patch.")
     zoom_range: Range = Field(

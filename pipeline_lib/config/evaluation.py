@@ -16,7 +16,9 @@ class Prediction(Section):
 
     overlap: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.5, description="Overlap of neighbouring windows.")
     flip_tta: bool = Field(
-        default=False, description="Test-time augmentation: average over the eight flips of each window."
+        default=False,
+        description="Test-time augmentation: average over the eight flips of each window; those along x exchange the "
+        "ROIs that are each other's `mirror`.",
     )
     weights: Literal["student", "teacher"] = Field(
         default="student", description="Which network predicts, where the method has a teacher."

@@ -29,6 +29,12 @@ class Roi(Section):
     organ: Name | None = Field(
         default=None, description="ROI whose existence this one takes (a tumour takes its organ's)."
     )
+    mirror: Name | None = Field(
+        default=None,
+        description="ROI that this one becomes in an image mirrored along x, as kidney_right for kidney_left; one of "
+        "the two may declare it. Flips exchange them. Its own name says that it has no side, whatever its name and "
+        "structures look like.",
+    )
 
     @model_validator(mode="after")
     def _one_source_of_existence(self) -> Self:

@@ -22,6 +22,7 @@ from .phantom import Phantom
 from .roi_aware import RoiAware
 from .rois import Roi, check_rois
 from .section import Name, Section
+from .sides import check_sides
 from .storage import Storage
 from .structures import structure_names
 from .text import Text
@@ -88,6 +89,7 @@ class Config(Section):
         check_rois(self.rois)
         _check_labels(self)
         _check_structures(self)
+        check_sides(self)
         check_methods(self)
         _check_post_processing(self)
         return self

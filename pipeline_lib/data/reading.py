@@ -25,6 +25,7 @@ from ..errors import UserError
 from ..progress import say
 from ..volumes.store import Volume, open_volume
 from .crops import CropPlan, Shape, TrainingCase
+from .mirroring import Partners, mirrored_combinations, mirrored_flags, mirrored_scores
 from .weak_view import WeakDraw, draw_weak, region_to_read
 
 _OPEN_VOLUMES = 32
@@ -37,7 +38,8 @@ class Region:
     """What is read for one sample: its crop, or more or less than that where the weak view zooms.
 
     `draw` is the sample's weak view, whose zoom decides what is read. `image` int16 HU D' H' W', `codes` label codes
-    D' H' W', `combinations` uint8 C P (volumes.label_codes), `labelled` bool K, `scores` float32 K.
+    D' H' W', `combinations` uint8 C P (volumes.label_codes), `labelled` bool K, `scores` float32 K. Image and codes are
+    not flipped yet; the other three are those of the weak view, in which a flip along x has exchanged left and right.
     """
 
     sample: int
@@ -93,10 +95,12 @@ class _Failure:
 
 
 class CropReader(Dataset[Region | _ThroughPipe | _Failure]):
-    """The region of the i-th sample of a training."""
+    """The region of the i-th sample of a training; `partners` are the targets that a flip along x exchanges."""
 
-    def __init__(self, cases: tuple[TrainingCase, ...], plan: CropPlan, patch: Shape, weak: WeakView) -> None:
-        self.cases, self.plan, self.patch, self.weak = cases, plan, patch, weak
+    def __init__(
+        self, cases: tuple[TrainingCase, ...], plan: CropPlan, patch: Shape, weak: WeakView, partners: Partners = ()
+    ) -> None:
+        self.cases, self.plan, self.patch, self.weak, self.partners = cases, plan, patch, weak, partners
 
     def __getitem__(self, sample: int) -> Region | _ThroughPipe | _Failure:
         # DataLoader rebuilds a worker's exception from its text alone, which loses the parts of a UserError.
@@ -117,15 +121,20 @@ class CropReader(Dataset[Region | _ThroughPipe | _Failure]):
         start = case.pool[crop.position]
         first, shape = region_to_read(start, self.patch, draw.zoom)
         volume = _opened(case.folder)
-        scores = np.full(len(case.labelled), np.nan) if case.scores is None else case.scores[crop.position]
+        labelled, combinations = case.labelled, volume.combinations
+        scores = np.full(len(labelled), np.nan) if case.scores is None else case.scores[crop.position]
+        if draw.exchanges_sides and self.partners:
+            labelled = mirrored_flags(labelled, self.partners)
+            scores = mirrored_scores(scores, self.partners)
+            combinations = mirrored_combinations(combinations, self.partners)
         return Region(
             sample=sample,
             name=f"{case.dataset}/{case.name} at z,y,x {','.join(map(str, start))}",
             draw=draw,
             image=torch.from_numpy(volume.read_image(first, shape)),
             codes=torch.from_numpy(volume.read_codes(first, shape)),
-            combinations=torch.tensor(volume.combinations),
-            labelled=torch.tensor(case.labelled),
+            combinations=torch.tensor(combinations),
+            labelled=torch.tensor(labelled),
             scores=torch.tensor(scores, dtype=torch.float32),
         )
 

@@ -23,6 +23,9 @@ from ..geometry import triple
 from ..randomness import key_number, random_generator
 from .crops import Shape
 
+_X = 2
+"""The axis of D, H, W that runs from the patient's right to the left."""
+
 
 @dataclass(frozen=True)
 class WeakDraw:
@@ -31,6 +34,11 @@ class WeakDraw:
     axes: tuple[int, ...]
     zoom: float
     noise: float
+
+    @property
+    def exchanges_sides(self) -> bool:
+        """Whether it is flipped along x, the patient's right to left."""
+        return _X in self.axes
 
 
 def draw_weak(view: WeakView, seed: int, sample: int) -> WeakDraw:

@@ -20,6 +20,7 @@ from ..config.existence import DecisionRule
 from ..config.volumes import Patches
 from ..data.batches import ViewMaker
 from ..data.crops import CropPlan, TrainingCase
+from ..data.mirroring import Partners
 from ..data.patches import voxels_in_patches
 from ..data.reading import CropReader
 from ..progress import Progress
@@ -50,6 +51,7 @@ def training_crops(
     *,
     patches: Patches,
     weak: WeakView,
+    partners: Partners,
     window_hu: tuple[float, float],
     least_voxels: int,
     batch: int,
@@ -59,10 +61,11 @@ def training_crops(
 ) -> ScoredPatches:
     """The weak views of a training's first `count` samples, with the cached scores of their crops and their own.
 
-    `fully_known` says for each case whether its labels are all that it contains.
+    `fully_known` says for each case whether its labels are all that it contains; `partners` are the ROIs that a flip
+    along x exchanges.
     """
     plan = CropPlan(len(cases), min(len(case.pool) for case in cases), epochs=1, batch_size=1, seed=seed)
-    reader = CropReader(cases, plan, patches.shape, weak)
+    reader = CropReader(cases, plan, patches.shape, weak, partners)
     view_maker = ViewMaker(None, patches.shape, window_hu, seed, device)
     progress = Progress("check_existence: training crops", count, "crops")
     labelled, known, present, cached, online = [], [], [], [], []

@@ -13,9 +13,10 @@ from ..training.task import Losses
 
 
 class StructurePresence:
-    """Multi-label binary cross-entropy over the structures `names`, averaged over them for each sample.
+    """Multi-label binary cross-entropy over the structures `names`, averaged over those that a sample labels.
 
-    A structure is present if the augmented patch x_T contains at least `least_voxels` of it.
+    A structure is present if the augmented patch x_T contains at least `least_voxels` of it. One that a sample does not
+    label is left out of its loss: where x_T is flipped along x, one whose other side is not among the structures.
     """
 
     terms: Mapping[str, str] = {}
@@ -30,7 +31,9 @@ class StructurePresence:
         terms = F.binary_cross_entropy_with_logits(
             networks["student"](batch.weak).float(), present.float(), reduction="none"
         )
-        return Losses(terms.mean(1), counts={"positive": present})
+        labelled = batch.labelled
+        mean = terms.where(labelled, 0).sum(1) / labelled.sum(1).clamp(min=1)
+        return Losses(mean, counts={"positive": present & labelled})
 
     def after_update(self) -> None:
         pass

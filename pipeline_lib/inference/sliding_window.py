@@ -36,7 +36,8 @@ class SlidingWindow:
 
     Fields: window's shape (D, H, W); overlap of neighbours, 0 ≤ overlap < 1; windows put through the network together;
     whether to average over the eight mirrored windows; intensity window (low, high) in HU; autocast precision; what
-    turns the network's logits into probabilities.
+    turns the network's logits into probabilities; for each of K ROIs the one that it becomes in a window mirrored along
+    x (empty: no ROI has a side).
     """
 
     shape: Shape
@@ -47,6 +48,7 @@ class SlidingWindow:
     device: torch.device
     precision: torch.dtype
     to_probabilities: Callable[[Tensor], Tensor] = probabilities
+    partners: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,8 @@ class _Predictor:
         total = self._output(images)
         if window.flip_tta:
             for axes in _MIRRORINGS:
-                total += self._output(images.flip(axes)).flip(axes)
+                output = self._output(images.flip(axes)).flip(axes)
+                total += output[:, window.partners] if window.partners and _X in axes else output
             total /= 1 + len(_MIRRORINGS)
         return total
 
@@ -169,6 +172,8 @@ class _Predictor:
         return window.to_probabilities(logits)
 
 
+_X = 4
+"""The axis of B K D H W that runs from the patient's right to the left."""
 _MIRRORINGS = [axes for count in (1, 2, 3) for axes in itertools.combinations((2, 3, 4), count)]
 
 

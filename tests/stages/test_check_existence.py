@@ -37,6 +37,7 @@ def check_settings(medians, **changes) -> CheckExistenceSettings:
         labelled=LABELLED,
         cases=CASES,
         window_hu=WINDOW,
+        mirrors={},
     ).model_copy(update=changes)
 
 
@@ -140,6 +141,18 @@ def test_without_augmentation_cached_and_online_decide_alike(tables):
     }
     mixed = agreement[["positive_positive", "negative_negative", "ambiguous_ambiguous"]].sum()
     assert (mixed > 0).all()
+
+
+def test_flips_along_x_exchange_what_is_labelled_and_scored(checked, tables):
+    """As if liver and spleen were left and right: what is said of livers is said of spleens in mirrored crops."""
+    agreement, _ = checked(
+        "mirrored",
+        weak=STILL.model_copy(update={"flip_probability": (1, 0, 0)}),
+        mirrors={"liver": "spleen", "spleen": "liver"},
+    )
+    counts, plain = (table.set_index("roi")["patches"].to_dict() for table in (agreement, tables[0]))
+    assert counts == {"liver": plain["spleen"], "liver_tumor": plain["liver_tumor"], "spleen": plain["liver"]}
+    assert plain["spleen"] != plain["liver"]
 
 
 def test_training_crops_of_unknown_truth_are_judged_by_their_labels_alone(tables):

@@ -16,7 +16,7 @@ from pipeline_lib.geometry import Geometry
 from pipeline_lib.label_bits import pack, read_roi_bits, roi_mask, roi_names
 from pipeline_lib.methods.mean_teacher.settings import MeanTeacher
 from pipeline_lib.networks.build import build_segmentation_network
-from pipeline_lib.networks.model_file import save_model
+from pipeline_lib.networks.model_file import load_segmentation_model, save_model
 from pipeline_lib.networks.probabilities import probabilities
 from pipeline_lib.networks.swin_unetr.settings import SwinUnetr
 from pipeline_lib.nifti import Placement, read_placement
@@ -218,3 +218,11 @@ def test_a_prediction_repeats_the_header_of_a_ct_that_says_unusually_where_it_li
     assert grid.difference(there) == ""
     plain, _ = read_roi_bits(predict(world, tmp_path / "plain", cases=("case_c",)) / "case_c.nii.gz")
     assert np.array_equal(bits, plain)
+
+
+def test_mirrored_windows_exchange_the_rois_that_the_model_file_pairs(world):
+    _, description = load_segmentation_model(world / "model.safetensors", "cpu")
+    settings = Prediction(flip_tta=True), PredictionExecution(device="cpu", precision="float32")
+    assert inference.sliding_window(*settings, description, torch.device("cpu")).partners == ()
+    description["mirrors"] = {"spleen": "liver", "liver": "spleen"}
+    assert inference.sliding_window(*settings, description, torch.device("cpu")).partners == (2, 1, 0)

@@ -23,6 +23,7 @@ from pipeline_lib.networks.model_file import load_segmentation_model
 from pipeline_lib.stages.train import run as segmentation
 from pipeline_lib.text.embeddings import write_embeddings
 from pipeline_lib.training.checkpoints import Checkpoints
+from pipeline_lib.training.distributed import init_distributed
 from tests.support.tiny_training import in_processes
 from tests.support.training_world import (
     CASES,
@@ -48,6 +49,7 @@ os.umask(UMASK)
 for kind in get_args(get_args(Method)[0]):
     name = get_args(kind.model_fields["kind"].annotation)[0]
     METHODS.setdefault(name, kind(kind=name, network="swin_unetr", encoder="vectors"))
+MIRRORS = {"liver": "spleen", "spleen": "liver"}
 SHORT = Optimisation(epochs=1, batch_size=2, learning_rate=1e-3)
 
 
@@ -87,6 +89,36 @@ def test_every_method_trains_and_its_model_can_be_used(name, here, tmp_path):
     assert all(0 < row["loss"]["supervised"] < 10 for row in rows)
     assert ("positive" in rows[0]) == settings.method.needs_existence
     assert not list((tmp_path / "work" / "train").iterdir())
+
+
+@pytest.mark.parametrize(("axis", "exchanged"), [(0, True), (1, False), (2, False)])
+def test_flips_along_x_exchange_the_rois_that_mirror_each_other(axis, exchanged, here, tmp_path):
+    """As if liver and spleen were left and right: crops of spleens then label the liver."""
+    still = segmentation_settings().augmentation
+    flips = tuple(float(number == axis) for number in range(3))
+    weak = still.weak.model_copy(update={"flip_probability": flips})
+    settings = segmentation_settings(
+        "mirrored",
+        METHODS["baseline"],
+        optimisation=SHORT,
+        augmentation=still.model_copy(update={"weak": weak}),
+        mirrors=MIRRORS,
+    )
+    inputs, _ = paths(here, "mirrored", tmp_path)
+    cases = segmentation.training_cases(settings, inputs)
+    with init_distributed(EXECUTION) as distributed:
+        reader = segmentation.training_data(settings, cases, distributed).reader
+    for sample in range(5):
+        labelled = cases[reader.plan.crop(sample).case].labelled
+        expected = labelled[[ROIS.index(MIRRORS.get(roi, roi)) for roi in ROIS]] if exchanged else labelled
+        assert reader.read(sample).labelled.tolist() == expected.tolist()
+
+
+def test_the_model_file_says_which_rois_mirror_each_other(here, tmp_path):
+    settings = segmentation_settings("mirrored", METHODS["baseline"], optimisation=SHORT, mirrors=MIRRORS)
+    inputs, outputs = paths(here, "mirrored", tmp_path)
+    segmentation.run(settings, EXECUTION, inputs, outputs)
+    assert load_segmentation_model(outputs.model, "cpu")[1]["mirrors"] == MIRRORS
 
 
 def test_the_history_counts_what_each_roi_was(here, tmp_path):
@@ -131,6 +163,7 @@ def test_another_config_or_other_data_is_another_training(here, tmp_path):
         settings.model_copy(update={"method": METHODS["baseline"]}),
         settings.model_copy(update={"cases": {**CASES, "livers": CASES["livers"][:2]}}),
         settings.model_copy(update={"labelled": {**LABELLED, "livers": ("liver",)}}),
+        settings.model_copy(update={"mirrors": MIRRORS}),
     ]
     found = {identity_of(each, inputs) for each in (settings, *changed)}
     other_vectors = tmp_path / "other.safetensors"
@@ -141,7 +174,7 @@ def test_another_config_or_other_data_is_another_training(here, tmp_path):
             settings, replace(inputs, existence=(rescored(inputs.existence[0], tmp_path), *inputs.existence[1:]))
         )
     )
-    assert len(found) == 8
+    assert len(found) == 9
     no_model = replace(inputs, roi_aware_model=None)
     assert identity_of(settings, no_model) == identity_of(settings, inputs)
     online = settings.model_copy(update={"existence": Existence(mode="online")})

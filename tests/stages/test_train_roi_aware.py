@@ -13,6 +13,7 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.files import read_json
 from pipeline_lib.networks.model_file import load_roi_aware_model
 from pipeline_lib.stages.train_roi_aware import run as roi_aware
+from pipeline_lib.training.distributed import init_distributed
 from pipeline_lib.volumes.store import open_volume
 from tests.support.training_world import EXECUTION, FULL_CASES, STRUCTURES, read_history, roi_aware_settings
 from tests.support.volume_labels import read_planes
@@ -95,6 +96,23 @@ def test_other_cases_or_settings_are_another_training(world):
     assert first == identity(cases=FULL_CASES[::-1])
     shorter = roi_aware_settings(optimisation=Optimisation(epochs=1, batch_size=2)).roi_aware
     assert len({first, identity(seed=1), identity(cases=FULL_CASES[:-1]), identity(roi_aware=shorter)}) == 4
+
+
+def test_patches_flipped_along_x_are_patches_of_the_other_side(world):
+    """As if liver and spleen were left and right, and the stomach had a side of which there is no other structure."""
+    weak = roi_aware_settings().weak.model_copy(update={"flip_probability": (1, 0, 0), "zoom_probability": 0})
+    mirrors = {"liver": "spleen", "spleen": "liver", "stomach": None}
+    still = roi_aware_settings().model_copy(update={"weak": weak})
+    mirrored = still.model_copy(update={"mirrors": mirrors})
+    cases = roi_aware.pooled(FULL_CASES, still.patches, still, world.roi_aware_paths()[0])
+    with init_distributed(EXECUTION) as distributed:
+        data = [roi_aware.training_data(settings, cases, distributed) for settings in (still, mirrored)]
+    before, after = (each.view_maker.batch([each.reader.read(sample) for sample in range(4)]) for each in data)
+    assert torch.equal(after.weak, before.weak)
+    assert torch.equal(after.labels[:, :2], before.labels[:, [1, 0]])
+    assert before.labelled_voxels.any(0).all()
+    assert not after.labels[:, 2].any()
+    assert after.labelled.tolist() == [[True, True, False]] * 4
 
 
 def test_it_learns_which_balls_are_there(world, monkeypatch):

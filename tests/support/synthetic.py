@@ -32,9 +32,14 @@ def write_case(folder: Path, dataset: str, case: str, targets, labelled, shape=(
     image = random.normal(-100, 20, shape)
     for number, mask in enumerate(masks):
         image[mask] += 60 * (number + 1)
+    return write_masks(folder, dataset, case, targets, labelled, image, masks)
+
+
+def write_masks(folder: Path, dataset: str, case: str, targets, labelled, image, masks) -> CaseRecord:
+    """A volume of `image` (HU) in `folder`/`case` that labels those of `masks` (bool K D H W) that are `labelled`."""
     known = masks & np.isin(targets, labelled)[:, None, None, None]
     voxels = {name: np.argwhere(mask) for name, mask in zip(targets, known, strict=True) if name in labelled}
-    z, y, x = shape
+    z, y, x = shape = image.shape
     record = CaseRecord(
         dataset=dataset,
         case=case,

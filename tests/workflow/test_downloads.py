@@ -83,7 +83,7 @@ def online(tmp_path_factory, tiny_content):
             ]
         },
         "storage": {"keep_archives": False, "keep_raw_cases": False},
-        "methods": {"baseline": {"encoder": "wordllama"}},
+        "methods": {"baseline": {"kind": "labels_alone", "network": "swin_unetr", "encoder": "wordllama"}},
         "compare": ["baseline"],
         "scores": {"truth": "labelled"},
     }

@@ -75,7 +75,7 @@ def test_a_reformatted_config_reruns_nothing(finished):
         ("text/prompt", "A CT of a {}", {"embed", *AFTER_EXISTENCE}),
         ("patches/pool_size", 4, AFTER_VOLUMES),
         ("augmentation/weak/zoom_probability", 0.1, AFTER_VOLUMES),
-        ("augmentation/strong/blur_probability", 0.1, AFTER_EXISTENCE),
+        ("augmentation/strong/blur_probability", 0.3, AFTER_EXISTENCE),
         ("roi_aware/optimisation/epochs", 3, AFTER_VOLUMES),
         ("roi_aware/execution/checkpoint_minutes", 3.0, set()),
         ("existence/mode", "online", {"score_existence", *AFTER_EXISTENCE}),
@@ -110,7 +110,10 @@ def test_an_edit_that_concerns_one_method_leaves_the_others(finished, path, valu
 
 
 def test_adding_a_method_that_is_not_compared_reruns_nothing(finished):
-    methods = {**finished.content["methods"], "other": {"network": "dodnet", "encoder": "one_hot"}}
+    methods = {
+        **finished.content["methods"],
+        "other": {"kind": "labels_alone", "network": "dodnet", "encoder": "one_hot"},
+    }
     assert finished.edited("methods", methods).planned() == {}
 
 
@@ -284,7 +287,8 @@ def test_snakemakes_own_report_is_made_and_holds_the_figures(finished, tmp_path)
     done = finished.run("--report", str(page))
     assert done.returncode == 0, done.stdout + done.stderr
     text = page.read_text()
-    assert "Dice of every ROI and method" in text
+    assert "Its caption stands below it" in text
+    assert all(figure in text for figure in ("dice", "losses", "slices_liver"))
     assert "latent_class" in text
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 
+from ...config.sides import partner_indices
 from ...data.crops import TrainingCase
 from ...data.training_cases import scored_cases
 from ...device import compute_device
@@ -51,6 +52,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
             load_scorer(inputs.model, settings.structures, device),
             patches=settings.patches,
             weak=settings.weak,
+            partners=partner_indices(settings.rois, settings.mirrors),
             window_hu=settings.window_hu,
             least_voxels=settings.least_voxels,
             batch=settings.existence.batch,

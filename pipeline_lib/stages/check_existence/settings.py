@@ -12,6 +12,7 @@ from ...config.optimisation import Execution
 from ...config.rois import existence_structures
 from ...config.schema import Config
 from ...config.section import Section
+from ...config.sides import roi_partners
 from ...config.volumes import Patches
 from ..slices import labelled_rois
 
@@ -20,7 +21,7 @@ class Settings(Section):
     """Which existence scores are compared. `cases` are the training cases of every data set.
 
     `rules` are the methods' distinct ways to decide, each under the names of its methods; `organs` has, for each ROI,
-    the ROI whose existence it takes, if that is another one.
+    the ROI whose existence it takes, if that is another one; `mirrors` has the ROIs that flips along x exchange.
     """
 
     seed: int
@@ -35,6 +36,7 @@ class Settings(Section):
     labelled: dict[str, tuple[str, ...]]
     cases: dict[str, tuple[str, ...]]
     window_hu: tuple[float, float]
+    mirrors: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def settings_from(config: Config) -> Settings:
         labelled=labelled_rois(config),
         cases={dataset.name: dataset.split_cases("train") for dataset in config.datasets.partially_labelled},
         window_hu=config.volumes.window_hu,
+        mirrors=roi_partners(config.rois),
     )
 
 

@@ -78,6 +78,7 @@ def sliding_window(
     prediction: Prediction, execution: Execution, description: dict[str, Any], device: torch.device
 ) -> SlidingWindow:
     """Windows as the config lays them, of the patch size and intensity window that the model was trained with."""
+    rois, mirrors = description["rois"], description.get("mirrors", {})
     return SlidingWindow(
         shape=Patches.model_validate(description["patches"]).shape,
         overlap=prediction.overlap,
@@ -87,6 +88,7 @@ def sliding_window(
         device=device,
         precision=autocast_type(execution.precision, device, training=False),
         to_probabilities=task_class(read_method(description["method"])).probabilities,
+        partners=tuple(rois.index(mirrors.get(roi, roi)) for roi in rois) if mirrors else (),
     )
 
 

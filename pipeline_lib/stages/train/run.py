@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ...config.sides import partner_indices
 from ...data.batches import ViewMaker
 from ...data.crops import CropPlan, TrainingCase
 from ...data.reading import CropReader
@@ -108,7 +109,8 @@ def training_data(settings: Settings, cases: tuple[TrainingCase, ...], distribut
     patch, augmentation = settings.patches.shape, settings.augmentation
     plan = CropPlan.from_cases(cases, settings.optimisation, settings.seed)
     view_maker = ViewMaker(augmentation.strong, patch, settings.window_hu, settings.seed, distributed.device)
-    return TrainingData(plan, CropReader(cases, plan, patch, augmentation.weak), view_maker)
+    partners = partner_indices(settings.rois, settings.mirrors)
+    return TrainingData(plan, CropReader(cases, plan, patch, augmentation.weak, partners), view_maker)
 
 
 def segmentation_task(
@@ -147,7 +149,8 @@ def online_scorer(settings: Settings, inputs: Inputs, distributed: Distributed) 
 def save(settings: Settings, task: SegmentationTask, outputs: Outputs) -> None:
     """Write the student, and the teacher if there is one, with all that is needed to use them."""
     description = settings.model_dump(
-        mode="json", include={"run", "seed", "method", "network", "rois", "patches", "spacing_mm", "window_hu"}
+        mode="json",
+        include={"run", "seed", "method", "network", "rois", "patches", "spacing_mm", "window_hu", "mirrors"},
     )
     predictors = task.predictors()
     save_model(outputs.model, predictors["student"], description, predictors.get("teacher"))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
+from pydantic import Field
+
 from ...config.augmentation import Augmentation
 from ...config.datasets import Dataset
 from ...config.existence import Existence
@@ -16,6 +18,7 @@ from ...config.optimisation import Execution, Optimisation
 from ...config.rois import existence_structures
 from ...config.schema import Config
 from ...config.section import Section
+from ...config.sides import roi_partners
 from ...config.volumes import Patches
 from ...randomness import random_generator
 from ..slices import labelled_rois
@@ -24,7 +27,11 @@ VERSION = 2
 
 
 class Settings(Section):
-    """One training of one method. `cases` are the training cases of every data set."""
+    """One training of one method. `cases` are the training cases of every data set.
+
+    `mirrors` has the ROIs that flips along x exchange, both ways. They are part of every model, flipped in training or
+    not, because its mirrored windows need them.
+    """
 
     run: str
     seed: int
@@ -41,6 +48,7 @@ class Settings(Section):
     cases: dict[str, tuple[str, ...]]
     spacing_mm: tuple[float, float, float]
     window_hu: tuple[float, float]
+    mirrors: dict[str, str] = Field(default={})
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,7 @@ def settings_from(config: Config, run: str) -> Settings:
         },
         spacing_mm=config.volumes.spacing_mm,
         window_hu=config.volumes.window_hu,
+        mirrors=roi_partners(config.rois),
     )
 
 

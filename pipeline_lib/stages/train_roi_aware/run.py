@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...config.sides import partner_indices
 from ...config.volumes import Patches
 from ...data.batches import ViewMaker
 from ...data.crops import CropPlan, TrainingCase
@@ -129,7 +130,8 @@ def training_data(settings: Settings, cases: tuple[TrainingCase, ...], distribut
     patch = settings.patches.shape
     plan = CropPlan.from_cases(cases, settings.roi_aware.optimisation, settings.seed)
     view_maker = ViewMaker(None, patch, settings.window_hu, settings.seed, distributed.device)
-    return TrainingData(plan, CropReader(cases, plan, patch, settings.weak), view_maker)
+    partners = partner_indices(settings.structures, settings.mirrors)
+    return TrainingData(plan, CropReader(cases, plan, patch, settings.weak, partners), view_maker)
 
 
 def presence_task(settings: Settings, execution: Execution, distributed: Distributed) -> StructurePresence:

@@ -5,22 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import Field
+
 from ...config.augmentation import WeakView
 from ...config.optimisation import Execution
 from ...config.roi_aware import RoiAware
 from ...config.schema import Config
 from ...config.section import Section
+from ...config.sides import structure_mirrors
 from ...config.structures import structure_names
 from ...config.volumes import Patches
 from ...errors import UserError
 
-VERSION = 2
+VERSION = 3
 
 
 class Settings(Section):
     """Training of the ROI-aware network on the cases of the fully labelled data set.
 
-    `roi_aware.execution` has its defaults here, whatever the config says: see `Execution`.
+    `roi_aware.execution` has its defaults here, whatever the config says: see `Execution`. `mirrors` has the structures
+    with a side and their partners (None: there is none) where patches are flipped along x.
     """
 
     dataset: str
@@ -31,6 +35,7 @@ class Settings(Section):
     weak: WeakView
     window_hu: tuple[float, float]
     seed: int
+    mirrors: dict[str, str | None] = Field(default={})
 
 
 @dataclass(frozen=True)
@@ -54,15 +59,17 @@ def settings_from(config: Config) -> Settings:
     dataset = config.datasets.fully_labelled
     if dataset is None:
         raise UserError("config: datasets.fully_labelled", "is missing", "name the data set of the ROI-aware network")
+    structures, weak = structure_names(config.roi_aware.structures), config.augmentation.weak
     return Settings(
         dataset=dataset.name,
         cases=dataset.used_cases,
-        structures=structure_names(config.roi_aware.structures),
+        structures=structures,
         roi_aware=config.roi_aware.model_copy(update={"execution": Execution()}),
         patches=config.patches,
-        weak=config.augmentation.weak,
+        weak=weak,
         window_hu=config.volumes.window_hu,
         seed=config.seed,
+        mirrors=structure_mirrors(structures) if weak.flip_probability[0] else {},
     )
 
 
