@@ -2,48 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import yaml
 
-from .conftest import BASE, SNAKEMAKE, Project, planned_jobs
-
-CODE = ("Snakefile", "workflow", "pipeline_lib", "config", "environment.yml")
-HERE = "that checkout's code ran"
-
-
-@pytest.fixture
-def checkout(tmp_path) -> Path:
-    """Another checkout, whose stage acquire says that it ran."""
-    copy = tmp_path / "checkout"
-    copy.mkdir()
-    for name in CODE:
-        source = BASE / name
-        ignored = shutil.ignore_patterns("node_modules", "__pycache__")
-        shutil.copytree(source, copy / name, ignore=ignored) if source.is_dir() else shutil.copy(source, copy)
-    stage = copy / "pipeline_lib" / "stages" / "acquire" / "run.py"
-    text = stage.read_text().replace('if __name__ == "__main__":', f'if __name__ == "__main__":\n    say("{HERE}")')
-    stage.write_text(text)
-    return copy
-
-
-def called(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Call snakemake in `folder`, where the package is installed as it is, and not by PYTHONPATH."""
-    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    return subprocess.run(
-        [SNAKEMAKE, *arguments],
-        cwd=folder,
-        env={**variables, **environment},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
+from .conftest import BASE, HERE, Project, called
 
 
 @pytest.mark.parametrize("place", ["elsewhere", "in the installed checkout"])
@@ -58,35 +20,6 @@ def test_jobs_run_the_code_of_the_checkout_whose_snakefile_is_called(checkout, t
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert HERE in done.stderr
-
-
-def test_a_new_key_with_its_default_retrains_nothing(finished, checkout):
-    """Only what has code for its input runs again, because another checkout's files are other files."""
-    key = '    nesterov: bool = Field(default=False, description="New.")\n'
-    for name in ("optimisation", "methods", "augmentation", "datasets", "volumes", "text", "existence", "roi_aware"):
-        section = checkout / "pipeline_lib" / "config" / f"{name}.py"
-        text, count = re.subn(
-            r"(class \w+\(Section\):\n    \"\"\".*?\"\"\"\n)", rf"\1\n{key}", section.read_text(), flags=re.DOTALL
-        )
-        assert count, name
-        section.write_text(text)
-    finished.command()
-    done = called(
-        *(checkout, "--dry-run", "--directory", str(finished.folder)),
-        *("--configfile", str(finished.folder / "config.yaml")),
-        PYTHONPATH=str(checkout),
-    )
-    assert done.returncode == 0, done.stderr
-    assert set(planned_jobs(done.stdout)) == {"score", "write_report"}
-    asked = [sys.executable, "-m", "pipeline_lib.stages.settings", "train", "--run", "baseline-seed0"]
-    printed = subprocess.run(
-        [*asked, "--configfile", str(finished.folder / "config.yaml")],
-        cwd=checkout,
-        env={**os.environ, "PYTHONPATH": str(checkout)},
-        capture_output=True,
-        text=True,
-    )
-    assert "nesterov" in printed.stdout, "the key is there"
 
 
 @pytest.mark.parametrize(

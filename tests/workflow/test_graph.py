@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from .conftest import BASE, Project
+from .conftest import BASE, Project, called, planned_jobs
 
 _PATIENCE_SECONDS = 400
 """For a training to begin; on a machine that is busy with others it takes minutes."""
@@ -341,3 +341,42 @@ def kill_trainings(folder: Path) -> None:
                 os.kill(int(process.name), signal.SIGKILL)
         except OSError:
             continue
+
+
+def test_a_new_key_with_its_default_retrains_nothing(finished, checkout):
+    """Only what has code for its input runs again, because another checkout's files are other files."""
+    key = '    nesterov: bool = Field(default=False, description="New.")\n'
+    for name in (
+        "optimisation",
+        "method_settings",
+        "network_settings",
+        "augmentation",
+        "datasets",
+        "volumes",
+        "text",
+        "existence",
+        "roi_aware",
+    ):
+        section = checkout / "pipeline_lib" / "config" / f"{name}.py"
+        text, count = re.subn(
+            r"(class \w+\(Section\):\n    \"\"\".*?\"\"\"\n)", rf"\1\n{key}", section.read_text(), flags=re.DOTALL
+        )
+        assert count, name
+        section.write_text(text)
+    finished.command()
+    done = called(
+        *(checkout, "--dry-run", "--directory", str(finished.folder)),
+        *("--configfile", str(finished.folder / "config.yaml")),
+        PYTHONPATH=str(checkout),
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(planned_jobs(done.stdout)) == {"score", "write_report"}
+    asked = [sys.executable, "-m", "pipeline_lib.stages.settings", "train", "--run", "baseline-seed0"]
+    printed = subprocess.run(
+        [*asked, "--configfile", str(finished.folder / "config.yaml")],
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": str(checkout)},
+        capture_output=True,
+        text=True,
+    )
+    assert "nesterov" in printed.stdout, "the key is there"
