@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from .conftest import BASE, HERE, Project, called
+from .conftest import BASE, HERE, Project, called, planned_jobs
 
 
 @pytest.mark.parametrize("place", ["elsewhere", "in the installed checkout"])
