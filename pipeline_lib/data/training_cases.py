@@ -17,6 +17,9 @@ from .pool import pool_positions
 STARTS = ["z", "y", "x"]
 """Columns of a patch's start index in the table of existence scores."""
 
+SCORED_BY = "scored_by"
+"""Attribute of that table: the fingerprint of what the scores were computed from."""
+
 
 def score_column(roi: str) -> str:
     """Column of `roi`'s scores in the table of existence scores."""
@@ -46,7 +49,7 @@ def scored_cases(
             rows = rows_of_case[name].sort_values("patch")
             pool = rows[STARTS].to_numpy(np.int64)
             scores = rows[[score_column(roi) for roi in rois]].to_numpy(np.float32)
-            found.append(TrainingCase(dataset, name, folder / name, labels, pool, scores))
+            found.append(TrainingCase(dataset, name, folder / name, labels, pool, scores, table.attrs.get(SCORED_BY)))
     return tuple(found)
 
 

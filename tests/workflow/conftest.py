@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,8 @@ import yaml
 
 BASE = Path(__file__).parents[2]
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
+CODE = ("Snakefile", "workflow", "pipeline_lib", "config", "environment.yml")
+HERE = "that checkout's code ran"
 
 
 @dataclass(frozen=True)
@@ -84,3 +87,38 @@ def finished(tmp_path_factory, tiny_content) -> Project:
     done = project.run("--cores", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     return project
+
+
+def copied(project: Project, folder: Path, how: str = "-a") -> Project:
+    """The project with all that it has made, copied with `cp HOW` into another folder."""
+    for name in ("resources", "results", "models", ".snakemake"):
+        subprocess.run(["cp", how, str(project.folder / name), str(folder / name)], check=True)
+    return Project(folder, project.content)
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """Another checkout, whose stage acquire says that it ran."""
+    copy = tmp_path / "checkout"
+    copy.mkdir()
+    for name in CODE:
+        source = BASE / name
+        ignored = shutil.ignore_patterns("node_modules", "__pycache__")
+        shutil.copytree(source, copy / name, ignore=ignored) if source.is_dir() else shutil.copy(source, copy)
+    stage = copy / "pipeline_lib" / "stages" / "acquire" / "run.py"
+    text = stage.read_text().replace('if __name__ == "__main__":', f'if __name__ == "__main__":\n    say("{HERE}")')
+    stage.write_text(text)
+    return copy
+
+
+def called(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Call snakemake in `folder`, where the package is installed as it is, and not by PYTHONPATH."""
+    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return subprocess.run(
+        [SNAKEMAKE, *arguments],
+        cwd=folder,
+        env={**variables, **environment},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )

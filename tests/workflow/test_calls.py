@@ -4,46 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
-from .conftest import BASE, SNAKEMAKE, Project, planned_jobs
-
-CODE = ("Snakefile", "workflow", "pipeline_lib", "config", "environment.yml")
-HERE = "that checkout's code ran"
-
-
-@pytest.fixture
-def checkout(tmp_path) -> Path:
-    """Another checkout, whose stage acquire says that it ran."""
-    copy = tmp_path / "checkout"
-    copy.mkdir()
-    for name in CODE:
-        source = BASE / name
-        ignored = shutil.ignore_patterns("node_modules", "__pycache__")
-        shutil.copytree(source, copy / name, ignore=ignored) if source.is_dir() else shutil.copy(source, copy)
-    stage = copy / "pipeline_lib" / "stages" / "acquire" / "run.py"
-    text = stage.read_text().replace('if __name__ == "__main__":', f'if __name__ == "__main__":\n    say("{HERE}")')
-    stage.write_text(text)
-    return copy
-
-
-def called(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Call snakemake in `folder`, where the package is installed as it is, and not by PYTHONPATH."""
-    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    return subprocess.run(
-        [SNAKEMAKE, *arguments],
-        cwd=folder,
-        env={**variables, **environment},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
+from .conftest import BASE, HERE, Project, called, planned_jobs
 
 
 @pytest.mark.parametrize("place", ["elsewhere", "in the installed checkout"])

@@ -8,6 +8,11 @@ PHANTOM = tuple(
 PUBLISHED = tuple(
     dataset.name for dataset in LACUNA.all_datasets if dataset.source.kind != "phantom"
 )
+LEARNED = tuple(
+    dataset.name
+    for dataset in LACUNA.datasets.partially_labelled
+    if dataset.split_cases("train")
+)
 TESTED = tuple(
     dataset.name
     for dataset in LACUNA.datasets.partially_labelled
@@ -177,7 +182,9 @@ def resampling_memory_mb():
 def training_memory_mb():
     """Host memory of a training process; measured (docs/performance.md), not more than a GPU node has."""
     x, y, z = LACUNA.patches.size_voxels
-    return 4000 + 12000 * LACUNA.segmentation.batch_size * x * y * z // (12 * 160 * 160 * 96)
+    return 4000 + 12000 * LACUNA.segmentation.batch_size * x * y * z // (
+        12 * 160 * 160 * 96
+    )
 
 
 def truth_of(datasets):
