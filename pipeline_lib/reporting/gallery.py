@@ -52,7 +52,7 @@ class Material:
     """What figures are drawn from.
 
     `runs` has, for each method, the run that stands for it in slices; `histories` each run's method and history;
-    `existence` the scores of all pooled patches; `check` what stage existence_check found; `metrics` those of the
+    `existence` the scores of all pooled patches; `check` what stage check_existence found; `metrics` those of the
     ROI-aware network.
     """
 

@@ -51,7 +51,7 @@ def test_cases_know_what_their_scores_were_computed_from(table, tmp_path):
 
 
 def test_a_missing_case_is_named(table, tmp_path):
-    with pytest.raises(UserError, match=r"livers\.parquet: has no patches of case c; rerun the stage score_existence"):
+    with pytest.raises(UserError, match=r"livers\.parquet: has no patches of case c; run `snakemake existence "):
         scored_cases({"livers": ("a", "c")}, {"livers": ("liver",)}, ROIS, [tmp_path], [table])
 
 

@@ -288,8 +288,8 @@ def test_snakemakes_own_report_is_made_and_holds_the_figures(finished, tmp_path)
     assert "latent_class" in text
 
 
-def test_a_killed_run_goes_on_from_its_checkpoint(finished, tmp_path):
-    """Kill snakemake and its training with SIGKILL; the next call goes on from the training's checkpoint."""
+def test_a_killed_run_resumes_from_its_checkpoint(finished, tmp_path):
+    """Kill snakemake and its training with SIGKILL; the next call resumes from the training's checkpoint."""
     project = copied(finished, tmp_path).edited("compare", ["baseline"])
     project = project.edited("segmentation/epochs", 4).edited("execution/checkpoint_minutes", 0.0001)
     running = subprocess.Popen(

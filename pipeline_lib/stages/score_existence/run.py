@@ -4,7 +4,7 @@ Positions are seeded and drawn once; the frozen ROI-aware network scores each pa
 Trainings draw their crops from the pool, so a crop's scores are looked up instead of computed in every step.
 
     python -m pipeline_lib.stages.score_existence.run --settings settings.json --execution execution.json \\
-        --cases results/volumes/DATASET/cases.csv --model results/roi_aware/model.safetensors \\
+        --cases results/volumes/DATASET/cases.csv --model results/roi_aware_network/model.safetensors \\
         --scores results/existence/DATASET.parquet
 """
 

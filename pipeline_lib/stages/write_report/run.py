@@ -1,11 +1,12 @@
 """Tables, figures and one page that opens offline.
 
     python -m pipeline_lib.stages.write_report.run --settings settings.json \\
-        --scores results/scores/RUN.csv … --histories results/segmentation/RUN/history.jsonl … \\
+        --scores results/scores/RUN.csv … --histories results/models/RUN/history.jsonl … \\
         --predictions results/predictions/RUN/DATASET … --truth resources/truth/DATASET … \\
         --cases results/volumes/DATASET/cases.csv … --existence results/existence/DATASET.parquet … \\
         --existence-check results/existence_check/agreement.csv results/existence_check/decisions.csv \\
-        --roi-aware-metrics results/roi_aware/metrics.json --benchmarks results/benchmarks --folder results/report
+        --roi-aware-metrics results/roi_aware_network/metrics.json \\
+        --benchmarks results/benchmarks --folder results/report
 """
 
 from __future__ import annotations
