@@ -9,6 +9,7 @@ from pathlib import Path
 
 _SECONDS_BETWEEN_LINES = 10.0
 _log: RawIOBase | None = None
+_log_complaint: str | None = None
 
 
 def log_to(path: Path) -> None:
@@ -26,14 +27,16 @@ def say(message: str) -> None:
 
 def _write_to_log(line: str) -> None:
     """A log that cannot be written (a full disk) must not hide what there is to say, nor end the work."""
-    global _log
+    global _log_complaint
     if _log is None:
         return
     try:
+        # Unbuffered, so that lines after one that was lost are written once there is room again.
         _log.write(f"{line}\n".encode())
     except OSError as error:
-        _log = None
-        print(f"warning: the log cannot be written ({error.strerror})", file=sys.stderr, flush=True)
+        if error.strerror != _log_complaint:
+            _log_complaint = error.strerror
+            print(f"warning: the log cannot be written ({error.strerror})", file=sys.stderr, flush=True)
 
 
 class Progress:

@@ -36,6 +36,7 @@ def test_on_a_terminal_one_line_is_rewritten(monkeypatch, clock):
 
 def test_a_log_that_cannot_be_written_hides_nothing_and_ends_nothing(capsys, monkeypatch):
     monkeypatch.setattr(progress, "_log", None)
+    monkeypatch.setattr(progress, "_log_complaint", None)
     progress.log_to(Path("/dev/full"))
     progress.say("error: the one good line")
     progress.say("and more")

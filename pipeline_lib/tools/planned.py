@@ -5,12 +5,11 @@ Whether a training is repeated or restored depends on the content of its inputs,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UserError
-from ..files import read_json_lines
 from ..progress import clock
 
 _MOST_LINES = 6
@@ -43,13 +42,11 @@ def retraining_notes(trainings: Iterable[PlannedTraining]) -> Iterator[str]:
 
 
 def _last_time(history: Path) -> str:
-    try:
-        rows = read_json_lines(history)
-        steps = [0, *(row["step"] for row in rows)]
-        seconds = sum(
-            (step - before) * row["seconds_per_step"]
-            for before, step, row in zip(steps[:-1], steps[1:], rows, strict=True)
-        )
-    except (UserError, KeyError, TypeError):
+    """The time of a finished training, from its rows, which cover equally many steps; nothing if it is not known."""
+    # Parsing some 2000 rows as JSON takes thirty times as long.
+    text = history.read_text(encoding="utf-8", errors="replace") if history.is_file() else ""
+    steps, seconds = (re.findall(rf'"{key}": ([0-9.e+-]+)', text) for key in ("step", "seconds_per_step"))
+    if not steps or len(steps) != len(seconds):
         return ""
-    return f", which took {clock(seconds)} the last time"
+    mean = sum(map(float, seconds)) / len(seconds)
+    return f", which took {clock(float(steps[-1]) * mean)} the last time"

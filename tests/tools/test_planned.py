@@ -20,7 +20,7 @@ def trained(folder, run: str, rows: list[dict]) -> None:
 
 
 def test_a_training_whose_model_is_there_is_said_with_its_cause_and_its_time(tmp_path):
-    rows = [{"step": 10, "seconds_per_step": 2.0}, {"step": 30, "seconds_per_step": 0.5}]
+    rows = [{"step": 10, "seconds_per_step": 2.0}, {"step": 20, "seconds_per_step": 1.0}]
     trained(tmp_path, "baseline-seed0", rows)
     (note,) = retraining_notes([planned(tmp_path, "baseline-seed0"), planned(tmp_path, "new-seed0")])
     assert note == (
