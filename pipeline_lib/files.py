@@ -77,7 +77,7 @@ def _is_full(folder: Path) -> bool:
 
 
 def _raise_if_full(path: Path, error: Exception) -> None:
-    """OSError that names `path`, if `error` came of a full disk. To be called while the partial file still fills it."""
+    """OSError that names `path`, if the disk is full, which is known only while the partial file is still there."""
     if isinstance(error, UserError):
         return
     # safetensors says why it failed in words alone, blosc2 and ITK do not say it at all.

@@ -147,12 +147,12 @@ BUGS = (
     Bug(
         "flips in the order x y z", "data/weak_view.py", "view.flip_probability[::-1]", "view.flip_probability", _VIEWS
     ),
-    Bug("label bits shifted by one", "data/batches.py", "index % 8", "(index + 1) % 8", _VIEWS),
+    Bug("label bits shifted by one", "label_bits.py", "roi % _BITS", "(roi + 1) % _BITS", _VIEWS),
     Bug(
         "labels of another ROI's plane",
-        "data/batches.py",
-        "index // 8)",
-        "index // 16)",
+        "label_bits.py",
+        "return roi // _BITS",
+        "return roi // 16",
         _VIEWS,
     ),
     Bug(
@@ -208,11 +208,33 @@ BUGS = (
     ),
     Bug(
         "defaults in the identity",
-        "config/section.py",
-        "or getattr(self, name) != field.get_default(call_default_factory=True)",
-        "or True",
+        "training/identity.py",
+        "exclude_defaults=True",
+        "exclude_defaults=False",
         "tests/training/test_model_store.py",
     ),
+    Bug(
+        "rounding of existence scores in the identity",
+        "training/identity.py",
+        "case.scored_by or ",
+        "",
+        "tests/training/test_model_store.py",
+    ),
+    Bug(
+        "scores of any network alike",
+        "stages/score_existence/run.py",
+        "fingerprint(str(VERSION), model, scored)",
+        "fingerprint(str(VERSION), scored)",
+        "tests/stages/test_score_existence.py",
+    ),
+    Bug(
+        "data sets that only test are learned from",
+        "stages/train/settings.py",
+        '        if dataset.split_cases("train")\n',
+        "",
+        "tests/stages/test_settings.py",
+    ),
+    Bug("half a file is whole", "files.py", "if _is_full(path.parent):\n", "if False:\n", "tests/test_files.py"),
     Bug("file modes of the writer", "files.py", "        partial.chmod(mode)\n", "", "tests/test_files.py"),
     Bug(
         "silent ROIs named again and again",
