@@ -24,6 +24,7 @@ from pipeline_lib.stages.command import flag_of
 from pipeline_lib.stages.table import STAGES, has_execution, version_of
 from pipeline_lib.tools.disk import check_disk
 from pipeline_lib.tools.failures import failures
+from pipeline_lib.tools.planned import PlannedTraining, retraining_notes
 
 min_version("9.27")
 
@@ -48,6 +49,15 @@ onstart:
         check_disk(LACUNA, Path.cwd())
     except UserError as error:
         sys.exit(f"error: {error}")
+    planned = (
+        PlannedTraining(
+            job.rule.name, Path(job.output.model), str(workflow.dag.reason(job))
+        )
+        for job in workflow.dag.needrun_jobs()
+        if job.rule.name in ("train", "train_roi_aware")
+    )
+    for note in retraining_notes(planned):
+        print(note, file=sys.stderr)
 
 
 onerror:

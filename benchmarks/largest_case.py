@@ -1,4 +1,4 @@
-"""Time and memory of the stage volumes for a case as large as the largest of KiTS19: about 190 million voxels.
+"""Time and memory of the stage resample for a case as large as the largest of KiTS19: about 190 million voxels.
 
     python benchmarks/largest_case.py [--slices 1059]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class UserError(Exception):
-    """Something the user can mend: one line that names the file or key, what is wrong and what to do.
+    """Something the user can fix: one line that names the file or key, what is wrong and what to do.
 
     Stages print the message without a traceback and exit with `exit_code`; any other exception is a bug.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -16,13 +17,16 @@ from .errors import UserError
 
 RUN_FILE = "run.json"
 """In the folder of a training under way, whose name is a fingerprint: tells people and tools which run it is."""
+_NEARLY_NOTHING_BYTES = 1 << 20
+"""Less than this free is a full disk: what did not fit was larger."""
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path` (same suffix) that becomes `path` if the block succeeds.
 
-    The file gets the mode that the umask gives, whatever the library that wrote it chose.
+    The file gets the mode that the umask gives, whatever the library that wrote it chose. OSError (ENOSPC) if the disk
+    is full, whatever exception the library made of it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # ITK goes by the whole of .nii.gz.
@@ -33,10 +37,16 @@ def atomic_write(path: Path) -> Iterator[Path]:
     partial.unlink()
     try:
         yield partial
+        if _is_full(path.parent):
+            # ITK ends well after writing half a file.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         partial.chmod(mode)
         with partial.open("rb") as written:
             os.fsync(written.fileno())
         partial.replace(path)
+    except Exception as error:
+        _raise_if_full(path, error)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -52,8 +62,30 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             shutil.rmtree(path)
         partial.replace(path)
+    except Exception as error:
+        _raise_if_full(path, error)
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the disk, or the user's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _is_full(folder: Path) -> bool:
+    return shutil.disk_usage(folder).free < _NEARLY_NOTHING_BYTES
+
+
+def _raise_if_full(path: Path, error: Exception) -> None:
+    """OSError that names `path`, if the disk is full, which is known only while the partial file is still there."""
+    if isinstance(error, UserError):
+        return
+    # safetensors says why it failed in words alone, blosc2 and ITK do not say it at all.
+    said = is_disk_full(error) or os.strerror(errno.ENOSPC) in str(error)
+    if said or _is_full(path.parent):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
 def write_json(path: Path, content: Any) -> None:

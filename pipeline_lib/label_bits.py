@@ -113,9 +113,13 @@ def read_roi_bits(path: Path) -> tuple[np.ndarray, Geometry]:
     try:
         image = read_nifti(path)
     except OSError as error:
-        raise UserError(str(path), "cannot be read", "rerun the stage that makes it") from error
+        raise UserError(str(path), "cannot be read", "check the path") from error
     except UserError as error:
-        raise UserError(str(path), error.wrong, "remove it and rerun the stage that made it") from error
+        raise UserError(
+            str(path),
+            error.wrong,
+            f"delete it and run `snakemake {path.parent} --cores all --forcerun predict` with your config",
+        ) from error
     if image.voxels.dtype.kind != "u":
         wrong = f"holds {image.voxels.dtype} instead of ROI bits"
         raise UserError(str(path), wrong, "give a file that this pipeline wrote")

@@ -201,7 +201,7 @@ def _voxels(path: Path, header: Header, content: Iterator[bytes]) -> np.ndarray:
     if length < header.end:
         raise UserError(str(path), f"is cut off ({length:,} of {header.end:,} bytes)", AGAIN)
     if rest:
-        raise UserError(str(path), f"goes on after its voxels ({length:,} bytes instead of {header.end:,})", AGAIN)
+        raise UserError(str(path), f"continues after its voxels ({length:,} bytes instead of {header.end:,})", AGAIN)
     voxels = np.frombuffer(held, header.dtype).reshape(header.sides[::-1])
     voxels = voxels.astype(header.dtype.newbyteorder("="), copy=False)
     if voxels.dtype.kind == "f" and not all(np.isfinite(plane).all() for plane in voxels):

@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import sys
 import time
+from io import RawIOBase
 from pathlib import Path
-from typing import TextIO
 
 _SECONDS_BETWEEN_LINES = 10.0
-_log: TextIO | None = None
+_log: RawIOBase | None = None
+_log_complaint: str | None = None
 
 
 def log_to(path: Path) -> None:
     """Also write every message from now on to `path`."""
     global _log
     path.parent.mkdir(parents=True, exist_ok=True)
-    _log = path.open("a", encoding="utf-8", buffering=1)
+    _log = path.open("ab", buffering=0)
 
 
 def say(message: str) -> None:
     """Print one line to stderr and to the log."""
     print(message, file=sys.stderr, flush=True)
-    if _log is not None:
-        _log.write(message + "\n")
+    _write_to_log(message)
+
+
+def _write_to_log(line: str) -> None:
+    """A log that cannot be written (a full disk) must not hide what there is to say, nor end the work."""
+    global _log_complaint
+    if _log is None:
+        return
+    try:
+        # Unbuffered, so that lines after one that was lost are written once there is room again.
+        _log.write(f"{line}\n".encode())
+    except OSError as error:
+        if error.strerror != _log_complaint:
+            _log_complaint = error.strerror
+            print(f"warning: the log cannot be written ({error.strerror})", file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -50,8 +64,7 @@ class Progress:
         if finished or now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
             if self._live:
-                if _log is not None:
-                    _log.write(self._line(now, note) + "\n")
+                _write_to_log(self._line(now, note))
             else:
                 say(self._line(now, note))
 

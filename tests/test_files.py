@@ -1,14 +1,19 @@
 """Atomic writes, names for contents, and damaged files."""
 
+import errno
 import os
+import shutil
 import stat
+from collections import namedtuple
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from pipeline_lib.errors import UserError
-from pipeline_lib.files import atomic_folder, atomic_write, fingerprint, read_json_lines
+from pipeline_lib.files import atomic_folder, atomic_write, fingerprint, is_disk_full, read_json_lines
+
+Usage = namedtuple("Usage", "total used free")
 
 
 @pytest.fixture
@@ -40,6 +45,25 @@ def test_a_block_that_fails_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_
         raise ZeroDivisionError
     assert [entry.name for entry in tmp_path.iterdir()] == ["file.txt"]
     assert path.read_text() == "before"
+
+
+@pytest.mark.parametrize("free", [0, 10**9])
+def test_what_a_library_raises_on_a_full_disk_becomes_the_systems_error(tmp_path, monkeypatch, free):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(10**9, 10**9 - free, free))
+    for writer, name in ((atomic_write, "file.b2nd"), (atomic_folder, "folder")):
+        with pytest.raises(OSError if free == 0 else RuntimeError) as raised, writer(tmp_path / name):
+            raise RuntimeError("Error while copying the array")
+        assert is_disk_full(raised.value) == (free == 0)
+        assert getattr(raised.value, "filename", None) == (str(tmp_path / name) if free == 0 else None)
+    if free == 0:
+        with pytest.raises(OSError, match="No space left"), atomic_write(tmp_path / "half.nii") as partial:
+            partial.write_text("what a library wrote without a complaint")
+    with pytest.raises(OSError, match=r"out\.json") as raised, atomic_write(tmp_path / "out.json"):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+    assert is_disk_full(raised.value)
+    with pytest.raises(UserError, match="our own"), atomic_write(tmp_path / "out.json"):
+        raise UserError("a", "our own", "c")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_fingerprint_names_contents_in_order(tmp_path):

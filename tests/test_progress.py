@@ -1,6 +1,7 @@
 """How far a stage is: on a terminal, in a pipe and in the log."""
 
 import io
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,17 @@ def test_on_a_terminal_one_line_is_rewritten(monkeypatch, clock):
     assert lines[0] == "train  step 1/4  25 %  0:30, 1:30 left  loss 0.5"
     assert lines[3] == "train  step 4/4  100 %  2:00  loss 0.5\n"
     assert "\n" not in "".join(lines[:3])
+
+
+def test_a_log_that_cannot_be_written_hides_nothing_and_ends_nothing(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_log", None)
+    monkeypatch.setattr(progress, "_log_complaint", None)
+    progress.log_to(Path("/dev/full"))
+    progress.say("error: the one good line")
+    progress.say("and more")
+    said = capsys.readouterr().err.splitlines()
+    assert said[::2] == ["error: the one good line", "and more"]
+    assert said[1] == "warning: the log cannot be written (No space left on device)"
 
 
 def test_in_a_pipe_a_line_comes_every_ten_seconds_and_at_the_end(capsys, clock):

@@ -50,7 +50,7 @@ class RemoteFile(Section):
 
 
 class DownloadSource(Section):
-    """Published files, fetched by the acquire stage; archives (.tar, .tar.gz, .zip) are unpacked."""
+    """Published files, fetched by the stage acquire; archives (.tar, .tar.gz, .zip) are unpacked."""
 
     kind: Literal["download"] = "download"
     files: tuple[RemoteFile, ...] = Field(default=(), description="Files of the data set as a whole.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .methods import Method
 from .networks import Network
+from .rois import has_existence
 from .volumes import Patches
 
 if TYPE_CHECKING:
@@ -40,8 +41,21 @@ def check_methods(config: Config) -> None:
         _check_patches(config.patches, name, network)
         _check_batch_dice(config, name, method)
         _check_labelled_cases(config, name, method)
-        if method.needs_existence and config.datasets.fully_labelled is None:
-            raise ValueError(f"method {name} needs existence scores, so `datasets.fully_labelled` must name a data set")
+    # A method that is not compared may lie there until there is what it needs.
+    for name in config.compare or config.methods:
+        lacking = lacking_for(config, config.methods[name])
+        if lacking is not None:
+            raise ValueError(f"method {name} {lacking[0]}: {lacking[1]}, or name the methods without it in `compare`")
+
+
+def lacking_for(config: Config, method: Method) -> tuple[str, str] | None:
+    """What `method` needs and the config lacks, and the remedy; None if it lacks nothing."""
+    if method.needs_existence and config.datasets.fully_labelled is None:
+        return "needs existence scores", "name the data set of the ROI-aware network in `datasets.fully_labelled`"
+    unknown = [roi.name for roi in config.rois if not has_existence(roi)]
+    if method.needs_organs and unknown:
+        return f"must know which organ {', '.join(unknown)} is", "give the ROI `structures` or `organ`"
+    return None
 
 
 def _check_patches(patches: Patches, name: str, network: Network) -> None:

@@ -64,6 +64,11 @@ class MethodSettings(Section):
         "place of the others, so that nothing else changes (data sets not named: all cases).",
     )
 
+    @property
+    def needs_organs(self) -> bool:
+        """Whether it must know which ROIs are parts of the same organ (`structures` and `organ` of the ROIs)."""
+        return False
+
 
 class TeacherMethodSettings(MethodSettings):
     """The keys of every method that learns from a mean teacher too."""
@@ -82,6 +87,10 @@ class TeacherMethodSettings(MethodSettings):
         description="True: no voxel is taught as two organs. Where it is labelled as another organ, or where the "
         "teacher is more certain of another, a ROI's target is lowered to what that leaves (not in the paper).",
     )
+
+    @property
+    def needs_organs(self) -> bool:
+        return self.exclusive_organs
 
     @model_validator(mode="after")
     def _schedule_fits_the_training(self) -> Self:

@@ -25,7 +25,7 @@ def read_method(content: Any) -> Method:
     except ValidationError as error:
         kind = content.get("kind") if isinstance(content, Mapping) else None
         wrong = f"the model was trained by a method of kind {kind}, which this version does not know or reads otherwise"
-        raise UserError("model file", wrong, "delete the model and rerun the pipeline to train it again") from error
+        raise UserError("model file", wrong, "move it away and rerun the pipeline to train it again") from error
 
 
 def decision_rule(method: Method) -> DecisionRule | None:

@@ -12,7 +12,7 @@ from .augmentation import Augmentation
 from .datasets import Dataset, PhantomSource
 from .evaluation import Inference, Scores
 from .existence import Existence
-from .method_checks import check_methods
+from .method_checks import check_methods, lacking_for
 from .method_settings import Teacher
 from .methods import Method
 from .networks import DEFAULT_NETWORKS, Network
@@ -86,9 +86,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
-        check_rois(self.rois)
+        available = structure_names(self.roi_aware.structures)
+        check_rois(self.rois, available, need_existence=self.datasets.fully_labelled is not None)
         _check_labels(self)
-        _check_structures(self)
         check_sides(self)
         check_methods(self)
         _check_post_processing(self)
@@ -126,7 +126,7 @@ class Config(Section):
     def run(self, name: str) -> Run:
         """The training METHOD-seedSEED of any method of the config, compared or not, and of any seed.
 
-        UserError: the name has another form, or the config has no such method.
+        UserError: the name has another form, or the config has no such method or not what that needs.
         """
         parts = re.fullmatch(r"(?P<method>.+)-seed(?P<seed>\d+)", name)
         if parts is None:
@@ -135,6 +135,9 @@ class Config(Section):
         if parts["method"] not in self.methods:
             known = ", ".join(self.methods)
             raise UserError("config: methods", f"unknown method {parts['method']}", f"choose from: {known}")
+        lacking = lacking_for(self, self.methods[parts["method"]])
+        if lacking is not None:
+            raise UserError("config: methods", f"{parts['method']} {lacking[0]}", lacking[1])
         return Run(name=name, method=parts["method"], seed=int(parts["seed"]))
 
 
@@ -167,14 +170,6 @@ def _check_labels(config: Config) -> None:
         isinstance(dataset.source, PhantomSource) for dataset in config.datasets.partially_labelled
     ):
         raise ValueError("`scores.truth: full` needs phantom data sets only; real ones have labelled ROIs alone")
-
-
-def _check_structures(config: Config) -> None:
-    known = structure_names(config.roi_aware.structures)
-    for roi in config.rois:
-        unknown = sorted(set(roi.structures) - set(known))
-        if unknown:
-            raise ValueError(f"ROI {roi.name}: {', '.join(unknown)} not in `roi_aware.structures`")
 
 
 def _check_post_processing(config: Config) -> None:

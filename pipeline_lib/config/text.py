@@ -37,7 +37,7 @@ class TextEncoder(Section):
 
     @property
     def is_downloaded(self) -> bool:
-        """Whether its weights come from a hub, so that the acquire stage must fetch them."""
+        """Whether its weights come from a hub, so that the stage acquire_encoder must fetch them."""
         if self.kind == "biomedclip":
             return self.model is None
         from_hub = (self.model or "").startswith("hf-hub:")

@@ -25,7 +25,8 @@ Shape = tuple[int, int, int]
 class TrainingCase:
     """A case to learn from: its volume's folder, which ROIs it labels (K), its pool (N × 3, start indices z, y, x).
 
-    `scores` (N × K) are the existence scores of the pooled patches, None where nothing needs them.
+    `scores` (N × K) are the existence scores of the pooled patches, None where nothing needs them. `scored_by` names
+    what they were computed from, None where that is unknown.
     """
 
     dataset: str
@@ -34,6 +35,7 @@ class TrainingCase:
     labelled: NDArray[np.bool_]
     pool: NDArray[np.int64]
     scores: NDArray[np.float32] | None = None
+    scored_by: str | None = None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,11 @@ from .pool import pool_positions
 STARTS = ["z", "y", "x"]
 """Columns of a patch's start index in the table of existence scores."""
 
+SCORED_BY = "scored_by"
+"""Attribute of that table: the fingerprint of what the scores were computed from."""
+
+_SCORE_AGAIN = "run `snakemake existence --cores all --forcerun score_existence`"
+
 
 def score_column(roi: str) -> str:
     """Column of `roi`'s scores in the table of existence scores."""
@@ -42,11 +47,11 @@ def scored_cases(
         rows_of_case = dict(tuple(table.groupby("case")))
         for name in names:
             if name not in rows_of_case:
-                raise UserError(str(path), f"has no patches of case {name}", "rerun the stage score_existence")
+                raise UserError(str(path), f"has no patches of case {name}", _SCORE_AGAIN)
             rows = rows_of_case[name].sort_values("patch")
             pool = rows[STARTS].to_numpy(np.int64)
             scores = rows[[score_column(roi) for roi in rois]].to_numpy(np.float32)
-            found.append(TrainingCase(dataset, name, folder / name, labels, pool, scores))
+            found.append(TrainingCase(dataset, name, folder / name, labels, pool, scores, table.attrs.get(SCORED_BY)))
     return tuple(found)
 
 
@@ -62,7 +67,7 @@ def fully_labelled_cases(
         record = open_volume(folder / name).record
         if record.targets != tuple(structures):
             wrong = "holds other labels than roi_aware.structures"
-            raise UserError(str(folder / name), wrong, "rerun the stage resample")
+            raise UserError(str(folder / name), wrong, "run `snakemake volumes --cores all --forcerun resample`")
         pool = pool_positions(record, patches, seed)
         labelled = np.isin(structures, record.labelled)
         found.append(TrainingCase(record.dataset, name, folder / name, labelled, pool))
@@ -75,4 +80,4 @@ def _read_table(path: Path, rois: Sequence[str]) -> pd.DataFrame:
         return pd.read_parquet(path, columns=columns)
     except (OSError, ValueError, KeyError) as error:
         wrong = f"is not a table of existence scores of these ROIs ({str(error).splitlines()[0]})"
-        raise UserError(str(path), wrong, "rerun the stage score_existence") from error
+        raise UserError(str(path), wrong, _SCORE_AGAIN) from error

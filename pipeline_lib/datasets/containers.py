@@ -31,7 +31,7 @@ _NRRD_BYTES = {
 
 
 def check_metaimage(path: Path) -> None:
-    """Raise UserError if an .mha is cut off, damaged, or goes on after its voxels."""
+    """Raise UserError if an .mha is cut off, damaged, or continues after its voxels."""
     with path.open("rb") as file:
         fields = {}
         while "ElementDataFile" not in fields:
@@ -52,7 +52,7 @@ def check_metaimage(path: Path) -> None:
 
 
 def check_nrrd(path: Path) -> None:
-    """Raise UserError if a .nrrd is cut off, damaged, or goes on after its voxels."""
+    """Raise UserError if a .nrrd is cut off, damaged, or continues after its voxels."""
     with path.open("rb") as file:
         if not _line(path, file).startswith("NRRD"):
             raise UserError(str(path), "is not a NRRD file", AGAIN)
@@ -97,7 +97,7 @@ def _inflated(path: Path, pieces: Iterator[bytes]) -> Iterator[bytes]:
     if not stream.eof:
         raise UserError(str(path), "is cut off: the compressed voxels have no end", AGAIN)
     if after:
-        raise UserError(str(path), "goes on after the end of its voxels", AGAIN)
+        raise UserError(str(path), "continues after the end of its voxels", AGAIN)
 
 
 def _check_length(path: Path, pieces: Iterator[bytes], expected: int) -> None:
@@ -108,4 +108,4 @@ def _check_length(path: Path, pieces: Iterator[bytes], expected: int) -> None:
     if length < expected:
         raise UserError(str(path), f"is cut off ({length:,} of {expected:,} bytes of voxels)", AGAIN)
     if rest:
-        raise UserError(str(path), f"goes on after its voxels ({length:,} bytes instead of {expected:,})", AGAIN)
+        raise UserError(str(path), f"continues after its voxels ({length:,} bytes instead of {expected:,})", AGAIN)

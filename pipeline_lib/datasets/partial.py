@@ -121,7 +121,7 @@ class PartialFile:
         self._note.unlink(missing_ok=True)
 
     def _take_up(self) -> None:
-        """Go on with what an earlier run left, if it is a part of the same address and not longer than the file."""
+        """Resume with what an earlier run left, if it is a part of the same address and not longer than the file."""
         try:
             note: dict[str, Any] = read_json(self._note)
             if note.pop("url") == self._url:

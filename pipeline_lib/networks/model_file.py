@@ -31,8 +31,13 @@ SEGMENTATION_KEYS = frozenset({"method", "network", "rois", "patches", "spacing_
 ROI_AWARE_KEYS = frozenset({"roi_aware", "structures", "patches", "window_hu"})
 
 _DESCRIPTION = "description"
+_OTHER_VERSION = "comes from another version of Lacuna, whose networks differ"
 _TEACHER = "teacher."
-_REMEDY = "delete it and rerun the pipeline to train it again"
+_REMEDY = "move it away and rerun the pipeline, which restores it from models/ or trains it again"
+_KINDS = {
+    SEGMENTATION_KEYS: ("a segmentation model", "results/models/RUN/model.safetensors"),
+    ROI_AWARE_KEYS: ("a ROI-aware network", "results/roi_aware_network/model.safetensors"),
+}
 
 
 def save_model(path: Path, network: nn.Module, description: dict[str, Any], teacher: nn.Module | None = None) -> None:
@@ -69,7 +74,7 @@ def load_segmentation_model(
         settings = TypeAdapter[Network](Network).validate_json(json.dumps(description["network"]))
         network = build_segmentation_network(settings, tensors["embeddings"], description["rois"])
     except (ValidationError, KeyError) as error:
-        raise _foreign(path) from error
+        raise UserError(str(path), _OTHER_VERSION, _REMEDY) from error
     return _frozen(path, network, tensors, device), description
 
 
@@ -82,7 +87,7 @@ def load_roi_aware_model(path: Path, device: torch.device | str) -> tuple[nn.Mod
     try:
         roi_aware = RoiAware.model_validate_json(json.dumps(description["roi_aware"]))
     except ValidationError as error:
-        raise _foreign(path) from error
+        raise UserError(str(path), _OTHER_VERSION, _REMEDY) from error
     network = build_roi_aware_network(roi_aware, len(description["structures"]))
     return _frozen(path, network, tensors, device), description
 
@@ -92,7 +97,7 @@ def _read(path: Path, keys: frozenset[str]) -> tuple[dict[str, Tensor], dict[str
         with safe_open(path, framework="pt", device="cpu") as file:
             description = json.loads((file.metadata() or {}).get(_DESCRIPTION, "{}"))
             if not description.keys() >= keys:
-                raise _foreign(path)
+                raise _other_kind(path, description, keys)
             return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118
     except OSError as error:
         raise UserError(str(path), f"cannot be read ({error.strerror or error})", "check the path") from error
@@ -104,10 +109,16 @@ def _frozen(path: Path, network: nn.Module, tensors: dict[str, Tensor], device: 
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise _foreign(path) from error
+        raise UserError(str(path), _OTHER_VERSION, _REMEDY) from error
     return network.to(device).eval().requires_grad_(False)
 
 
-def _foreign(path: Path) -> UserError:
-    wrong = "does not hold the kind of model that is expected here, or comes from another version"
-    return UserError(str(path), wrong, _REMEDY)
+def _other_kind(path: Path, description: dict[str, Any], wanted: frozenset[str]) -> UserError:
+    """What the file is instead. It may be the only copy of a good model, so that nobody is told to delete it."""
+    kind, place = _KINDS[wanted]
+    for keys, (held, _) in _KINDS.items():
+        if description.keys() >= keys:
+            return UserError(str(path), f"is {held}, and {kind} is expected here", f"give one, such as {place}")
+    if description.keys() & wanted:
+        return UserError(str(path), _OTHER_VERSION, _REMEDY)
+    return UserError(str(path), f"holds no network, and {kind} is expected here", f"give one, such as {place}")

@@ -1,4 +1,4 @@
-"""What stage existence_check found, as a figure and as rows of a table."""
+"""What stage check_existence found, as a figure and as rows of a table."""
 
 from __future__ import annotations
 

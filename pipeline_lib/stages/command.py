@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import shutil
 import sys
 import traceback
 import types
@@ -17,6 +18,7 @@ from pydantic import ValidationError
 
 from ..config.section import Section
 from ..errors import UserError
+from ..files import is_disk_full
 from ..progress import log_to, say
 
 BUG = 1
@@ -63,10 +65,24 @@ def stage_command(
     except UserError as error:
         say(f"error: {error}")
         sys.exit(error.exit_code)
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and is_disk_full(error):
+            full = _disk_full(error, _filled(outputs, given))
+            say(f"error: {full}")
+            sys.exit(full.exit_code)
         say(traceback.format_exc())
         sys.exit(BUG)
     sys.exit(0)
+
+
+def _disk_full(error: OSError, outputs: Any) -> UserError:
+    """What did not fit: the file that the error names, or else the stage's first output."""
+    paths = [path for path in vars(outputs).values() if isinstance(path, Path)] or [Path.cwd()]
+    where = Path(error.filename) if isinstance(error.filename, str) else paths[0]
+    free = shutil.disk_usage(next(folder for folder in (where, *where.absolute().parents) if folder.is_dir())).free
+    wrong = f"does not fit on the disk, where {free / 1e9:.1f} GB are free now ({error.strerror})"
+    remedy = "free some space and rerun the same command (python -m pipeline_lib.tools.disk lists what a config needs)"
+    return UserError(str(where), wrong, remedy)
 
 
 def _read_json(model: type[Section], given: str, flag: str) -> Section:

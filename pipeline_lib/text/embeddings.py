@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..files import atomic_write
 
 _TENSOR = "embeddings"
-_REMEDY = "delete it and run the target `text` again"
+_REMEDY = "delete it and run `snakemake embeddings --cores all`"
 
 
 def write_embeddings(
@@ -46,9 +46,11 @@ def read_embeddings(path: Path, rois: tuple[str, ...]) -> Tensor:
             held = json.loads((file.metadata() or {}).get("rois", "[]"))
             embeddings = file.get_tensor(_TENSOR)
     except OSError as error:
-        raise UserError(str(path), f"cannot be read ({error.strerror or error})", "run the target `text`") from error
+        raise UserError(
+            str(path), f"cannot be read ({error.strerror or error})", "run `snakemake embeddings --cores all`"
+        ) from error
     except (SafetensorError, json.JSONDecodeError) as error:
-        raise UserError(str(path), f"is no whole file of embeddings ({error})", _REMEDY) from error
+        raise UserError(str(path), f"is not a complete file of embeddings ({error})", _REMEDY) from error
     if tuple(held) != rois:
         raise UserError(str(path), f"holds the ROIs {', '.join(held)}, not {', '.join(rois)}", _REMEDY)
     return embeddings.to(torch.float32)

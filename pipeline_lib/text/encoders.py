@@ -121,12 +121,12 @@ def hub_folder(repository: str, key: str, folder: Path | None = None, files: Seq
         raise UserError(
             f"{key}.model",
             f"{repository} is not on this machine and cannot be fetched ({_line(error)})",
-            "run the target `acquire` where there is a network, or name a local folder that holds the model",
+            "run `snakemake raw_data --cores all` where there is a network, or name a local folder with the model",
         ) from error
 
 
 def _open_clip_folder(folder: Path, encoder: TextEncoder, prompts: tuple[str, ...]) -> tuple[np.ndarray, str]:
-    remedy = "run the target `acquire`, or name a folder that holds a whole open_clip model"
+    remedy = "run `snakemake raw_data --cores all`, or name a folder that holds a whole open_clip model"
     if not (folder / _CONFIG).is_file():
         raise UserError(str(folder / _CONFIG), "is missing", remedy)
     weights = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
@@ -136,7 +136,7 @@ def _open_clip_folder(folder: Path, encoder: TextEncoder, prompts: tuple[str, ..
     try:
         text = dict(json.loads((folder / _CONFIG).read_text(encoding="utf-8"))["model_cfg"]["text_cfg"])
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(str(folder / _CONFIG), "is no config of an open_clip model", remedy) from error
+        raise UserError(str(folder / _CONFIG), "is not the config of an open_clip model", remedy) from error
     if "hf_model_name" in text and (folder / "config.json").is_file():
         # Published configs name the tower's as another repository, or as a path of their authors' machine.
         text |= {"hf_model_name": str(folder), "hf_model_pretrained": False}
@@ -157,7 +157,9 @@ def _tagged_weights(encoder: TextEncoder, key: str) -> Path:
         return Path(encoder.pretrained)
     if encoder.pretrained not in tags:
         raise UserError(
-            f"{key}.pretrained", f"{encoder.pretrained} is no file and no tag of {model}", f"tags: {', '.join(tags)}"
+            f"{key}.pretrained",
+            f"{encoder.pretrained} is neither a file nor a tag of {model}",
+            f"tags: {', '.join(tags)}",
         )
     try:
         return Path(open_clip.download_pretrained(open_clip.get_pretrained_cfg(model, encoder.pretrained)))
@@ -165,7 +167,7 @@ def _tagged_weights(encoder: TextEncoder, key: str) -> Path:
         raise UserError(
             f"{key}.pretrained",
             f"{encoder.pretrained} is not on this machine and cannot be fetched ({_line(error)})",
-            "run the target `acquire` where there is a network, or name a weights file",
+            "run `snakemake raw_data --cores all` where there is a network, or name a weights file",
         ) from error
 
 

@@ -65,7 +65,10 @@ class Identity:
 
 
 def case_fingerprint(case: TrainingCase) -> str:
-    """The content of a case: labels, pool, existence scores, record, and a block of its intensities and labels."""
+    """The content of a case: labels, pool, existence scores, record, and a block of its intensities and labels.
+
+    Scores count by what they were computed from, where that is known: a GPU may round them otherwise the next time.
+    """
     content = read_json(case.folder / RECORD)
     record = json.dumps({key: content[key] for key in _RECORD_KEYS}, sort_keys=True)
     volume = open_volume(case.folder)
@@ -73,11 +76,15 @@ def case_fingerprint(case: TrainingCase) -> str:
     arrays = (
         np.asarray(case.labelled, bool),
         np.asarray(case.pool, np.int64),
-        np.zeros(0) if case.scores is None else np.asarray(case.scores, np.float32),
         volume.read_image(start, [_PROBE] * 3),
         volume.combinations[volume.read_codes(start, [_PROBE] * 3)],
     )
-    return fingerprint(case.dataset, case.name, record, *(np.ascontiguousarray(array).tobytes() for array in arrays))
+    scores: str | bytes = b""
+    if case.scores is not None:
+        scores = case.scored_by or np.asarray(case.scores, np.float32).tobytes()
+    return fingerprint(
+        case.dataset, case.name, record, scores, *(np.ascontiguousarray(array).tobytes() for array in arrays)
+    )
 
 
 def _short(value: str) -> str:

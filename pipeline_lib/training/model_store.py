@@ -3,7 +3,8 @@
 Snakemake deletes a rule's outputs before it runs the rule again, whatever made it do so. The outputs of every finished
 training are therefore kept here too (as hard links, where the file system allows them), and a training whose identity
 is known takes them from here in seconds. No rule declares this folder and nothing in the pipeline deletes it: remove
-entries by hand when you need the space. `about.json` says what an entry was trained from.
+entries with `python -m pipeline_lib.tools.models` when you need the space. `about.json` says what an entry was trained
+from.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..files import atomic_folder, atomic_write, file_digest, read_json, write_json
 from ..progress import say
-from .distributed import Distributed
-from .identity import Identity
+
+if TYPE_CHECKING:
+    from .distributed import Distributed
+    from .identity import Identity
 
 MODELS = Path("models")
 _ABOUT = "about.json"
@@ -40,7 +43,7 @@ class ModelStore:
 
     def restore(self, outputs: Sequence[Path]) -> bool:
         """Put the kept files in place as `outputs` (known by their names), if this training is known and intact."""
-        about = _read_about(self.folder)
+        about = read_about(self.folder)
         if about is None:
             return False
         for path in outputs:
@@ -71,7 +74,7 @@ class ModelStore:
 
     def why_train(self) -> str:
         """Why there is something to train: what differs from the newest kept training of the same title."""
-        entries = [about for folder in self.folder.parent.glob("*") if (about := _read_about(folder))]
+        entries = [about for folder in self.folder.parent.glob("*") if (about := read_about(folder))]
         known = [about for about in entries if about["title"] == self.title]
         if not known:
             return f"none is kept in {self.folder.parent}"
@@ -80,7 +83,8 @@ class ModelStore:
         return f"differs from the one finished {newest['finished']} in: {changed}"
 
 
-def _read_about(folder: Path) -> dict[str, Any] | None:
+def read_about(folder: Path) -> dict[str, Any] | None:
+    """What `about.json` says of the kept training in `folder`; None if it is not one."""
     try:
         about = read_json(folder / _ABOUT)
         return about if {"title", "finished", "digests", "depends_on"} <= about.keys() else None

@@ -36,7 +36,7 @@ def linear(distance: np.ndarray) -> np.ndarray:
 def interpolation_matrices(source: Geometry, target: Geometry, kernel: Kernel, antialias: bool) -> Matrices:
     """Matrices (float32) that take an array on `source` to `target`; both grids lie along the axes of the frame.
 
-    Beyond the source's ends its edge voxels go on.
+    Beyond the source's ends its edge voxels are repeated.
     """
     along_x, along_y, along_z = (_axis_matrix(source, target, axis, kernel, antialias) for axis in range(3))
     return along_z, along_y, along_x

@@ -64,6 +64,5 @@ def read_record(path: Path) -> CaseRecord:
         return CaseRecord.model_validate(read_json(path))
     except (OSError, ValueError, ValidationError) as error:
         wrong = str(error).splitlines()[0]
-        raise UserError(
-            str(path), f"is not a case record ({wrong})", "rerun the stage resample for this case"
-        ) from error
+        remedy = f"delete it and run `snakemake {path} --cores all` with your config"
+        raise UserError(str(path), f"is not a case record ({wrong})", remedy) from error

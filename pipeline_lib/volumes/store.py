@@ -29,7 +29,6 @@ _IMAGE_CHUNK, _IMAGE_BLOCK = (16, 32, 64), (16, 16, 32)
 _LABEL_CHUNK, _LABEL_BLOCK = (16, 64, 128), (16, 32, 128)
 _WORTH_PACKING = 2.5  # times smaller; docs/volumes.md compares it with 2 and 3
 _OUTSIDE, _OCCUPIED, _COMBINATIONS = "outside", "occupied", "combinations"
-_REMEDY = "remove it and rerun the stage resample for this case"
 
 
 def write_volume(folder: Path, image: np.ndarray, planes: Iterable[np.ndarray], record: CaseRecord) -> None:
@@ -151,17 +150,26 @@ def open_volume(folder: Path) -> Volume:
     """The volume in `folder`; raises UserError if it lacks a file."""
     for name in (IMAGE, LABELS, RECORD):
         if not (folder / name).is_file():
-            raise UserError(str(folder / name), "is missing", "rerun the stage resample for this case")
+            raise UserError(str(folder / name), "is missing", f"run `{_remaking(folder / name)}` with your config")
     return Volume(folder)
+
+
+def _remaking(path: Path) -> str:
+    """The call that remakes the files of one case; a target that needs them does not notice that one is gone."""
+    return f"snakemake {path} --cores all"
+
+
+def _remedy(path: Path) -> str:
+    return f"delete it and run `{_remaking(path)}` with your config"
 
 
 def _opened(path: Path) -> blosc2.NDArray:
     try:
         array = blosc2.open(str(path), mode="r", dparams={"nthreads": 1}, mmap_mode="r")
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(str(path), "is not a readable blosc2 array", _REMEDY) from error
+        raise UserError(str(path), "is not a readable blosc2 array", _remedy(path)) from error
     if array.ndim != 3:
-        raise UserError(str(path), f"has {array.ndim} axes instead of 3", _REMEDY)
+        raise UserError(str(path), f"has {array.ndim} axes instead of 3", _remedy(path))
     return array
 
 
@@ -169,7 +177,7 @@ def _note(array: blosc2.NDArray, key: str) -> Any:
     try:
         return array.schunk.vlmeta[key]
     except KeyError as error:
-        raise UserError(str(array.urlpath), f"lacks the note '{key}'", _REMEDY) from error
+        raise UserError(str(array.urlpath), f"lacks the note '{key}'", _remedy(Path(str(array.urlpath)))) from error
 
 
 def _decode(array: blosc2.NDArray, box: Sequence[slice], target: np.ndarray) -> None:

@@ -12,6 +12,7 @@ from pipeline_lib.config import section
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.loading import load_config
 from pipeline_lib.config.methods import decision_rule, read_method
+from pipeline_lib.config.rois import existence_structures
 from pipeline_lib.errors import UserError
 from pipeline_lib.stages.train.settings import settings_from
 
@@ -83,8 +84,9 @@ def with_change(content: dict, path: str, value) -> dict:
         ("volumes/spacing_mm", [1, 1, 0], ["volumes.spacing_mm.2", "greater than 0"]),
         ("compare", ["baseline", "unet"], ["compare", "unet", "latent_class"]),
         ("datasets/partially_labelled", ["phantom_heart"], ["phantom_heart", "phantom_liver"]),
-        ("datasets/fully_labelled", None, ["needs existence", "datasets.fully_labelled"]),
-        ("rois/0/structures", ["livver"], ["ROI liver", "livver", "roi_aware.structures"]),
+        ("datasets/fully_labelled", None, ["needs existence", "datasets.fully_labelled", "compare"]),
+        ("rois/0/structures", ["livver"], ["ROI liver", "livver", "roi_aware.structures", "is it liver"]),
+        ("rois/0/structures", [], ["ROI liver needs either `structures` or `organ` (is it liver"]),
         ("rois/1/organ", "heart", ["liver_tumor", "heart", "liver"]),
         ("rois/1/structures", ["liver"], ["liver_tumor", "`structures` or `organ`"]),
         ("rois/1/name", "liver", ["ROI named twice", "liver"]),
@@ -106,6 +108,31 @@ def test_refusals(content, path, value, expected):
     message = refusal(changed)
     for part in expected:
         assert part in message
+
+
+def without_fully_labelled(content: dict, compare: list[str]) -> dict:
+    """A config without a fully labelled data set, whose ROIs do not say what they are."""
+    content["datasets"]["fully_labelled"] = None
+    content["rois"] = [{"name": roi["name"], "text": roi["text"]} for roi in content["rois"]]
+    return {**content, "compare": compare}
+
+
+def test_without_a_fully_labelled_set_rois_need_no_structures(content):
+    config = load_config(without_fully_labelled(content, ["baseline", "mean_teacher"]), BASE)
+    assert [run.name for run in config.runs] == ["baseline-seed0", "mean_teacher-seed0"]
+    assert set(existence_structures(config.rois)) == {()}
+
+
+def test_a_method_without_what_it_needs_is_refused_only_if_it_is_compared_or_asked_for(content):
+    changed = without_fully_labelled(content, ["baseline"])
+    config = load_config(changed, BASE)
+    with pytest.raises(UserError, match=r"latent_class needs existence scores; name the data set"):
+        config.run("latent_class-seed0")
+    assert "method latent_class needs existence" in refusal({**changed, "compare": ["baseline", "latent_class"]})
+    exclusive = {**changed["methods"]["mean_teacher"], "exclusive_organs": True}
+    changed["methods"] |= {"exclusive": exclusive}
+    assert load_config(changed, BASE).run("mean_teacher-seed0").method == "mean_teacher"
+    assert "exclusive must know which organ liver, " in refusal({**changed, "compare": ["exclusive"]})
 
 
 def test_a_patch_need_only_suit_the_networks_that_methods_use(content):

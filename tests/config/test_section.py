@@ -85,8 +85,8 @@ class Cellar(Section):
 
 
 def test_without_defaults_a_section_says_what_it_adds_and_of_which_kind_it_is():
-    def said(section):
-        return json.loads(text_without_defaults(section))
+    def said(cellar: Cellar) -> dict:
+        return json.loads(text_without_defaults(cellar))
 
     assert said(Cellar(name="old")) == {"name": "old"}
     assert said(Cellar(name="old", tank=Oil())) == {"name": "old", "tank": {"kind": "oil"}}

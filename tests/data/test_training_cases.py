@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from pipeline_lib.data.pool import pool_positions
-from pipeline_lib.data.training_cases import fully_labelled_cases, scored_cases
+from pipeline_lib.data.training_cases import SCORED_BY, fully_labelled_cases, scored_cases
 from pipeline_lib.errors import UserError
 from tests.support.synthetic import PATCHES, write_case
 
@@ -41,8 +41,17 @@ def test_patches_are_in_order_and_scores_in_the_order_of_the_rois(table, tmp_pat
     assert a.labelled.tolist() == [True, False]
 
 
+def test_cases_know_what_their_scores_were_computed_from(table, tmp_path):
+    arguments = ({"livers": ("a",)}, {"livers": ("liver",)}, ROIS, [tmp_path], [table])
+    assert scored_cases(*arguments)[0].scored_by is None
+    rows = pd.read_parquet(table)
+    rows.attrs[SCORED_BY] = "a network"
+    rows.to_parquet(table)
+    assert scored_cases(*arguments)[0].scored_by == "a network"
+
+
 def test_a_missing_case_is_named(table, tmp_path):
-    with pytest.raises(UserError, match=r"livers\.parquet: has no patches of case c; rerun the stage score_existence"):
+    with pytest.raises(UserError, match=r"livers\.parquet: has no patches of case c; run `snakemake existence "):
         scored_cases({"livers": ("a", "c")}, {"livers": ("liver",)}, ROIS, [tmp_path], [table])
 
 

@@ -107,7 +107,7 @@ def test_however_many_programs_sum_the_gradients(sums):
 
 @pytest.mark.parametrize("place", ["feature", "weight"])
 def test_what_is_not_a_number_stays_so(place):
-    """Or a broken training would go on. Two heads share their tiles, so that one may catch it from the other."""
+    """Or a broken training would continue. Two heads share their tiles, so that one may catch it from the other."""
     features, parameters, grad_output = case(8, 1, 2, 1, 20)
     with torch.no_grad():
         (features[0, 3] if place == "feature" else parameters[0, 0])[7] = torch.nan

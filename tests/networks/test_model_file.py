@@ -86,7 +86,26 @@ def test_another_kind_of_model_is_refused(tmp_path):
     save_model(path, build_roi_aware_network(ROI_AWARE, 2), ROI_AWARE_DESCRIPTION)
     with pytest.raises(UserError) as error:
         load_segmentation_model(path, "cpu")
-    assert "does not hold" in one_line(error)
+    message = one_line(error)
+    assert "is a ROI-aware network, and a segmentation model is expected here" in message
+    assert "delete" not in message
+
+
+def test_a_segmentation_model_is_no_roi_aware_network(network_name, build, description, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_model(path, build(network_name), description)
+    with pytest.raises(UserError) as error:
+        load_roi_aware_model(path, "cpu")
+    message = one_line(error)
+    assert "is a segmentation model, and a ROI-aware network is expected here" in message
+    assert "delete" not in message
+
+
+def test_a_file_that_holds_something_else_is_refused(tmp_path):
+    path = tmp_path / "embeddings.safetensors"
+    save_file({"embeddings": torch.zeros(2, 3)}, path)
+    with pytest.raises(UserError, match="holds no network, and a segmentation model is expected here"):
+        load_segmentation_model(path, "cpu")
 
 
 def test_a_model_file_of_version_0_1_is_refused(network_name, build, description, tmp_path):
@@ -96,7 +115,7 @@ def test_a_model_file_of_version_0_1_is_refused(network_name, build, description
     save_file(build(network_name).state_dict(), path, metadata={"description": json.dumps(old)})
     with pytest.raises(UserError) as error:
         load_segmentation_model(path, "cpu")
-    assert "comes from another version; delete it and rerun the pipeline" in one_line(error)
+    assert "comes from another version of Lacuna, whose networks differ; move it away" in one_line(error)
 
 
 def test_weights_of_another_size_are_refused(tmp_path):
@@ -105,4 +124,4 @@ def test_weights_of_another_size_are_refused(tmp_path):
     save_file(tensors, path, metadata={"description": json.dumps(ROI_AWARE_DESCRIPTION)})
     with pytest.raises(UserError) as error:
         load_roi_aware_model(path, "cpu")
-    assert "does not hold" in one_line(error)
+    assert "comes from another version" in one_line(error)

@@ -104,7 +104,7 @@ def test_bold_are_the_best_two_of_the_paper_and_ties_with_them(tmp_path):
     assert chosen["liver"] == {"dodnet", "latent_class"}
     assert chosen["hepatic_vessel"] == {"mean_teacher", "latent_class"}
     assert chosen["average"] == {"dodnet", "latent_class"}
-    assert not bold.loc[~paper].any(axis=None), "one measured method alone is no best"
+    assert not bold.loc[~paper].any(axis=None), "one measured method alone is not the best"
 
 
 def test_numbers_no_better_than_the_worst_are_not_bold():

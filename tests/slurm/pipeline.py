@@ -35,7 +35,7 @@ def write_config(folder: Path) -> Path:
     datasets["partially_labelled"] = partial
     content["rois"] = [roi for roi in content["rois"] if any(roi["name"] in one["labels"] for one in partial)]
     content["compare"] = ["latent_class"]
-    content["segmentation"] |= {"epochs": 6, "batch": 4}
+    content["segmentation"] |= {"epochs": 6, "batch_size": 4}
     content["execution"]["device"] = content["roi_aware"]["execution"]["device"] = "cpu"
     return _written(content, folder / "config.yaml")
 
@@ -89,7 +89,7 @@ class Run:
         return any(history.read_bytes().count(b"\n") >= 1 for history in histories)
 
     def hold_training(self) -> None:
-        """Wait until the training is under way and halt it; it goes on when SIGTERM has come to each of its processes.
+        """Wait until the training is under way and halt it; it continues when each of its processes has SIGTERM.
 
         So a training of seconds is in the middle of its steps when SLURM's signal comes, however fast the machine.
         """

@@ -103,7 +103,7 @@ def test_a_preempted_training_on_two_nodes_is_requeued(trained, limited, evaluat
     assert_same_weights(run, trained)
 
 
-def test_a_training_over_its_time_limit_goes_on_in_a_retry(limited, trained, slurm):
+def test_a_training_over_its_time_limit_resumes_in_a_retry(limited, trained, slurm):
     limited.finish()
     jobs = jobs_of("train_wildcards", limited, slurm)
     states = [job["JobState"] for job in jobs]

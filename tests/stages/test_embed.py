@@ -287,11 +287,11 @@ def test_an_empty_folder_is_named(tmp_path):
     assert "open_clip_config.json" in complaint(biomedclip_at(tmp_path / "nowhere"), tmp_path)
 
 
-def test_without_network_the_remedy_is_acquire(no_network, tmp_path, monkeypatch):
+def test_without_network_the_remedy_is_the_target_that_fetches(no_network, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
     line = complaint(settings({"kind": "biomedclip"}), tmp_path)
     assert "text.encoders.mine" in line
-    assert "acquire" in line
+    assert "snakemake raw_data" in line
     assert "local folder" in line
 
 

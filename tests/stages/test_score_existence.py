@@ -1,4 +1,4 @@
-"""Stage existence: the table of pooled patches and their scores."""
+"""Stage score_existence: the table of pooled patches and their scores."""
 
 from dataclasses import replace
 
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pipeline_lib.data.pool import pool_positions
+from pipeline_lib.data.training_cases import SCORED_BY
 from pipeline_lib.networks.model_file import load_roi_aware_model
 from pipeline_lib.stages.score_existence import run as existence
 from pipeline_lib.volumes.store import open_volume
@@ -44,6 +45,22 @@ def test_again_is_the_same_to_the_byte(world, scored_pools, tmp_path):
     again = existence.Outputs(tmp_path / "again.parquet")
     existence.run(existence_settings("spleens"), EXECUTION, inputs, again)
     assert again.scores.read_bytes() == scored_pools["spleens"].read_bytes()
+
+
+def test_the_table_says_what_the_scores_were_computed_from(world, scored_pools, tmp_path):
+    inputs, _ = world.existence_paths("spleens")
+    outputs = existence.Outputs(tmp_path / "other.parquet")
+
+    def scored_by(settings, inputs) -> str:
+        existence.run(settings, EXECUTION, inputs, outputs)
+        return pd.read_parquet(outputs.scores, columns=["case"]).attrs[SCORED_BY]
+
+    first = pd.read_parquet(scored_pools["spleens"]).attrs[SCORED_BY]
+    settings = existence_settings("spleens")
+    assert scored_by(settings.model_copy(update={"cases": settings.cases[:1]}), inputs) == first
+    assert scored_by(settings, replace(inputs, model=None)) != first
+    others = settings.model_copy(update={"structures": (("spleen",), ("liver",), ("spleen",))})
+    assert scored_by(others, inputs) != first
 
 
 def test_without_a_network_nothing_is_known(world, tmp_path):

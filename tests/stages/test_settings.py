@@ -84,6 +84,17 @@ def test_what_is_only_said_about_a_data_set_reruns_the_report_at_most(edit):
     assert score(edited, "baseline-seed0") == score(config, "baseline-seed0")
 
 
+def test_a_data_set_that_only_tests_is_part_of_no_training():
+    content = yaml.safe_load((BASE / "config" / "config.yaml").read_text())
+    first = load_config(content, BASE)
+    new = first.dataset("phantom_spleen").model_dump(mode="json") | {"name": "phantom_new"}
+    new["source"]["cases"], new["split"] = 1, {"test": ["new_000"]}
+    content["datasets"]["partially_labelled"] += [new]
+    more = load_config(content, BASE)
+    assert more.dataset("phantom_new").split_cases("test") == ("new_000",)
+    assert train(more, "baseline-seed0") == train(first, "baseline-seed0")
+
+
 def with_labelled_cases(count: int) -> Config:
     content = yaml.safe_load((BASE / "config" / "config.yaml").read_text())
     content["methods"]["baseline"]["labelled_cases"] = {"phantom_spleen": count}

@@ -1,4 +1,4 @@
-"""Stage segmentation: every method trains, whatever happens to it on the way."""
+"""Stage train: every method trains, whatever happens to it on the way."""
 
 import os
 import shutil

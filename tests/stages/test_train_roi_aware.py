@@ -1,4 +1,4 @@
-"""Stage roi_aware, from volumes to a model with metrics."""
+"""Stage train_roi_aware, from volumes to a model with metrics."""
 
 import math
 from dataclasses import replace

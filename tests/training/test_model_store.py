@@ -61,6 +61,16 @@ def test_a_case_is_known_by_its_content(tiny, tmp_path):
     assert len(others | {first}) == 8
 
 
+def test_scores_count_by_what_they_were_computed_from_where_it_is_known(tiny):
+    scored = replace(tiny.cases[0], scored_by="network 1")
+    rounded = replace(scored, scores=np.nextafter(scored.scores, np.float32(1)))
+    assert case_fingerprint(rounded) == case_fingerprint(scored)
+    assert case_fingerprint(replace(scored, scored_by="network 2")) != case_fingerprint(scored)
+    assert case_fingerprint(replace(rounded, scored_by=None)) != case_fingerprint(replace(scored, scored_by=None))
+    unscored = {case_fingerprint(replace(scored, scores=None, scored_by=name)) for name in ("network 1", None)}
+    assert len(unscored) == 1, "a method that reads no scores does not depend on them"
+
+
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
     """The outputs of a training, kept."""

@@ -122,7 +122,7 @@ def test_labels_as_an_older_version_wrote_them_are_one_line(stored, tmp_path):
     _, image, planes = stored
     write_volume(tmp_path, image, planes, record())
     blosc2.asarray(planes, urlpath=str(tmp_path / "labels.b2nd"), mode="w")
-    with pytest.raises(UserError, match=r"labels\.b2nd: has 4 axes instead of 3; remove it and rerun"):
+    with pytest.raises(UserError, match=r"labels\.b2nd: has 4 axes instead of 3; delete it and run `snakemake"):
         open_volume(tmp_path).read_codes((0, 0, 0), (1, 1, 1))
 
 

@@ -89,6 +89,13 @@ def finished(tmp_path_factory, tiny_content) -> Project:
     return project
 
 
+def copied(project: Project, folder: Path, how: str = "-a") -> Project:
+    """The project with all that it has made, copied with `cp HOW` into another folder."""
+    for name in ("resources", "results", "models", ".snakemake"):
+        subprocess.run(["cp", how, str(project.folder / name), str(folder / name)], check=True)
+    return Project(folder, project.content)
+
+
 @pytest.fixture
 def checkout(tmp_path) -> Path:
     """Another checkout, whose stage acquire says that it ran."""

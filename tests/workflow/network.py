@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-# Python imports this module at its start, in every child too. Loopback is no network: processes of a training use it.
+# Python imports this module at its start, in every child too. Loopback does not count: processes of a training use it.
 _REFUSE = """
 import os, sys
 
@@ -35,7 +35,7 @@ class CutNetwork:
         (folder / "sitecustomize.py").write_text(_REFUSE)
         path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
         self.environment = {"PYTHONPATH": path, "NETWORK_ATTEMPTS": str(self._attempts)}
-        # Where namespaces are permitted the kernel cuts it off too, also from what is no Python.
+        # Where namespaces are permitted the kernel cuts it off too, also from what is not Python.
         permitted = subprocess.run(["unshare", "--net", "--map-root-user", "true"], capture_output=True).returncode == 0
         self.before = ("unshare", "--net", "--map-root-user") if permitted else ()
 

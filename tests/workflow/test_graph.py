@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from .conftest import BASE, Project, called, planned_jobs
+from .conftest import BASE, Project, called, copied, planned_jobs
 
 _PATIENCE_SECONDS = 400
 """For a training to begin; on a machine that is busy with others it takes minutes."""
@@ -292,8 +292,8 @@ def test_snakemakes_own_report_is_made_and_holds_the_figures(finished, tmp_path)
     assert "latent_class" in text
 
 
-def test_a_killed_run_goes_on_from_its_checkpoint(finished, tmp_path):
-    """Kill snakemake and its training with SIGKILL; the next call goes on from the training's checkpoint."""
+def test_a_killed_run_resumes_from_its_checkpoint(finished, tmp_path):
+    """Kill snakemake and its training with SIGKILL; the next call resumes from the training's checkpoint."""
     project = copied(finished, tmp_path).edited("compare", ["baseline"])
     project = project.edited("segmentation/epochs", 4).edited("execution/checkpoint_minutes", 0.0001)
     running = subprocess.Popen(
@@ -315,13 +315,6 @@ def test_a_killed_run_goes_on_from_its_checkpoint(finished, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "results" / "models" / "baseline-seed0" / "model.safetensors").is_file()
     assert "resuming after step" in (tmp_path / "logs" / "train" / "baseline-seed0.log").read_text()
-
-
-def copied(project: Project, folder: Path) -> Project:
-    """The project with all that it has made, in another folder."""
-    for name in ("resources", "results", ".snakemake"):
-        subprocess.run(["cp", "-a", str(project.folder / name), str(folder / name)], check=True)
-    return Project(folder, project.content)
 
 
 def wait_for(condition, running: subprocess.Popen) -> None:

@@ -8,6 +8,11 @@ PHANTOM = tuple(
 PUBLISHED = tuple(
     dataset.name for dataset in LACUNA.all_datasets if dataset.source.kind != "phantom"
 )
+LEARNED = tuple(
+    dataset.name
+    for dataset in LACUNA.datasets.partially_labelled
+    if dataset.split_cases("train")
+)
 TESTED = tuple(
     dataset.name
     for dataset in LACUNA.datasets.partially_labelled

@@ -6,8 +6,8 @@
 rule train:
     """Train one method: mean teacher, latent classes, or labels alone."""
     input:
-        cases=expand("results/volumes/{dataset}/cases.csv", dataset=PARTIAL),
-        existence=expand("results/existence/{dataset}.parquet", dataset=PARTIAL),
+        cases=expand("results/volumes/{dataset}/cases.csv", dataset=LEARNED),
+        existence=expand("results/existence/{dataset}.parquet", dataset=LEARNED),
         embeddings=lambda wildcards: f"results/embeddings/{encoder_of(wildcards.run)}.safetensors",
         roi_aware_model=only_with_existence(
             "results/roi_aware_network/model.safetensors"

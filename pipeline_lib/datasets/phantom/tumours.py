@@ -3,7 +3,7 @@
 Every tumour inside the liver is `liver_tumor`. The `hepatic_vessel_tumor` is the kind that grows along a main branch
 of the portal or hepatic veins and encases it: the bright vessel runs on through the dark mass. It is a liver tumour
 too, so the two ROIs overlap; all other liver tumours push the vessels aside and touch none. A vessel inside a tumour
-stays `hepatic_vessel` and is no part of the tumour, as in the published labels, where both are values of one map.
+stays `hepatic_vessel` and is not part of the tumour, as in the published labels, where both are values of one map.
 Kidney, pancreas and colon include what grows out of them; a lung tumour stays within its lobe.
 """
 

@@ -27,3 +27,7 @@ class ImplicitLabelling(MethodSettings):
         default=1.0,
         description="Weight of the cross-entropy of unlabelled ROIs at voxels that are labelled as another organ.",
     )
+
+    @property
+    def needs_organs(self) -> bool:
+        return True

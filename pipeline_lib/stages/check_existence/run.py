@@ -2,7 +2,7 @@
 
     python -m pipeline_lib.stages.check_existence.run --settings settings.json --execution execution.json \\
         --cases results/volumes/DATASET/cases.csv … --existence results/existence/DATASET.parquet … \\
-        --model results/roi_aware/model.safetensors --truth resources/truth/DATASET … \\
+        --model results/roi_aware_network/model.safetensors --truth resources/truth/DATASET … \\
         --agreement results/existence_check/agreement.csv --decisions results/existence_check/decisions.csv
 
 `--cases` and `--existence` are given in the order of the settings' data sets. Nothing is learned from what this stage

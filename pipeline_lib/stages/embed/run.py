@@ -2,7 +2,8 @@
 
 By hand:
 
-    python -m pipeline_lib.stages.embed.run --settings settings.json --embeddings results/text/wordllama.safetensors
+    python -m pipeline_lib.stages.embed.run --settings settings.json \\
+        --embeddings results/embeddings/wordllama.safetensors
 """
 
 from __future__ import annotations

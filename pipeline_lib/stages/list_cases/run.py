@@ -25,7 +25,11 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
             path = inputs.volume_folder / case / RECORD
             record = read_record(path)
             if record.targets != settings.targets:
-                raise UserError(str(path), "has other targets than the config", "rerun stage resample")
+                raise UserError(
+                    str(path),
+                    "has other targets than the config",
+                    "run `snakemake volumes --cores all --forcerun resample`",
+                )
             rows.append(_row(record, split))
     rows.sort(key=lambda row: str(row["case"]))
     with atomic_write(outputs.cases) as partial, partial.open("w", newline="", encoding="utf-8") as file:

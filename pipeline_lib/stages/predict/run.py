@@ -4,7 +4,7 @@ Each case becomes results/predictions/RUN/DATASET/CASE.nii.gz, ROI bits on the o
 prediction that was stopped resumes with the remaining cases: finished ones wait in work/predict/FINGERPRINT/.
 
     python -m pipeline_lib.stages.predict.run --settings settings.json --execution execution.json \\
-        --cases results/volumes/DATASET/cases.csv --model results/segmentation/RUN/model.safetensors \\
+        --cases results/volumes/DATASET/cases.csv --model results/models/RUN/model.safetensors \\
         --predictions results/predictions/RUN/DATASET
 """
 

@@ -58,7 +58,11 @@ def _score_case(settings: Settings, dataset: Dataset, case: str, prediction: Pat
     bits, grid = read_roi_bits(prediction)
     names = roi_names(prediction)
     if names != settings.rois:
-        raise UserError(str(prediction), f"has the ROIs {', '.join(names)}", "rerun stage predict with this config")
+        raise UserError(
+            str(prediction),
+            f"has the ROIs {', '.join(names)}",
+            "run `snakemake scores --cores all --forcerun predict` with this config",
+        )
     rows = []
     for roi, mask in _true_masks(settings, dataset, case, truth, grid, prediction):
         row = score_roi(
@@ -99,7 +103,7 @@ def _check_grids(truth: Geometry, prediction: Geometry, true_file: Path, predict
         raise UserError(
             str(predicted_file),
             f"is on another grid than its truth {true_file}: {wrong}",
-            "rerun stage predict for this data set",
+            "run `snakemake scores --cores all --forcerun predict`",
         )
 
 

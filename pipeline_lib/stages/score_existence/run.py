@@ -4,7 +4,7 @@ Positions are seeded and drawn once; the frozen ROI-aware network scores each pa
 Trainings draw their crops from the pool, so a crop's scores are looked up instead of computed in every step.
 
     python -m pipeline_lib.stages.score_existence.run --settings settings.json --execution execution.json \\
-        --cases results/volumes/DATASET/cases.csv --model results/roi_aware/model.safetensors \\
+        --cases results/volumes/DATASET/cases.csv --model results/roi_aware_network/model.safetensors \\
         --scores results/existence/DATASET.parquet
 """
 
@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from ...data.patches import patch_images
 from ...data.pool import pool_positions
-from ...data.training_cases import STARTS, score_column
+from ...data.training_cases import SCORED_BY, STARTS, score_column
 from ...device import compute_device
 from ...existence.scores import RoiScorer, load_scorer
-from ...files import atomic_write
+from ...files import atomic_write, file_digest, fingerprint
 from ...progress import Progress
 from ...volumes.store import Volume, open_volume
 from ..command import stage_command
-from .settings import Execution, Inputs, Outputs, Settings
+from .settings import VERSION, Execution, Inputs, Outputs, Settings
 
 
 def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outputs) -> None:
@@ -43,8 +43,17 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
             scores = pool_scores(scorer, volume, starts, settings, device)
         tables.append(pool_table(settings, case, starts, scores))
         progress.advance()
+    table = pd.concat(tables, ignore_index=True)
+    table.attrs[SCORED_BY] = scored_by(settings, inputs)
     with atomic_write(outputs.scores) as partial:
-        pd.concat(tables, ignore_index=True).to_parquet(partial, index=False)
+        table.to_parquet(partial, index=False)
+
+
+def scored_by(settings: Settings, inputs: Inputs) -> str:
+    """Names all that decides the scores but the cases themselves: the network, what it looks at, and this code."""
+    model = "" if inputs.model is None else file_digest(inputs.model)
+    scored = settings.model_dump_json(include={"rois", "structures", "patches", "window_hu"})
+    return fingerprint(str(VERSION), model, scored)
 
 
 def pool_scores(

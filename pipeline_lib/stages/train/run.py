@@ -7,8 +7,9 @@ from there. On all GPUs of a machine, or in one process:
     python -m torch.distributed.run --standalone --nproc-per-node 4 -m pipeline_lib.stages.train.run …
     python -m pipeline_lib.stages.train.run --settings settings.json --execution execution.json \\
         --cases results/volumes/*/cases.csv --existence results/existence/*.parquet \\
-        --embeddings results/text/wordllama.safetensors --roi-aware-model results/roi_aware/model.safetensors \\
-        --model results/segmentation/RUN/model.safetensors --history results/segmentation/RUN/history.jsonl
+        --embeddings results/embeddings/wordllama.safetensors \\
+        --roi-aware-model results/roi_aware_network/model.safetensors \\
+        --model results/models/RUN/model.safetensors --history results/models/RUN/history.jsonl
 
 `--cases` and `--existence` are given in the order of the settings' data sets.
 """

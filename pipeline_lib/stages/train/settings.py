@@ -27,7 +27,7 @@ VERSION = 2
 
 
 class Settings(Section):
-    """One training of one method. `cases` are the training cases of every data set.
+    """One training of one method. `cases` are the training cases of every data set that has some.
 
     `mirrors` has the ROIs that flips along x exchange, both ways. They are part of every model, flipped in training or
     not, because its mirrored windows need them.
@@ -76,6 +76,12 @@ def settings_from(config: Config, run: str) -> Settings:
     """One method with one seed, and all data that it learns from."""
     training = config.run(run)
     method = config.methods[training.method]
+    # A data set that only tests is not learned from, so that adding one trains nothing again.
+    cases = {
+        dataset.name: _learned_cases(dataset, method, training.seed)
+        for dataset in config.datasets.partially_labelled
+        if dataset.split_cases("train")
+    }
     return Settings(
         run=run,
         seed=training.seed,
@@ -89,11 +95,8 @@ def settings_from(config: Config, run: str) -> Settings:
         existence=config.existence if method.needs_existence else Existence(),
         rois=config.roi_names,
         structures=existence_structures(config.rois),
-        labelled=labelled_rois(config),
-        cases={
-            dataset.name: _learned_cases(dataset, method, training.seed)
-            for dataset in config.datasets.partially_labelled
-        },
+        labelled={name: rois for name, rois in labelled_rois(config).items() if name in cases},
+        cases=cases,
         spacing_mm=config.volumes.spacing_mm,
         window_hu=config.volumes.window_hu,
         mirrors=roi_partners(config.rois),

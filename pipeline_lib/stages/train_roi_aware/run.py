@@ -5,8 +5,8 @@ is kept in models/train_roi_aware/FINGERPRINT/, and may be started with torchrun
 part of one rank's batch at a time, so here (and only here) the number of ranks and parts changes the result.
 
     python -m pipeline_lib.stages.train_roi_aware.run --settings settings.json --execution execution.json \\
-        --cases results/volumes/DATASET/cases.csv --model results/roi_aware/model.safetensors \\
-        --metrics results/roi_aware/metrics.json --history results/roi_aware/history.jsonl
+        --cases results/volumes/DATASET/cases.csv --model results/roi_aware_network/model.safetensors \\
+        --metrics results/roi_aware_network/metrics.json --history results/roi_aware_network/history.jsonl
 """
 
 from __future__ import annotations
