@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ...data.patches import patch_images
 from ...data.pool import pool_positions
-from ...data.training_cases import SCORED_BY, STARTS, score_column
+from ...data.training_cases import STARTS, score_column, sign_scores
 from ...device import compute_device
 from ...existence.scores import RoiScorer, load_scorer
 from ...files import atomic_write, file_digest, fingerprint
@@ -44,7 +44,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
         tables.append(pool_table(settings, case, starts, scores))
         progress.advance()
     table = pd.concat(tables, ignore_index=True)
-    table.attrs[SCORED_BY] = scored_by(settings, inputs)
+    sign_scores(table, settings.rois, scored_by(settings, inputs))
     with atomic_write(outputs.scores) as partial:
         table.to_parquet(partial, index=False)
 
