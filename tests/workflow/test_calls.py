@@ -30,7 +30,16 @@ def test_jobs_run_the_code_of_the_checkout_whose_snakefile_is_called(checkout, t
 def test_a_new_key_with_its_default_retrains_nothing(finished, checkout):
     """Only what has code for its input runs again, because another checkout's files are other files."""
     key = '    nesterov: bool = Field(default=False, description="New.")\n'
-    for name in ("optimisation", "methods", "augmentation", "datasets", "volumes", "text", "existence", "roi_aware"):
+    for name in (
+        "optimisation",
+        "method_settings",
+        "augmentation",
+        "datasets",
+        "volumes",
+        "text",
+        "existence",
+        "roi_aware",
+    ):
         section = checkout / "pipeline_lib" / "config" / f"{name}.py"
         text, count = re.subn(
             r"(class \w+\(Section\):\n    \"\"\".*?\"\"\"\n)", rf"\1\n{key}", section.read_text(), flags=re.DOTALL

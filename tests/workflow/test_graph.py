@@ -110,7 +110,10 @@ def test_an_edit_that_concerns_one_method_leaves_the_others(finished, path, valu
 
 
 def test_adding_a_method_that_is_not_compared_reruns_nothing(finished):
-    methods = {**finished.content["methods"], "other": {"network": "dodnet", "encoder": "one_hot"}}
+    methods = {
+        **finished.content["methods"],
+        "other": {"kind": "labels_alone", "network": "dodnet", "encoder": "one_hot"},
+    }
     assert finished.edited("methods", methods).planned() == {}
 
 
