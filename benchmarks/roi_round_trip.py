@@ -4,7 +4,7 @@
     python benchmarks/roi_round_trip.py --configfile config/mots.yaml --directory FOLDER [--cases 20]
 
 Without a config: phantoms, at voxel sizes that are usual in each of the MOTS data sets. With one: the labels of the
-first cases of each of its data sets, which the target `acquire` has brought into FOLDER.
+first cases of each of its data sets, which the target `raw_data` has brought into FOLDER.
 """
 
 from __future__ import annotations

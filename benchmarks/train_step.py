@@ -5,7 +5,7 @@
 
 A step is student forward and backward, teacher forward, existence, the three losses, AdamW and moving average. Both
 have the same crops, patch, batch, precision and trunk, and each runs in a process of its own, for the memory. Crops are
-read from a store of made-up volumes by `--data-workers`; the time that a step waits for them is told apart.
+read from a store of made-up volumes by `--num-workers`; the time that a step waits for them is measured apart.
 
 On a GPU: wall clock, patches of 160×160×96 voxels, 11 ROIs, the published network, and of `--batch` 12 as many as fit
 both; then the time of this code's step with the whole batch, in as few parts as fit, and what that makes of the paper's

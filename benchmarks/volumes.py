@@ -5,9 +5,9 @@
 The case is a phantom, cut or padded to 256×256×157 voxels, said to be of 1.57×1.57×4.1 mm (another `--spacing` tells
 more about the round trip) and brought to 0.8×0.8×1.5 mm: 108 million voxels. Each contender runs in a process of its
 own; memory is that process's peak, imports and the raw case included. nnU-Net is left out unless `nnunetv2` and
-`scikit-image` can be imported (they are no dependency of Lacuna).
+`scikit-image` can be imported (Lacuna does not depend on them).
 
-- lacuna: cubic anti-aliased image, each ROI's mask cubic at one half, as the stage `volumes` does; one thread
+- lacuna: cubic anti-aliased image, each ROI's mask cubic at one half, as stage `resample` does; one thread
 - monai: Spacing, bilinear image and nearest labels
 - simpleitk: Resample, linear image and nearest labels
 - nnunet: its default resampling, order 3 for the image and order 1 for labels

@@ -79,8 +79,10 @@ BUGS = (
         "clipping before unscaling",
         "training/step.py",
         "        self.scaler.unscale_(self.optimiser)\n"
-        "        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self.parameters])\n",
-        "        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self.parameters])\n"
+        "        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]\n"
+        "        norm = torch.nn.utils.get_total_norm(gradients)\n",
+        "        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]\n"
+        "        norm = torch.nn.utils.get_total_norm(gradients)\n"
         "        self.scaler.unscale_(self.optimiser)\n",
         _STEP,
     ),

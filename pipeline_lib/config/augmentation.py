@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from .section import Fraction, Section
+from .section import Fraction, NonNegative, Section
 
-NonNegative = Annotated[float, Field(ge=0)]
 Range = tuple[NonNegative, NonNegative]
 View = TypeVar("View", bound=Section)
 

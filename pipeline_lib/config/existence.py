@@ -12,6 +12,7 @@ from .section import Count, Fraction, Section
 class Existence(Section):
     """How existence scores are computed for the pooled patches."""
 
+    renamed: ClassVar = {"batch": "batch_size"}
     removed: ClassVar = {
         "calibration": "calibrated scores improved no result (docs/evidence.md)",
         "average_flips": "averaging over mirrored patches lost nearly all negative decisions (docs/existence.md)",
@@ -22,7 +23,7 @@ class Existence(Section):
         description="cached scores each pooled patch once, before training; online scores the augmented x_T in "
         "every step, as the paper does.",
     )
-    batch: Count = Field(default=8, description="Patches scored at once.")
+    batch_size: Count = Field(default=8, description="Patches in one forward pass.")
 
 
 class DecisionRule(Section):

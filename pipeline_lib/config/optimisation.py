@@ -6,9 +6,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from .section import Count, Section
+from .section import Count, NonNegative, Section
 
-NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Checkpointing = Literal["none", "transformer", "all"]
 

@@ -25,6 +25,10 @@ _SIDE = re.compile(
 )
 
 
+_NOT_SYMMETRIC = ("heart_", "atrial_appendage", "brachiocephalic_")
+"""Beginnings of structures whose left and right one are not mirror images; as the liver, they keep their name."""
+
+
 def other_side(name: str) -> str | None:
     """`name` with left and right exchanged, None if it has no side.
 
@@ -36,8 +40,16 @@ def other_side(name: str) -> str | None:
 
 
 def structure_mirrors(names: Sequence[str]) -> dict[str, str | None]:
-    """Structure with a side → its partner among `names`; None where that is missing (lung_middle_lobe_right)."""
-    return {name: other if other in names else None for name in names if (other := other_side(name)) is not None}
+    """Structure with a side → its partner among `names`; None where that is missing (lung_middle_lobe_right).
+
+    Those of the heart and the brachiocephalic veins are left out: a mirrored left ventricle does not look like a right
+    one.
+    """
+    return {
+        name: other if other in names else None
+        for name in names
+        if (other := other_side(name)) is not None and not name.startswith(_NOT_SYMMETRIC)
+    }
 
 
 def roi_mirrors(rois: Sequence[Roi]) -> dict[str, str]:

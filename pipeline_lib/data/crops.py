@@ -1,4 +1,4 @@
-"""Which crop is the i-th sample of a training: a pure function, whoever asks, in whatever order.
+"""Which crop is the i-th sample of a training: a pure function, whatever asks, in whatever order.
 
 Samples are numbered through the whole training: step s has samples s·batch_size … (s + 1)·batch_size − 1. An epoch is
 one crop of every case in a freshly shuffled order, so batches run on across the end of an epoch.

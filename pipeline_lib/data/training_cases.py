@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..config.volumes import Patches
 from ..errors import UserError
+from ..files import fingerprint
 from ..volumes.store import open_volume
 from .crops import TrainingCase
 from .pool import pool_positions
@@ -17,8 +18,8 @@ from .pool import pool_positions
 STARTS = ["z", "y", "x"]
 """Columns of a patch's start index in the table of existence scores."""
 
-SCORED_BY = "scored_by"
-"""Attribute of that table: the fingerprint of what the scores were computed from."""
+_SCORED_BY = "scored_by"
+_WRITTEN = "scores_as_written"
 
 _SCORE_AGAIN = "run `snakemake existence --cores all --forcerun score_existence`"
 
@@ -26,6 +27,18 @@ _SCORE_AGAIN = "run `snakemake existence --cores all --forcerun score_existence`
 def score_column(roi: str) -> str:
     """Column of `roi`'s scores in the table of existence scores."""
     return f"score_{roi}"
+
+
+def sign_scores(table: pd.DataFrame, rois: Sequence[str], scored_by: str) -> None:
+    """Note in `table` what its scores were computed from."""
+    table.attrs = {_SCORED_BY: scored_by, _WRITTEN: _scores_digest(table, rois)}
+
+
+def scored_by(table: pd.DataFrame, rois: Sequence[str]) -> str | None:
+    """What the scores of `table` were computed from; None if nobody noted it, or if they were edited since."""
+    if table.attrs.get(_WRITTEN) != _scores_digest(table, rois):
+        return None
+    return str(table.attrs[_SCORED_BY])
 
 
 def scored_cases(
@@ -44,6 +57,7 @@ def scored_cases(
     for (dataset, names), folder, path in zip(cases.items(), volumes, tables, strict=True):
         labels = np.isin(rois, labelled[dataset])
         table = _read_table(path, rois)
+        origin = scored_by(table, rois)
         rows_of_case = dict(tuple(table.groupby("case")))
         for name in names:
             if name not in rows_of_case:
@@ -51,7 +65,7 @@ def scored_cases(
             rows = rows_of_case[name].sort_values("patch")
             pool = rows[STARTS].to_numpy(np.int64)
             scores = rows[[score_column(roi) for roi in rois]].to_numpy(np.float32)
-            found.append(TrainingCase(dataset, name, folder / name, labels, pool, scores, table.attrs.get(SCORED_BY)))
+            found.append(TrainingCase(dataset, name, folder / name, labels, pool, scores, origin))
     return tuple(found)
 
 
@@ -72,6 +86,12 @@ def fully_labelled_cases(
         labelled = np.isin(structures, record.labelled)
         found.append(TrainingCase(record.dataset, name, folder / name, labelled, pool))
     return tuple(found)
+
+
+def _scores_digest(table: pd.DataFrame, rois: Sequence[str]) -> str:
+    rows = table.sort_values(["case", "patch"])
+    scores = rows[[score_column(roi) for roi in rois]].to_numpy(np.float32)
+    return fingerprint(np.ascontiguousarray(scores).tobytes())
 
 
 def _read_table(path: Path, rois: Sequence[str]) -> pd.DataFrame:

@@ -37,7 +37,6 @@ def findings(table: pd.DataFrame, differences: pd.DataFrame, methods: Sequence[s
         worse = [roi_label(roi) for roi in sure.loc[sure["difference"] < 0, "roi"]]
         told = [f"better on {', '.join(better)}"] * bool(better) + [f"worse on {', '.join(worse)}"] * bool(worse)
         told = told or [_nothing_told(pair)]
-        # Of the averages shown beside it: pairs leave out the cases that only one method has a score for.
         gain = float(averages[second] - averages[first]) / 100
         sentences.append(
             f"{method_label(second)} against {method_label(first)}: {percent(gain, signed=True)} percentage points on "
@@ -49,7 +48,7 @@ def findings(table: pd.DataFrame, differences: pd.DataFrame, methods: Sequence[s
 def _how_sure(gain: float, pair: pd.DataFrame) -> str:
     """Interval and p of the difference of averages, and that difference itself where it is not the `gain` stated.
 
-    The table's averages have all ROIs that a method has a score for, pairs those that every training has one for.
+    The table's averages have all ROIs that a method has a score for, pairs those that both methods have one for.
     """
     average = pair[pair["roi"] == AVERAGE].iloc[0]
     if math.isnan(average["low"]):

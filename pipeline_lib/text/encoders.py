@@ -218,7 +218,7 @@ def _checked_sha256(path: Path, encoder: TextEncoder) -> str:
             raise UserError(
                 str(path),
                 f"is a git-lfs pointer of {path.stat().st_size} bytes in place of the file",
-                "fetch the file itself (git lfs pull there, or the target `acquire`)",
+                "fetch the file itself (git lfs pull there, or the target `raw_data`)",
             )
     sha256 = file_sha256(path)
     if encoder.sha256 not in (None, sha256):

@@ -15,10 +15,8 @@ import numpy as np
 from ..config.section import Section
 from ..data.crops import TrainingCase
 from ..files import fingerprint, read_json
-from ..volumes.store import RECORD, open_volume
+from ..volumes.store import IMAGE, LABELS, RECORD
 
-_PROBE = 32
-"""Side of the block in the middle of a volume that stands for its intensities; reading them all would take hours."""
 _RECORD_KEYS = ("targets", "labelled", "shape", "spacing_mm", "window_hu", "voxels", "body")
 _LONGEST_VALUE = 200
 
@@ -65,25 +63,20 @@ class Identity:
 
 
 def case_fingerprint(case: TrainingCase) -> str:
-    """The content of a case: labels, pool, existence scores, record, and a block of its intensities and labels.
+    """The content of a case: image and labels, which ROIs are labelled, pool, existence scores, record.
 
     Scores count by what they were computed from, where that is known: a GPU may round them otherwise the next time.
     """
     content = read_json(case.folder / RECORD)
     record = json.dumps({key: content[key] for key in _RECORD_KEYS}, sort_keys=True)
-    volume = open_volume(case.folder)
-    start = [(side - _PROBE) // 2 for side in volume.shape]
-    arrays = (
-        np.asarray(case.labelled, bool),
-        np.asarray(case.pool, np.int64),
-        volume.read_image(start, [_PROBE] * 3),
-        volume.combinations[volume.read_codes(start, [_PROBE] * 3)],
-    )
+    # A record of an earlier version does not know its content: the files stand for it.
+    voxels = content.get("content") or fingerprint(case.folder / IMAGE, case.folder / LABELS)
+    arrays = (np.asarray(case.labelled, bool), np.asarray(case.pool, np.int64))
     scores: str | bytes = b""
     if case.scores is not None:
         scores = case.scored_by or np.asarray(case.scores, np.float32).tobytes()
     return fingerprint(
-        case.dataset, case.name, record, scores, *(np.ascontiguousarray(array).tobytes() for array in arrays)
+        case.dataset, case.name, record, voxels, scores, *(np.ascontiguousarray(array).tobytes() for array in arrays)
     )
 
 

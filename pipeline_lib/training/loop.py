@@ -83,6 +83,9 @@ def train(
             if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
                 if stop.arrived and distributed.world_size > 1:
                     # Another rank stopped while it waited for crops, and its connections are closed.
+                    say(
+                        f"{title}: stopped as requested, after: {str(error).splitlines()[0] if str(error) else error!r}"
+                    )
                     raise SystemExit(STOPPED) from error
                 raise killed_worker(error) or error from None
             checkpointing = can_checkpoint and execution.gradient_checkpointing != "all"

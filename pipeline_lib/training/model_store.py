@@ -1,7 +1,7 @@
 """Trained models, kept by what they depend on: models/STAGE/FINGERPRINT/.
 
 Snakemake deletes a rule's outputs before it runs the rule again, whatever made it do so. The outputs of every finished
-training are therefore kept here too (as hard links, where the file system allows them), and a training whose identity
+training are therefore kept here too, as copies that nothing else writes, and a training whose identity
 is known takes them from here in seconds. No rule declares this folder and nothing in the pipeline deletes it: remove
 entries with `python -m pipeline_lib.tools.models` when you need the space. `about.json` says what an entry was trained
 from.
@@ -9,7 +9,6 @@ from.
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -52,7 +51,7 @@ class ModelStore:
                 say(f"warning: {kept} is damaged or missing: {self.title} is trained again")
                 return False
         for path in outputs:
-            _link(self.folder / path.name, path)
+            _copy(self.folder / path.name, path)
         say(f"{self.title}: already trained; restored from {self.folder}")
         return True
 
@@ -61,7 +60,7 @@ class ModelStore:
         try:
             with atomic_folder(self.folder) as partial:
                 for path in outputs:
-                    _link(path, partial / path.name)
+                    _copy(path, partial / path.name)
                 about = {
                     "title": self.title,
                     "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -92,12 +91,11 @@ def read_about(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def _link(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`, or a copy on another file system, as new as files made now."""
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file; the copy is as new as files made now.
+
+    Not a link: whoever writes into results/ in place must not change what is kept. Not an old file: Snakemake would
+    make one that is older than its inputs again.
+    """
     with atomic_write(target) as partial:
-        try:
-            os.link(source, partial)
-        except OSError:
-            shutil.copyfile(source, partial)
-        # Snakemake compares dates: older than its inputs, a restored file would be made again.
-        os.utime(partial)
+        shutil.copyfile(source, partial)

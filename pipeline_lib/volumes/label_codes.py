@@ -1,6 +1,6 @@
 """Label codes: one number a voxel for whatever combination of ROIs lies there.
 
-ROIs overlap, so each has a bit (volumes.bits). But a volume holds few different combinations of them: code c stands for
+ROIs overlap, so each has a bit (label_bits). But a volume holds few different combinations of them: code c stands for
 row c of a table, `combinations` (uint8 C P, the bytes of the label planes); row 0 has no bit set. One array of codes is
 read as fast for a hundred ROIs as for one.
 """

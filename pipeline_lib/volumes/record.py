@@ -22,7 +22,9 @@ class CaseRecord(BaseModel):
     `targets` names the label bits in order; only those in `labelled` were annotated, the others are unknown. `voxels`
     counts the volume's voxels of each labelled target, `foreground` has up to 1,000 random ones of each that is there,
     `body` is the half-open box [z0 y0 x0], [z1 y1 x1] around the patient. `placement` is the CT's NIfTI header where it
-    is out of the ordinary, for predictions to repeat; `notes` say what was odd about the CT's grid.
+    is out of the ordinary, for predictions to repeat;
+    `notes` say what was odd about the CT's grid. `content` is a digest of the image and the labels, by which trainings
+    recognise a case (empty in records of earlier versions).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +43,7 @@ class CaseRecord(BaseModel):
     body: tuple[Voxel, Voxel]
     placement: Placement | None = None
     notes: tuple[str, ...] = ()
+    content: str = ""
 
     @property
     def grid(self) -> Geometry:
@@ -51,7 +54,7 @@ class CaseRecord(BaseModel):
 def write_record(path: Path, record: CaseRecord) -> None:
     """Write a key per line: thousands of voxels on lines of their own would make case.json huge."""
     content = record.model_dump(
-        mode="json", exclude={key for key in ("placement", "notes") if not getattr(record, key)}
+        mode="json", exclude={key for key in ("placement", "notes", "content") if not getattr(record, key)}
     )
     lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items()]
     with atomic_write(path) as partial:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from pipeline_lib.data.pool import pool_positions
-from pipeline_lib.data.training_cases import SCORED_BY, fully_labelled_cases, scored_cases
+from pipeline_lib.data.training_cases import fully_labelled_cases, scored_cases, sign_scores
 from pipeline_lib.errors import UserError
 from tests.support.synthetic import PATCHES, write_case
 
@@ -45,9 +45,13 @@ def test_cases_know_what_their_scores_were_computed_from(table, tmp_path):
     arguments = ({"livers": ("a",)}, {"livers": ("liver",)}, ROIS, [tmp_path], [table])
     assert scored_cases(*arguments)[0].scored_by is None
     rows = pd.read_parquet(table)
-    rows.attrs[SCORED_BY] = "a network"
+    sign_scores(rows, ROIS, "a network")
     rows.to_parquet(table)
     assert scored_cases(*arguments)[0].scored_by == "a network"
+    edited = pd.read_parquet(table)
+    edited.loc[0, "score_liver"] = 0
+    edited.to_parquet(table)
+    assert scored_cases(*arguments)[0].scored_by is None, "the scores are not those that were computed"
 
 
 def test_a_missing_case_is_named(table, tmp_path):

@@ -28,7 +28,7 @@ def check_settings(medians, **changes) -> CheckExistenceSettings:
         seed=0,
         weak=STILL,
         patches=PATCHES,
-        existence=Existence(batch=3),
+        existence=Existence(batch_size=3),
         least_voxels=1,
         rules={"latent_class": rule},
         rois=ROIS,

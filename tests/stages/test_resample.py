@@ -1,6 +1,7 @@
 """The stages volumes, case_list and split_rois, through their command lines or run()."""
 
 import csv
+import hashlib
 import json
 import subprocess
 import sys
@@ -152,6 +153,8 @@ def test_what_the_record_says_is_true_of_the_volume(tmp_path, upright):
     outside[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = False
     assert (image[outside] == -325).all()
     assert image.min() == -325
+    parts = (np.ascontiguousarray(part) for part in (image, planes))
+    assert record.content == "".join(hashlib.blake2b(part, digest_size=16).hexdigest() for part in parts)
 
 
 def test_a_layout_of_ones_own_makes_the_same_volume(tmp_path, upright):

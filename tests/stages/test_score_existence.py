@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline_lib.data.pool import pool_positions
-from pipeline_lib.data.training_cases import SCORED_BY
+from pipeline_lib.data.training_cases import scored_by as read_scored_by
 from pipeline_lib.networks.model_file import load_roi_aware_model
 from pipeline_lib.stages.score_existence import run as existence
 from pipeline_lib.volumes.store import open_volume
@@ -53,9 +53,9 @@ def test_the_table_says_what_the_scores_were_computed_from(world, scored_pools, 
 
     def scored_by(settings, inputs) -> str:
         existence.run(settings, EXECUTION, inputs, outputs)
-        return pd.read_parquet(outputs.scores, columns=["case"]).attrs[SCORED_BY]
+        return read_scored_by(pd.read_parquet(outputs.scores), ROIS)
 
-    first = pd.read_parquet(scored_pools["spleens"]).attrs[SCORED_BY]
+    first = read_scored_by(pd.read_parquet(scored_pools["spleens"]), ROIS)
     settings = existence_settings("spleens")
     assert scored_by(settings.model_copy(update={"cases": settings.cases[:1]}), inputs) == first
     assert scored_by(settings, replace(inputs, model=None)) != first

@@ -116,7 +116,7 @@ def existence_settings(dataset: str, **changes) -> ScoreExistenceSettings:
         cases=CASES[dataset],
         rois=ROIS,
         structures=ROI_STRUCTURES,
-        existence=Existence(batch=3).model_copy(update=changes),
+        existence=Existence(batch_size=3).model_copy(update=changes),
         patches=PATCHES,
         window_hu=WINDOW,
         seed=0,

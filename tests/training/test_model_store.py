@@ -55,10 +55,23 @@ def test_a_case_is_known_by_its_content(tiny, tmp_path):
     write_record(folder / "case.json", record)
     volume = open_volume(folder)
     image = volume.read_image((0, 0, 0), volume.shape)
+    image[0, 0, 0] = 300 - image[0, 0, 0]
     (folder / "image.b2nd").unlink()
-    write_image(folder / "image.b2nd", np.clip(image + np.int16(1), -325, 325), (-325.0, 325.0))
+    write_image(folder / "image.b2nd", image, (-325.0, 325.0))
     others.add(case_fingerprint(replace(case, folder=folder)))
     assert len(others | {first}) == 8
+
+
+def test_a_record_that_knows_its_content_stands_for_the_files(tiny, tmp_path):
+    case = tiny.cases[0]
+    folder = tmp_path / case.name
+    shutil.copytree(case.folder, folder)
+    record = read_record(folder / "case.json")
+    found = set()
+    for content in ("", "one", "another"):
+        write_record(folder / "case.json", record.model_copy(update={"content": content}))
+        found.add(case_fingerprint(replace(case, folder=folder)))
+    assert len(found) == 3
 
 
 def test_scores_count_by_what_they_were_computed_from_where_it_is_known(tiny):
@@ -105,22 +118,18 @@ def test_writing_the_output_again_leaves_the_kept_file_alone(trained):
     assert trained[0].read_text() == "content of model.safetensors"
 
 
+def test_writing_into_the_output_in_place_leaves_the_kept_file_alone(trained):
+    trained[0].write_text("another model")
+    assert ModelStore("train", identity(), "ours").restore(trained)
+    assert trained[0].read_text() == "content of model.safetensors"
+
+
 def test_a_damaged_entry_is_named_and_not_used(trained, capsys):
     store = ModelStore("train", identity(), "ours")
     (store.folder / "history.jsonl").unlink()
     (store.folder / "history.jsonl").write_text("cut")
     assert not store.restore(trained)
     assert "history.jsonl is damaged or missing: ours is trained again" in capsys.readouterr().err
-
-
-def test_across_file_systems_files_are_copied(trained, monkeypatch):
-    def refuse(*_) -> None:
-        raise OSError(18, "Invalid cross-device link")
-
-    monkeypatch.setattr(os, "link", refuse)
-    trained[0].unlink()
-    assert ModelStore("train", identity(), "ours").restore(trained)
-    assert trained[0].read_text() == "content of model.safetensors"
 
 
 def test_why_there_is_something_to_train(trained):

@@ -55,7 +55,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
             partners=partner_indices(settings.rois, settings.mirrors),
             window_hu=settings.window_hu,
             least_voxels=settings.least_voxels,
-            batch=settings.existence.batch,
+            batch=settings.existence.batch_size,
             count=_CROPS,
             seed=settings.seed,
             device=device,

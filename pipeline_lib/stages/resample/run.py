@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,6 +22,8 @@ from ...volumes.resampling import image_volume, mask_volume
 from ...volumes.store import write_image, write_labels
 from ..command import stage_command
 from .settings import Inputs, Outputs, Settings
+
+_DIGEST_BYTES = 16
 
 
 def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
@@ -37,7 +40,8 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
     original = Geometry.from_image(raw.image)
     grid = original.canonical().at_spacing(settings.volumes.spacing_mm)
     window = settings.volumes.window_hu
-    write_image(outputs.image, image_volume(raw.image, grid, window), window)
+    image = image_volume(raw.image, grid, window)
+    write_image(outputs.image, image, window)
     targets = _Targets(settings, raw, original, grid)
     write_labels(outputs.labels, targets.planes(), grid.shape, len(settings.targets))
     write_record(
@@ -57,8 +61,13 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
             body=body_box(raw.image, grid),
             placement=raw.placement,
             notes=raw.notes,
+            content=_digest(image) + targets.content.hexdigest(),
         ),
     )
+
+
+def _digest(image: np.ndarray) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(image), digest_size=_DIGEST_BYTES).hexdigest()
 
 
 class _Targets:
@@ -68,6 +77,7 @@ class _Targets:
         self._settings, self._raw, self._original, self._grid = settings, raw, original, grid
         self.voxels: dict[str, int] = {}
         self.foreground: dict[str, tuple[Voxel, ...]] = {}
+        self.content = hashlib.blake2b(digest_size=_DIGEST_BYTES)
 
     def planes(self) -> Iterator[np.ndarray]:
         """uint8 D H W on the volume's grid, one after another."""
@@ -77,6 +87,7 @@ class _Targets:
             for roi in rois:
                 if targets[roi] in self._raw.labelled:
                     self._draw(plane, plane_and_bit(roi)[1], targets[roi])
+            self.content.update(plane)
             yield plane
 
     def _draw(self, plane: np.ndarray, bit: int, target: str) -> None:

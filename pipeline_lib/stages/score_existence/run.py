@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ...data.patches import patch_images
 from ...data.pool import pool_positions
-from ...data.training_cases import SCORED_BY, STARTS, score_column
+from ...data.training_cases import STARTS, score_column, sign_scores
 from ...device import compute_device
 from ...existence.scores import RoiScorer, load_scorer
 from ...files import atomic_write, file_digest, fingerprint
@@ -44,7 +44,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
         tables.append(pool_table(settings, case, starts, scores))
         progress.advance()
     table = pd.concat(tables, ignore_index=True)
-    table.attrs[SCORED_BY] = scored_by(settings, inputs)
+    sign_scores(table, settings.rois, scored_by(settings, inputs))
     with atomic_write(outputs.scores) as partial:
         table.to_parquet(partial, index=False)
 
@@ -52,7 +52,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
 def scored_by(settings: Settings, inputs: Inputs) -> str:
     """Names all that decides the scores but the cases themselves: the network, what it looks at, and this code."""
     model = "" if inputs.model is None else file_digest(inputs.model)
-    scored = settings.model_dump_json(include={"rois", "structures", "patches", "window_hu"})
+    scored = settings.model_dump_json(include={"rois", "structures", "patches", "window_hu"}, exclude_defaults=True)
     return fingerprint(str(VERSION), model, scored)
 
 
@@ -60,7 +60,7 @@ def pool_scores(
     scorer: RoiScorer, volume: Volume, starts: NDArray[np.int64], settings: Settings, device: torch.device
 ) -> NDArray[np.float32]:
     """Existence scores N × K of the patches at `starts` (N × 3)."""
-    batches = patch_images(volume, starts, settings.patches.shape, settings.existence.batch, device)
+    batches = patch_images(volume, starts, settings.patches.shape, settings.existence.batch_size, device)
     return torch.cat([scorer(images) for images in batches]).cpu().numpy()
 
 

@@ -63,6 +63,9 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
     ):
         if store.restored(distributed, [outputs.model, outputs.history]):
             return
+        if settings.method.supervised.dice == "batch" and distributed.world_size > 1:
+            wrong = "is batch, which would depend on how many processes share the batch"
+            raise UserError("supervised.dice", wrong, "train in one process, or choose another form")
         if distributed.is_main:
             write_json(checkpoints.folder / RUN_FILE, {"run": settings.run})
         task = segmentation_task(settings, execution, inputs, distributed)

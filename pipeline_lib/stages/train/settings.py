@@ -92,7 +92,8 @@ def settings_from(config: Config, run: str) -> Settings:
         optimisation=config.segmentation,
         augmentation=config.augmentation,
         patches=config.patches,
-        existence=config.existence if method.needs_existence else Existence(),
+        # Not how many patches are scored at once.
+        existence=Existence(mode=config.existence.mode) if method.needs_existence else Existence(),
         rois=config.roi_names,
         structures=existence_structures(config.rois),
         labelled={name: rois for name, rois in labelled_rois(config).items() if name in cases},

@@ -29,7 +29,7 @@ from ...data.training_cases import fully_labelled_cases
 from ...errors import UserError
 from ...existence.metrics import structure_metrics
 from ...existence.presence import StructurePresence
-from ...files import atomic_write, fingerprint, write_json
+from ...files import RUN_FILE, atomic_write, fingerprint, write_json
 from ...networks.build import build_roi_aware_network
 from ...networks.memory_format import memory_format
 from ...networks.model_file import save_model
@@ -70,6 +70,8 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
     ):
         if store.restored(distributed, made):
             return
+        if distributed.is_main:
+            write_json(checkpoints.folder / RUN_FILE, {"run": "roi_aware_network"})
         task = presence_task(settings, execution, distributed)
         history = train(
             task,
