@@ -23,3 +23,8 @@ pytest_plugins = [
 
 settings.register_profile("lacuna", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("lacuna")
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """The tests that run whole pipelines first, so that processes that share the files out end together."""
+    items.sort(key=lambda item: "workflow" not in item.path.parts)
