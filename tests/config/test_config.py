@@ -308,6 +308,13 @@ def test_every_fifth_sorted_case_from_the_first_is_for_testing():
     assert dataset.split_cases("train") == ("lung_10", "lung_2", "lung_33", "lung_4")
 
 
+def test_the_order_in_which_cases_are_listed_does_not_matter():
+    """As text: b1, b10, b11, b2, b3, b4, b9."""
+    dataset = Dataset.model_validate(lab_dataset(cases=["b9", "b3", "b10", "b4", "b1", "b2", "b11"]))
+    assert dataset.split_cases("test") == ("b1", "b4")
+    assert dataset.split_cases("train") == ("b10", "b11", "b2", "b3", "b9")
+
+
 def test_skipped_cases_are_in_no_part_and_move_no_other_case():
     whole = Dataset.model_validate(lab_dataset())
     skipping = Dataset.model_validate(lab_dataset(skip=[{"case": "case_03", "reason": "torn scan"}]))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 from torch import Tensor, nn
 
 from pipeline_lib.inference.sliding_window import SlidingWindow, gaussian_profile, predict_slabs, window_starts
@@ -96,6 +98,32 @@ def test_slabs_equal_the_whole_volume_at_once(shape, mirror, partners):
     whole = of_whole_volume(Convolution(), image, window)
     assert found.shape == whole.shape
     assert np.abs(found - 255 * whole).max() <= 0.5 + 1e-3
+
+
+class SameInEveryWindow(nn.Module):
+    """The same random probabilities, whatever the image; each place in the window has its own."""
+
+    def __init__(self, shape) -> None:
+        super().__init__()
+        self.probability = torch.from_numpy(np.random.default_rng(5).random((ROIS, *shape), np.float32))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.probability.expand(len(image), *self.probability.shape)
+
+
+def test_windows_are_blended_by_gaussians_of_an_eighth_of_their_sides():
+    shape, sides = (6, 9, 12), (4, 6, 8)  # windows start at 0 and at half a side along each axis
+    network = SameInEveryWindow(sides)
+    found = predicted(network, np.full(shape, 100, np.int16), replace(laid(sides), to_probabilities=torch.Tensor.float))
+    bells = [norm(loc=(side - 1) / 2, scale=side / 8) for side in sides]
+    sums, weight_sums = np.zeros((ROIS, *shape)), np.zeros(shape)
+    for start in itertools.product((0, 2), (0, 3), (0, 4)):
+        for place in np.ndindex(sides):
+            weight = np.prod([bell.pdf(index) for bell, index in zip(bells, place, strict=True)])
+            voxel = tuple(np.add(start, place))
+            sums[:, *voxel] += weight * network.probability[:, *place].numpy()
+            weight_sums[voxel] += weight
+    assert np.abs(found - 255 * sums / weight_sums).max() <= 0.5 + 1e-3
 
 
 class ToldApart(nn.Module):

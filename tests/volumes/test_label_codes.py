@@ -29,6 +29,19 @@ def test_codes_are_as_wide_as_the_number_of_combinations_asks_for(rois, dtype):
     assert len(combinations) == 2**rois
 
 
+@pytest.mark.parametrize(
+    ("count", "dtype"), [(255, "uint8"), (256, "uint8"), (257, "int16"), (2**15, "int16"), (2**15 + 1, "int32")]
+)
+def test_one_combination_more_than_a_type_holds_takes_the_next(count, dtype):
+    """No code wraps around: as many codes as combinations, from 0 on."""
+    numbers = np.arange(count).reshape(count, 1, 1)
+    planes = np.stack([numbers & 255, numbers >> 8]).astype(np.uint8)
+    codes, combinations = coded(planes, numbers.shape)
+    assert codes.dtype == dtype
+    assert sorted(codes.ravel().tolist()) == list(range(count))
+    assert np.array_equal(planes_of(codes, combinations), planes)
+
+
 def test_planes_come_one_at_a_time():
     def planes():
         for value in (1, 0, 128):

@@ -143,6 +143,77 @@ def test_a_mask_is_the_same_in_every_axis_order(direction):
         assert np.array_equal(in_volume(mask, upright, target), in_volume(same, stored, target))
 
 
+def along(axis: int, first_mm: float, spacing_mm: float, count: int) -> Geometry:
+    """A grid of two voxels at 0 and 1 mm along the other axes (x, y, z)."""
+    size, spacing, origin = [2, 2, 2], [1.0, 1.0, 1.0], [0.0, 0.0, 0.0]
+    size[axis], spacing[axis], origin[axis] = count, spacing_mm, first_mm
+    return Geometry(size=tuple(size), spacing_mm=tuple(spacing), origin_mm=tuple(origin))
+
+
+def half_space(grid: Geometry, axis: int) -> np.ndarray:
+    """Voxels beyond 3.5 mm."""
+    return positions(grid)[..., axis] > 3.5
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("first_mm", "spacing_mm", "expected"),
+    [
+        (3.05, 0.1, "0000011111"),
+        (0.45, 1.5, "0001"),  # at 3.45 mm the cubic kernel gives 0.4376, the linear one 0.45
+        (0.55, 1.5, "0011"),  # at 3.55 mm 0.5624 and 0.55
+    ],
+)
+def test_an_edge_stays_halfway_between_the_voxels_on_its_sides(axis, first_mm, spacing_mm, expected):
+    coarse, other = along(axis, 0, 1, 8), along(axis, first_mm, spacing_mm, len(expected))
+    there = in_volume(half_space(coarse, axis), coarse, other)
+    back = masks_on_original_grid([half_space(coarse, axis)], record_of(other, coarse)) > 0
+    for found in (there, back):
+        lines = np.moveaxis(found, 2 - axis, -1).reshape(4, -1)
+        assert ["".join(map(str, line.astype(int))) for line in lines] == [expected] * 4
+
+
+ROW_OF_FOUR = np.indices((2, 2, 2, 2)).reshape(4, 16).T[None] > 0
+"""bool 1 16 4: each way to label four voxels in a row."""
+FOUR_IN_A_ROW = Geometry(size=(4, 16, 1), spacing_mm=(1, 1, 1), origin_mm=(0, 0, 0))
+BETWEEN_THEM = Geometry(size=(1, 16, 1), spacing_mm=(1, 1, 1), origin_mm=(1.5, 0, 0))
+
+
+def keys(distance: float) -> float:
+    """Cubic convolution as in Keys (1981), equation 15."""
+    if distance < 1:
+        return 3 / 2 * distance**3 - 5 / 2 * distance**2 + 1
+    return -1 / 2 * distance**3 + 5 / 2 * distance**2 - 4 * distance + 2
+
+
+def test_labels_reach_the_volume_by_keys_cubic_kernel():
+    """Halfway between voxels the weights are −1, 9, 9, −1 sixteenths: 1 0 1 1 gives 7/16, linearly it would be ½."""
+    weights = [keys(abs(place - 1.5)) for place in range(4)]
+    assert weights == [-1 / 16, 9 / 16, 9 / 16, -1 / 16]
+    found = in_volume(ROW_OF_FOUR, FOUR_IN_A_ROW, BETWEEN_THEM)
+    assert np.array_equal(found[0, :, 0], ROW_OF_FOUR[0] @ weights >= 0.5)
+    assert found.sum() == 10  # both middle ones and any others: 4; one of them with at most one other: 6
+
+
+@pytest.mark.parametrize("full", [True, np.uint8(255), np.float32(1)])
+def test_labels_come_back_by_the_linear_kernel(full):
+    """Halfway between voxels the two beside it have half the weight each, and one half counts."""
+    probability = np.where(ROW_OF_FOUR, full, np.zeros_like(full))
+    found = masks_on_original_grid([probability], record_of(BETWEEN_THEM, FOUR_IN_A_ROW))
+    assert np.array_equal(found[0, :, 0] > 0, ROW_OF_FOUR[0, :, 1] | ROW_OF_FOUR[0, :, 2])
+
+
+@pytest.mark.parametrize(("below", "above"), [(np.uint8(127), np.uint8(128)), (np.float32(0.499), np.float32(0.5))])
+def test_a_probability_of_one_half_is_foreground_as_byte_and_as_float(below, above, oblique):
+    upright = Geometry(size=(6, 5, 4), spacing_mm=(1, 1.5, 2), origin_mm=(3, 4, 5))
+    for original in (upright, oblique):
+        grid = original.canonical()
+        constant = [np.full(grid.shape, value) for value in (below, above)]
+        bits = masks_on_original_grid(constant, record_of(original, grid))
+        assert not roi_mask(bits, 0).any()
+        assert roi_mask(bits, 1).all()
+
+
 def test_a_mask_keeps_its_size_and_place():
     grid = Geometry(size=(60, 50, 20), spacing_mm=(0.7, 0.7, 3), origin_mm=(0, 0, 0))
     target = grid.at_spacing((0.8, 0.8, 1.5))

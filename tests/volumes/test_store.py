@@ -97,6 +97,18 @@ def test_few_labels_are_found_wherever_they_are(tmp_path):
     assert not read_planes(volume, (20, 0, 0), (10, 140, 150)).any()
 
 
+@pytest.mark.parametrize("depth", [16, 17, 50])
+def test_labels_that_end_in_any_slice_are_read_to_their_end(tmp_path, depth):
+    """Whichever slices are the last of a chunk: a label in one slice alone, and nothing above it."""
+    shape = (depth, 3, 4)
+    for last in range(depth):
+        planes = np.zeros((2, *shape), np.uint8)
+        planes[1, last, 1, 2] = 1
+        folder = tmp_path / str(last)
+        write_volume(folder, np.zeros(shape, np.int16), planes, record().model_copy(update={"shape": shape}))
+        assert np.array_equal(read_planes(open_volume(folder), (0, 0, 0), shape), planes)
+
+
 def test_an_opened_volume_can_be_sent_to_another_process(stored):
     folder, image, _ = stored
     volume = open_volume(folder)
