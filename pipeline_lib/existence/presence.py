@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch.nn.functional as F
 from torch import nn
 
 from ..data.batches import Batch
-from ..training.task import Losses
+from ..training.task import Losses, Stateless
 
 
-class StructurePresence:
+class StructurePresence(Stateless):
     """Multi-label binary cross-entropy over the structures `names`, averaged over those that a sample labels.
 
     A structure is present if the augmented patch x_T contains at least `least_voxels` of it. One that a sample does not
@@ -34,12 +33,3 @@ class StructurePresence:
         labelled = batch.labelled
         mean = terms.where(labelled, 0).sum(1) / labelled.sum(1).clamp(min=1)
         return Losses(mean, counts={"positive": present & labelled})
-
-    def after_update(self) -> None:
-        pass
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass

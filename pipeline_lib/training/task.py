@@ -59,3 +59,16 @@ class Task(Protocol):
         """What a resumed training needs besides the parameters of `networks`."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Stateless:
+    """The hooks of a task that keeps nothing besides its networks: there is nothing to update or to resume."""
+
+    def after_update(self) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass

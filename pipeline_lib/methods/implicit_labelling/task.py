@@ -9,7 +9,7 @@ Their normalisation is not known to us.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ...config.method_settings import SupervisedLoss
 from ...data.batches import Batch
 from ...networks.probabilities import at_least_float32, probabilities
-from ...training.task import Losses
+from ...training.task import Losses, Stateless
 from ..exclusive_organs import Rivals, exclusive_rois
 from ..label_counts import label_counts
 from ..roi_maps import mean_over_rois, selected_maps
@@ -27,7 +27,7 @@ from ..supervised_loss import supervised_loss
 from .settings import ImplicitLabelling
 
 
-class ImplicitLabellingTask:
+class ImplicitLabellingTask(Stateless):
     """Eq. 1 and the exclusion term for the ROIs `names`; the student sees x_S.
 
     `structures` are those that decide each ROI's existence; they say which ROIs are rivals.
@@ -76,15 +76,6 @@ class ImplicitLabellingTask:
 
     def predictors(self) -> dict[str, nn.Module]:
         return {"student": self.student}
-
-    def after_update(self) -> None:
-        pass
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
 
 
 def exclusion_loss(logits: Tensor, targets: Tensor, labelled: Tensor, rivals: Rivals) -> Tensor:

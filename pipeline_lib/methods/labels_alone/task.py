@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 from torch import Tensor, nn
 
 from ...config.method_settings import SupervisedLoss
 from ...data.batches import Batch
 from ...networks.probabilities import probabilities
-from ...training.task import Losses
+from ...training.task import Losses, Stateless
 from ..label_counts import label_counts
 from ..segmentation_task import Ingredients
 from ..supervised_loss import supervised_loss
 from .settings import LabelsAlone
 
 
-class LabelsAloneTask:
+class LabelsAloneTask(Stateless):
     """Eq. 1 for the ROIs `names`; the student sees x_S."""
 
     terms = LabelsAlone.terms
@@ -43,12 +43,3 @@ class LabelsAloneTask:
 
     def predictors(self) -> dict[str, nn.Module]:
         return {"student": self.student}
-
-    def after_update(self) -> None:
-        pass
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
