@@ -22,6 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 _COPIED = ("pipeline_lib", "tests", "config", "pyproject.toml")
 _CAUGHT = 1
+_HANGING_AFTER_S = 900
+"""Far longer than the slowest of these test files takes, beside other work too: a bug may make them wait for ever."""
 
 
 @dataclass(frozen=True)
@@ -369,7 +371,7 @@ def planted(bug: Bug, tree: Path) -> str:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     running = subprocess.Popen(command, cwd=tree, env=environment, **quiet)
     try:
-        code_of_exit = running.wait(timeout=120)
+        code_of_exit = running.wait(timeout=_HANGING_AFTER_S)
     except subprocess.TimeoutExpired:
         # With the workers that it started: they ignore SIGTERM.
         os.killpg(running.pid, signal.SIGKILL)

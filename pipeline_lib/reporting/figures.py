@@ -122,14 +122,18 @@ def _roi_panel_caption(evidence: Evidence, roi: str) -> str:
 
 
 def _clipping(evidence: Evidence, choices: Sequence[Choice], roi: str) -> str:
-    """A sentence for volumes that do not contain the whole window of the ROI; empty for others."""
-    stored = {evidence.slices.scans[choice.dataset, choice.case].volume.record.window_hu for choice in choices}
-    cut = [(low, high) for low, high in sorted(stored) if window_of(roi, (low, high)).clipped]
-    if not cut:
-        return ""
-    low, high = cut[0]
-    limits = f"{low:g} to {high:g} HU".replace("-", "−")
-    return f" The volumes are clipped at {limits}: anything darker is black, as the lungs are, anything brighter white."
+    """A sentence where volumes do not contain the whole window of the ROI, or a part of it coarsely; else empty."""
+    volumes = [evidence.slices.scans[choice.dataset, choice.case].volume for choice in choices]
+    shown = [(volume.record.window_hu, window_of(roi, volume.pictured_hu)) for volume in volumes]
+    if cut := sorted(stored for stored, window in shown if window.clipped):
+        low, high = cut[0]
+        limits = f"{low:g} to {high:g} HU".replace("-", "−")
+        darker = "anything darker is black, as the lungs are, anything brighter white"
+        return f" The volumes are clipped at {limits}: {darker}."
+    if coarse := sorted(low for (low, _), window in shown if window.low < low):
+        low_end = f"{coarse[0]:g} HU".replace("-", "−")
+        return f" The volumes end at {low_end}; what is darker, lungs and air, is drawn at half their resolution."
+    return ""
 
 
 # Training

@@ -75,7 +75,7 @@ def roi_panel(
         scan = scans[choice.dataset, choice.case]
         index = scan.rois.index(roi)
         predictions = {method: scan.prediction(run) for method, run in runs.items()}
-        window = window_of(roi, scan.volume.record.window_hu)
+        window = window_of(roi, scan.volume.pictured_hu)
         for turn, orientation in enumerate(_ORIENTATIONS):
             row = grid[place] if wide else grid[2 * place + turn]
             cells = row[turn * len(methods) :] if wide else row

@@ -101,8 +101,8 @@ class Scan:
 
     @cached_property
     def image(self) -> np.ndarray:
-        """int16 HU, D H W."""
-        return self.volume.read_image((0, 0, 0), self.volume.shape)
+        """int16 HU, D H W: what the volume tells apart, `volume.pictured_hu`."""
+        return self.volume.read_picture()
 
     @cached_property
     def truth(self) -> Layer:

@@ -59,7 +59,8 @@ def _by_interest(results: Results) -> Iterator[tuple[str, str]]:
 def _encoded(scan: Scan, runs: Mapping[str, str]) -> dict[str, Any]:
     grid = _shown_grid(scan)
     window = scan.volume.record.window_hu
-    image = image_volume(scan.volume.record.grid.image(scan.image), grid, window)
+    volume = scan.volume
+    image = image_volume(volume.record.grid.image(volume.read_image((0, 0, 0), volume.shape)), grid, window)
     step = (window[1] - window[0]) / 255
     as_bytes = np.rint((image - window[0]) / step).clip(0, 255).astype(np.uint8)
     layers = {TRUTH: scan.truth} | {method: scan.prediction(run) for method, run in runs.items()}

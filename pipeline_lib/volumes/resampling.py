@@ -18,7 +18,7 @@ from .record import CaseRecord
 
 AIR_HU = -1024
 # Beyond what a CT measures lie padding and metal, and the cubic kernel would ring beside them. Padding becomes air.
-_PADDING_BELOW_HU = -1300
+LEAST_HU = -1300
 _METAL_ABOVE_HU = 4095
 
 # Halves come out of the sums a little more or less than themselves, and not the same on every machine.
@@ -30,7 +30,7 @@ Box = tuple[slice, slice, slice]
 def image_volume(image: sitk.Image, volume_grid: Geometry, window_hu: tuple[float, float]) -> np.ndarray:
     """The CT (HU) on the volume's grid: int16 D H W, clipped to the window."""
     low, high = window_hu
-    image = _without_extremes(image, min(low, _PADDING_BELOW_HU), max(high, _METAL_ABOVE_HU))
+    image = _without_extremes(image, min(low, LEAST_HU), max(high, _METAL_ABOVE_HU))
     array, upright = _upright(image, AIR_HU)
 
     def to_hu(block: np.ndarray) -> np.ndarray:

@@ -3,10 +3,13 @@
 A volume is a folder of three files: image.b2nd (int16 HU, D H W), labels.b2nd (label codes, D H W), case.json. Both
 arrays are blosc2; docs/volumes.md says how chunks and codec were chosen. To read a crop only the arrays are opened:
 what lies outside the volume, what the codes stand for, and which chunks hold a label at all, stands in their metadata.
+
+Volumes whose window cuts off what is dark may have a fourth file, below_window.b2nd, for pictures (`below_window`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,17 +19,20 @@ import blosc2
 import numpy as np
 
 from ..errors import UserError
-from ..files import atomic_write
+from ..files import atomic_write, fingerprint
 from ..label_bits import plane_count
+from .below_window import below_window, cuts_off, with_below_window
 from .label_codes import coded
 from .record import CaseRecord, read_record, write_record
 
 IMAGE, LABELS, RECORD = "image.b2nd", "labels.b2nd", "case.json"
+BELOW_WINDOW = "below_window.b2nd"
 
 Position = tuple[int, int, int]
 
 _IMAGE_CHUNK, _IMAGE_BLOCK = (16, 32, 64), (16, 16, 32)
 _LABEL_CHUNK, _LABEL_BLOCK = (16, 64, 128), (16, 32, 128)
+_BELOW_CHUNK = (16, 128, 128)
 _WORTH_PACKING = 2.5  # times smaller; docs/volumes.md compares it with 2 and 3
 _OUTSIDE, _OCCUPIED, _COMBINATIONS = "outside", "occupied", "combinations"
 
@@ -69,6 +75,18 @@ def write_labels(path: Path, planes: Iterable[np.ndarray], shape: Position, targ
         stored.schunk.vlmeta[_COMBINATIONS] = (count, combinations.tobytes())
 
 
+def write_below_window(path: Path, hu: np.ndarray, window_hu: tuple[float, float]) -> None:
+    """Write what the window cuts off of `hu` (int16 D H W) below it; without such a part, delete the file."""
+    if not cuts_off(window_hu[0]):
+        path.unlink(missing_ok=True)
+        return
+    steps = below_window(hu, window_hu[0])
+    packing = {"codec": blosc2.Codec.ZSTD, "clevel": 5, "filters": [blosc2.Filter.NOFILTER]}
+    layout = _layout(steps.shape, _BELOW_CHUNK, _BELOW_CHUNK, packing)
+    with atomic_write(path) as partial:
+        blosc2.asarray(steps, urlpath=str(partial), mode="w", **layout)
+
+
 class Volume:
     """A volume that is read in part; its files are opened when they are first needed.
 
@@ -81,6 +99,11 @@ class Volume:
     @cached_property
     def record(self) -> CaseRecord:
         return read_record(self.folder / RECORD)
+
+    @property
+    def identity(self) -> str:
+        """A fingerprint of the image and the record: whether a prediction is one of this volume."""
+        return fingerprint(self.folder / RECORD, self.folder / IMAGE)
 
     @property
     def shape(self) -> Position:
@@ -97,6 +120,21 @@ class Volume:
         if min(_size(read)) > 0:
             _decode(self._image, read, box[place])
         return box
+
+    @property
+    def pictured_hu(self) -> tuple[float, float]:
+        """The intensities that `read_picture` tells apart: the window, or all up to its high end."""
+        low, high = self.record.window_hu
+        return (low if cuts_off(low) and not self._has_below_window else -math.inf), high
+
+    def read_picture(self) -> np.ndarray:
+        """int16 HU D H W of the whole volume, with what the window cuts off below it where that was kept."""
+        image = self.read_image((0, 0, 0), self.shape)
+        if not self._has_below_window:
+            return image
+        path = self.folder / BELOW_WINDOW
+        steps = _opened(path, "delete it: pictures then show the window alone")[...]
+        return with_below_window(image, steps, self.record.window_hu[0])
 
     @cached_property
     def combinations(self) -> np.ndarray:
@@ -125,6 +163,10 @@ class Volume:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder}
+
+    @property
+    def _has_below_window(self) -> bool:
+        return (self.folder / BELOW_WINDOW).is_file()
 
     @cached_property
     def _image(self) -> blosc2.NDArray:
@@ -163,13 +205,13 @@ def _remedy(path: Path) -> str:
     return f"delete it and run `{_remaking(path)}` with your config"
 
 
-def _opened(path: Path) -> blosc2.NDArray:
+def _opened(path: Path, remedy: str = "") -> blosc2.NDArray:
     try:
         array = blosc2.open(str(path), mode="r", dparams={"nthreads": 1}, mmap_mode="r")
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(str(path), "is not a readable blosc2 array", _remedy(path)) from error
+        raise UserError(str(path), "is not a readable blosc2 array", remedy or _remedy(path)) from error
     if array.ndim != 3:
-        raise UserError(str(path), f"has {array.ndim} axes instead of 3", _remedy(path))
+        raise UserError(str(path), f"has {array.ndim} axes instead of 3", remedy or _remedy(path))
     return array
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from pipeline_lib.methods.labels_alone.settings import LabelsAlone
 from pipeline_lib.methods.latent_class.settings import LatentClass
 from pipeline_lib.methods.mean_teacher.settings import MeanTeacher
 from pipeline_lib.reporting.existence_check import ExistenceCheck, existence_check_figure
+from pipeline_lib.reporting.figures import FIGURES
 from pipeline_lib.reporting.label_curve import label_curve_figure, label_curves
 from pipeline_lib.reporting.panels import draw_marks
 from pipeline_lib.reporting.results import Results
@@ -112,11 +114,34 @@ def test_no_two_rois_have_colours_that_are_hard_to_tell_apart(rois):
         ("liver", (-325, 325), "soft tissue window, −160 to 240 HU", False),
         ("lung_tumor", (-1400, 325), "lung window, −1350 to 150 HU", False),
         ("lung_tumor", (-325, 325), "lung window, −325 to 150 HU", True),
+        ("lung_tumor", (-math.inf, 325), "lung window, −1350 to 150 HU", False),
     ],
 )
 def test_a_slice_has_the_window_of_its_roi_as_far_as_the_volumes_hold_it(roi, stored, text, clipped):
     window = window_of(roi, stored)
     assert (window.text, window.clipped) == (text, clipped)
+
+
+@pytest.mark.parametrize(
+    ("roi", "pictured", "said"),
+    [
+        ("lung_tumor", (-325, 325), "clipped at −325 to 325 HU: anything darker is black, as the lungs are"),
+        ("lung_tumor", (-math.inf, 325), "end at −325 HU; what is darker, lungs and air, is drawn at half"),
+        ("liver", (-325, 325), ""),
+        ("liver", (-math.inf, 325), ""),
+    ],
+)
+def test_a_caption_says_what_the_volumes_lack_of_the_window(roi, pictured, said):
+    results = results_of({"one": [[0.5] * 3] * 2})
+    results.scores["roi"], results.scores["voxels_truth"] = roi, 1
+    record = SimpleNamespace(window_hu=(-325.0, 325.0))
+    scan = SimpleNamespace(volume=SimpleNamespace(record=record, pictured_hu=pictured))
+    scans = {(row.dataset, row.case): scan for row in results.scores.itertuples()}
+    evidence = SimpleNamespace(results=results, slices=SimpleNamespace(scans=scans, runs={"one": "one-seed0"}))
+    (kind,) = (kind for kind in FIGURES if kind.name == "slices" and kind.folded)
+    caption = kind.caption_of(evidence, roi)
+    assert said in caption
+    assert ("The volumes" in caption) is bool(said)
 
 
 def test_a_slice_has_the_patients_right_on_its_left_and_a_scale_bar_of_its_length():

@@ -25,7 +25,7 @@ from pipeline_lib.stages.predict.settings import Settings as PredictSettings
 from pipeline_lib.volumes.intensity import scaled
 from pipeline_lib.volumes.record import CaseRecord, read_record, write_record
 from pipeline_lib.volumes.resampling import masks_on_original_grid
-from pipeline_lib.volumes.store import open_volume, write_volume
+from pipeline_lib.volumes.store import IMAGE, RECORD, open_volume, write_image, write_volume
 
 ROIS = ("liver", "liver_tumor", "spleen")
 WINDOW_HU = (-200.0, 300.0)
@@ -156,6 +156,42 @@ def test_an_interrupted_inference_goes_on_with_the_cases_left(world, tmp_path, m
     for case in CASES:
         first, second = (read_roi_bits(folder / f"{case}.nii.gz")[0] for folder in (whole, tmp_path / "out"))
         assert np.array_equal(first, second)
+
+
+@pytest.mark.usefixtures("_in_tmp_path")
+@pytest.mark.parametrize("remade", ["image", "grid"])
+def test_a_case_whose_volume_was_remade_meanwhile_is_predicted_again(world, tmp_path, monkeypatch, remade):
+    copy = tmp_path / "world"
+    shutil.copytree(world, copy)
+    predicted, predict_case = [], inference.predict_case
+
+    def stopping(network, volume, *others):
+        if len(predicted) == 2:
+            raise KeyboardInterrupt
+        predicted.append(volume.record.case)
+        predict_case(network, volume, *others)
+
+    monkeypatch.setattr(inference, "predict_case", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        predict(copy, tmp_path / "out", cases=("case_c", "case_b", "case_a"))
+    volume = copy / "volumes" / "case_b"
+    if remade == "image":
+        image = open_volume(volume).read_image((0, 0, 0), open_volume(volume).shape)
+        write_image(volume / IMAGE, image[::-1], WINDOW_HU)
+    else:
+        record = read_record(volume / RECORD)
+        there = record.original.model_copy(update={"origin_mm": (0.0, 0.0, 0.0)})
+        write_record(volume / RECORD, record.model_copy(update={"original": there}))
+    predicted.clear()
+    resumed = predict(copy, tmp_path / "out", cases=("case_c", "case_b", "case_a"))
+    assert predicted == ["case_b", "case_a"]
+    monkeypatch.setattr(inference, "predict_case", predict_case)
+    whole = predict(copy, tmp_path / "whole")
+    assert sorted(path.name for path in resumed.iterdir()) == sorted(path.name for path in whole.iterdir())
+    for case in CASES:
+        (first, here), (second, there) = (read_roi_bits(folder / f"{case}.nii.gz") for folder in (whole, resumed))
+        assert np.array_equal(first, second)
+        assert here == there
 
 
 @pytest.mark.usefixtures("_in_tmp_path")

@@ -22,7 +22,7 @@ from pipeline_lib.stages.list_cases.settings import Settings as ListCasesSetting
 from pipeline_lib.stages.resample import run as volumes
 from pipeline_lib.stages.resample.settings import Settings as ResampleSettings
 from pipeline_lib.tools.split_rois import split_rois
-from pipeline_lib.volumes.resampling import masks_on_original_grid
+from pipeline_lib.volumes.resampling import image_volume, masks_on_original_grid
 from pipeline_lib.volumes.store import Volume, open_volume
 from tests.support.volume_labels import read_planes
 
@@ -133,6 +133,21 @@ def test_an_oblique_scan_of_the_same_anatomy_is_nearly_the_same_volume(tmp_path,
         assert 2 * (here & there).sum() / (here.sum() + there.sum()) > 0.85
 
 
+def test_what_the_window_cuts_off_is_kept_for_pictures_and_changes_nothing_of_the_volume(tmp_path, upright):
+    hu, label_map, grid = anatomy()
+    write_msd(tmp_path, grid.image(hu), grid.image(label_map))
+    volume = make(settings(), tmp_path, tmp_path / "volume")
+    low, high = volume.record.window_hu
+    assert np.array_equal(upright[0], image_volume(grid.image(hu), volume.record.grid, (low, high)))
+    picture = volume.read_picture()
+    wanted = image_volume(grid.image(hu), volume.record.grid, (-1300.0, high)).astype(int)
+    assert wanted.min() < -1000 < low
+    assert np.array_equal(picture[wanted > low], wanted[wanted > low])
+    # HU change by 5, 3 and 2 from voxel to voxel: hardly within a block of eight, but for the body's edge.
+    assert np.median(np.abs(picture - wanted)[wanted <= low]) <= 8
+    assert volume.pictured_hu == (-np.inf, high)
+
+
 def test_what_the_record_says_is_true_of_the_volume(tmp_path, upright):
     hu, label_map, grid = anatomy()
     write_msd(tmp_path, grid.image(hu), grid.image(label_map))
@@ -219,7 +234,8 @@ def test_the_command_line_makes_the_volume_and_fails_in_one_line(tmp_path):
         )
 
     assert stage().returncode == 0
-    assert sorted(path.name for path in folder.iterdir()) == ["case.json", "image.b2nd", "labels.b2nd"]
+    names = ["below_window.b2nd", "case.json", "image.b2nd", "labels.b2nd"]
+    assert sorted(path.name for path in folder.iterdir()) == names
     label = tmp_path / "labelsTr" / "c.nii.gz"
     label.write_bytes(label.read_bytes()[:-100])
     failed = stage()

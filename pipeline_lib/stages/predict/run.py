@@ -1,7 +1,8 @@
 """Segment the test cases of one data set with one trained network.
 
 Each case becomes results/predictions/RUN/DATASET/CASE.nii.gz, ROI bits on the original image's grid. A
-prediction that was stopped resumes with the remaining cases: finished ones wait in work/predict/FINGERPRINT/.
+prediction that was stopped resumes with the remaining cases: finished ones wait in work/predict/FINGERPRINT/, under
+names that also say of which volume each is, so that a volume that was remade meanwhile is predicted again.
 
     python -m pipeline_lib.stages.predict.run --settings settings.json --execution execution.json \\
         --cases results/volumes/DATASET/cases.csv --model results/models/RUN/model.safetensors \\
@@ -47,7 +48,9 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
         / fingerprint(str(VERSION), text_without_defaults(settings), inputs.model, inputs.cases)
     )
     finished.mkdir(parents=True, exist_ok=True)
-    todo = [case for case in settings.cases if not _prediction(finished, case).exists()]
+    volumes = {case: open_volume(inputs.cases.parent / case) for case in settings.cases}
+    parts = {case: finished / f"{case}@{volume.identity}.nii.gz" for case, volume in volumes.items()}
+    todo = [case for case in settings.cases if not parts[case].exists()]
     stage = f"predict {settings.run}"
     if len(todo) < len(settings.cases):
         say(f"{stage}  {len(settings.cases) - len(todo)} of {len(settings.cases)} cases are already done")
@@ -56,21 +59,21 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
         network, description = load_segmentation_model(inputs.model, device, settings.prediction.weights)
         window = sliding_window(settings.prediction, execution, description, device)
         network = network.for_prediction(device, window.precision)
-        volumes = {case: open_volume(inputs.cases.parent / case) for case in todo}
-        progress = Progress(stage, sum(_window_count(volume, window) for volume in volumes.values()), "windows")
-        for case, volume in volumes.items():
+        progress = Progress(stage, sum(_window_count(volumes[case], window) for case in todo), "windows")
+        for case in todo:
             predict_case(
                 network,
-                volume,
+                volumes[case],
                 tuple(description["rois"]),
                 window,
                 settings.prediction.post_processing,
-                _prediction(finished, case),
+                parts[case],
                 progress,
             )
     with atomic_folder(outputs.predictions) as folder:
-        for file in (*(_prediction(finished, case) for case in settings.cases), finished / NAMES_FILE):
-            shutil.copy2(file, folder)
+        for case, part in parts.items():
+            shutil.copy2(part, folder / f"{case}.nii.gz")
+        shutil.copy2(finished / NAMES_FILE, folder)
     shutil.rmtree(finished)
 
 
@@ -124,10 +127,6 @@ def predict_case(
 def _one_by_one(probabilities: blosc2.NDArray, largest_part_alone: Sequence[bool]) -> Iterator[np.ndarray]:
     for roi, alone in enumerate(largest_part_alone):
         yield largest_part(probabilities[roi]) if alone else probabilities[roi]
-
-
-def _prediction(folder: Path, case: str) -> Path:
-    return folder / f"{case}.nii.gz"
 
 
 def _window_count(volume: Volume, window: SlidingWindow) -> int:

@@ -18,8 +18,8 @@ from ...label_bits import add_mask, plane_and_bit, roi_mask, rois_of_planes
 from ...progress import say
 from ...volumes.preparation import body_box, foreground
 from ...volumes.record import CaseRecord, Voxel, write_record
-from ...volumes.resampling import image_volume, mask_volume
-from ...volumes.store import write_image, write_labels
+from ...volumes.resampling import LEAST_HU, image_volume, mask_volume
+from ...volumes.store import BELOW_WINDOW, write_below_window, write_image, write_labels
 from ..command import stage_command
 from .settings import Inputs, Outputs, Settings
 
@@ -40,7 +40,10 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
     original = Geometry.from_image(raw.image)
     grid = original.canonical().at_spacing(settings.volumes.spacing_mm)
     window = settings.volumes.window_hu
-    image = image_volume(raw.image, grid, window)
+    hu = image_volume(raw.image, grid, (min(window[0], LEAST_HU), window[1]))
+    # Not an output that Snakemake knows of: volumes of earlier versions lack it, and need not be made again for it.
+    write_below_window(outputs.image.with_name(BELOW_WINDOW), hu, window)
+    image = np.maximum(hu, np.int16(round(window[0])), out=hu)
     write_image(outputs.image, image, window)
     targets = _Targets(settings, raw, original, grid)
     write_labels(outputs.labels, targets.planes(), grid.shape, len(settings.targets))
