@@ -11,7 +11,7 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -41,6 +41,8 @@ _OTHER_TYPES = {
 }
 _MILLIMETRES = {1: 1000.0, 3: 1e-3}  # of the units metre and micrometre; all others are taken as mm
 _SAME_SPACING = 0.01  # pixdim and the length of the sform's columns may differ by this share
+_LEAST_MM, _MOST_MM = 1e-3, 1e6  # between voxels, and to the scanner's centre: beyond lies a damaged header
+_NO_ROTATION = -1e-3  # the square of a quaternion's first part below which it is no rounded half turn
 _HALF_TURN = 1e-7  # the square of a quaternion's first part below which NIfTI's own library takes it for zero
 _TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
@@ -70,14 +72,15 @@ class Placement(BaseModel):
         return _TO_LPS @ np.reshape(self.sform, (3, 4)) * self._millimetres
 
     def qform_lps(self) -> np.ndarray:
-        """3×4: voxel axes (columns, mm) and origin (mm) of the qform."""
+        """3×4: voxel axes (columns, mm) and origin (mm) of the qform; NaN where its quaternion is not a rotation."""
         b, c, d, *origin = self.quaternion
         rest = 1 - (b * b + c * c + d * d)
+        if not rest > _NO_ROTATION:
+            return np.full((3, 4), np.nan)
+        a = math.sqrt(max(rest, 0))
         if rest < _HALF_TURN:  # rounding alone
             length = math.sqrt(b * b + c * c + d * d)
             a, b, c, d = 0.0, b / length, c / length, d / length
-        else:
-            a = math.sqrt(rest)
         rotation = np.array(
             [
                 [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
@@ -161,18 +164,23 @@ def _header(path: Path, start: bytes) -> Header:
     size = struct.unpack_from(f"{order}i", start, 0)[0]
     if size == 540:
         raise UserError(str(path), "is a NIfTI-2 file", "convert it to NIfTI-1")
-    if size != 348 or start[344:348] == b"ni1\0":
+    if size != 348 or start[344:347] != b"n+1":
         raise UserError(str(path), "is not a NIfTI-1 file of header and voxels in one", AGAIN)
     count, *sides = struct.unpack_from(f"{order}8h", start, 40)
     datatype = struct.unpack_from(f"{order}h", start, 70)[0]
     if count != 3 and not (3 < count < 8 and max(sides[3:count]) <= 1):
-        shown = "×".join(str(side) for side in sides[: max(count, 0)])
-        raise UserError(str(path), f"is not one 3-D image ({shown})", "give one volume per case")
-    if datatype not in _TYPES or min(sides[:3]) < 1:
+        raise UserError(
+            str(path), f"is not one 3-D image ({_product(sides[: max(count, 0)])})", "give one volume per case"
+        )
+    if datatype not in _TYPES:
         held = _OTHER_TYPES.get(datatype, f"voxels of the unknown type {datatype}")
-        raise UserError(str(path), f"holds {held}" if datatype not in _TYPES else "has no voxels", "give plain numbers")
-    begin = max(int(struct.unpack_from(f"{order}f", start, 108)[0]), _HEADER_BYTES)
-    slope, intercept = struct.unpack_from(f"{order}2f", start, 112)
+        raise UserError(str(path), f"holds {held}", "give plain numbers")
+    offset, slope, intercept = struct.unpack_from(f"{order}3f", start, 108)
+    if min(sides[:3]) < 1 or not math.isfinite(offset):
+        raise UserError(str(path), f"has {_product(sides[:3])} voxels from byte {offset:g} on, by its header", AGAIN)
+    if slope != 0 and math.isfinite(slope) and not math.isfinite(intercept):
+        raise UserError(str(path), f"has scl_slope {slope:g} and scl_inter {intercept:g}", FIX)
+    begin = max(int(offset), _HEADER_BYTES)
     placement = Placement(
         units=start[123],
         pixdim=struct.unpack_from(f"{order}4f", start, 76),
@@ -191,11 +199,12 @@ def _header(path: Path, start: bytes) -> Header:
 
 def _voxels(path: Path, header: Header, content: Iterator[bytes]) -> np.ndarray:
     """The voxels D H W, scaled as the header says; the rest of the content is read for its length and checksum."""
-    held, length, rest = bytearray(header.end - header.begin), 0, b""
+    # Grows with what is there: a damaged header may promise more than the machine has memory for.
+    held, length, rest = bytearray(), 0, b""
     for piece in content:
         first, last = max(length, header.begin), min(length + len(piece), header.end)
         if first < last:
-            held[first - header.begin : last - header.begin] = piece[first - length : last - length]
+            held += piece[first - length : last - length]
         rest += piece[max(header.end - length, 0) :].strip(b"\0")[:1]
         length += len(piece)
     if length < header.end:
@@ -207,7 +216,7 @@ def _voxels(path: Path, header: Header, content: Iterator[bytes]) -> np.ndarray:
     if voxels.dtype.kind == "f" and not all(np.isfinite(plane).all() for plane in voxels):
         raise UserError(str(path), NOT_FINITE, FIX)
     slope, intercept = header.slope, header.intercept
-    if slope == 0 or not math.isfinite(slope) or not math.isfinite(intercept) or (slope, intercept) == (1, 0):
+    if slope == 0 or not math.isfinite(slope) or (slope, intercept) == (1, 0):
         return voxels
     scaled = np.empty(voxels.shape, np.float64 if voxels.dtype.itemsize > 4 else np.float32)
     for plane, raw in zip(scaled, voxels, strict=True):
@@ -218,7 +227,8 @@ def _voxels(path: Path, header: Header, content: Iterator[bytes]) -> np.ndarray:
 def _grid(path: Path, header: Header) -> tuple[Geometry, tuple[str, ...], bool]:
     """The right-angled grid, notes on it, and whether any writer would place the voxels alike."""
     placement, notes = header.placement, []
-    by_sform, by_qform = (_placed(header, affine) for affine in (placement.sform_lps(), placement.qform_lps()))
+    with np.errstate(invalid="ignore", over="ignore"):
+        by_sform, by_qform = (_placed(header, affine) for affine in (placement.sform_lps(), placement.qform_lps()))
     if placement.sform_code > 0 and by_sform is None:
         if placement.qform_code <= 0 or by_qform is None:
             raise UserError(str(path), "has an sform that is singular or not finite, and no qform", FIX)
@@ -226,16 +236,17 @@ def _grid(path: Path, header: Header) -> tuple[Geometry, tuple[str, ...], bool]:
     if placement.sform_code > 0 and by_sform is not None:
         chosen = by_sform
         lengths = np.linalg.norm(placement.sform_lps()[:, :3], axis=0)
-        if np.abs(lengths / placement.spacing_mm - 1).max() > _SAME_SPACING:
-            wrong = (
-                f"has voxels of {_product(lengths)} mm by its sform and {_product(placement.spacing_mm)} mm by pixdim"
-            )
+        sides = placement.spacing_mm
+        if np.abs(lengths / sides - 1).max() > _SAME_SPACING:
+            wrong = f"has voxels of {_product(lengths)} mm by its sform and {_product(sides)} mm by pixdim"
             raise UserError(str(path), wrong, "correct the header, or list the case under `skip:`")
         if placement.qform_code > 0 and by_qform is not None:
             apart = np.linalg.norm(by_sform.corners_mm() - by_qform.corners_mm(), axis=1).max()
             if apart > ALIGNED_WITHIN_VOXELS * min(chosen.spacing_mm):
                 notes.append(f"its sform and qform lie up to {apart:.3g} mm apart; the sform is used")
-    elif placement.qform_code > 0 and by_qform is not None:
+    elif placement.qform_code > 0:
+        if by_qform is None:
+            raise UserError(str(path), "has a qform that is not a rotation or not finite, and no sform", FIX)
         chosen = by_qform
     else:
         notes.append("does not say where it lies (qform_code and sform_code are 0); its axes are taken as LPS")
@@ -260,14 +271,19 @@ def _placed(header: Header, affine: np.ndarray) -> Geometry | None:
 
 
 def checked_right_angles(path: Path, grid: Geometry) -> tuple[Geometry, tuple[str, ...]]:
-    """The nearest right-angled grid, and a note if it is another; raises UserError if it is too far away."""
+    """The nearest right-angled grid, and a note if it is another.
+
+    Raises UserError if that is too far away, or if no scanner has such a grid.
+    """
+    if min(grid.spacing_mm) < _LEAST_MM:
+        raise UserError(str(path), f"has a spacing of {_product(grid.spacing_mm)} mm", FIX)
+    farthest = np.abs(grid.corners_mm()).max() if np.isfinite(grid.direction).all() else np.nan
+    if not farthest <= _MOST_MM:
+        raise UserError(str(path), f"has a header that puts voxels {farthest:.3g} mm from the scanner's centre", FIX)
     nearest, moved = grid.right_angled()
     if moved > ALIGNED_WITHIN_VOXELS:
-        raise UserError(
-            str(path),
-            f"has sheared axes (up to {moved:.2g} voxels from a right-angled grid), as with a tilted CT gantry",
-            "resample it and its labels onto a right-angled grid",
-        )
+        wrong = f"has sheared axes (up to {moved:.2g} voxels from a right-angled grid), as with a tilted CT gantry"
+        raise UserError(str(path), wrong, "resample it and its labels onto a right-angled grid")
     if nearest is grid:
         return grid, ()
     return nearest, (f"its axes are not quite at right angles; read on the nearest such grid, {moved:.1g} voxels off",)
@@ -280,5 +296,5 @@ def _unpacked(path: Path) -> Iterator[bytes]:
         yield from gunzipped(path, pieces) if path.suffix.lower() == ".gz" else pieces
 
 
-def _product(sides: np.ndarray | tuple[float, ...]) -> str:
+def _product(sides: np.ndarray | Sequence[float]) -> str:
     return "×".join(f"{side:g}" for side in sides)

@@ -2,6 +2,8 @@
 
 import gzip
 import struct
+import tracemalloc
+import warnings
 
 import nibabel
 import numpy as np
@@ -212,3 +214,65 @@ class TestShear:
         with pytest.raises(UserError, match=r"sheared axes .*gantry") as error:
             read_nifti(path)
         assert "\n" not in str(error.value)
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+class TestDamagedHeaders:
+    """Fields that no writer fills in like this: one line each, and never more memory than the file has bytes."""
+
+    @pytest.mark.parametrize(
+        ("offset", "layout", "values", "said"),
+        [
+            (42, "<3h", (30000, 30000, 30000), "is cut off"),
+            (42, "<3h", (2000, 2000, 2000), "is cut off"),
+            (46, "<h", (0,), "has 9×7×0 voxels"),
+            (44, "<h", (-5,), "has 9×-5×5 voxels"),
+            (76, "<4f", (1, 1e-4, 1e-4, 1e-4), "has a spacing of 0.0001×0.0001×0.0001 mm"),
+            (344, "<4s", (b"\0\0\0\0",), "is not a NIfTI-1 file of header and voxels in one"),
+            (108, "<f", (NAN,), "voxels from byte nan"),
+            (108, "<f", (INF,), "voxels from byte inf"),
+            (108, "<f", (1e12,), "is cut off"),
+            (112, "<2f", (2.0, NAN), "scl_slope 2 and scl_inter nan"),
+            (112, "<2f", (1.0, INF), "scl_slope 1 and scl_inter inf"),
+        ],
+    )
+    def test_end_in_one_line(self, tmp_path, offset, layout, values, said):
+        path = save(tmp_path / "a.nii.gz", affine_of(np.eye(3)), sform=0)
+        edit(path, offset, layout, *values)
+        tracemalloc.start()
+        with pytest.raises(UserError) as error:
+            read_nifti(path)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert said in error.value.wrong
+        assert "\n" not in str(error.value)
+        assert most < 10_000_000
+
+    @pytest.mark.parametrize(
+        ("codes", "changes", "said"),
+        [
+            ((1, 0), [(256, (NAN,))], "qform that is not a rotation or not finite, and no sform"),
+            ((1, 0), [(256, (5.0, 5.0, 5.0))], "qform that is not a rotation or not finite, and no sform"),
+            ((1, 0), [(268, (INF,))], "qform that is not a rotation or not finite, and no sform"),
+            ((0, 1), [(292, (NAN,))], "sform that is singular or not finite, and no qform"),
+            ((1, 1), [(292, (NAN,)), (268, (NAN,))], "sform that is singular or not finite, and no qform"),
+            ((1, 1), [(292, (1e30,)), (268, (1e30,))], "puts voxels 1e+30 mm from the scanner's centre"),
+        ],
+    )
+    def test_that_place_voxels_nowhere_are_refused(self, tmp_path, codes, changes, said):
+        path = save(tmp_path / "a.nii.gz", affine_of(np.eye(3)), qform=codes[0], sform=codes[1])
+        for offset, values in changes:
+            edit(path, offset, f"<{len(values)}f", *values)
+        with warnings.catch_warnings(), pytest.raises(UserError) as error:
+            warnings.simplefilter("error")
+            read_nifti(path)
+        assert said in error.value.wrong
+
+    @pytest.mark.parametrize("long", [1 + 1e-8, 1 + 3e-4])
+    def test_a_half_turn_that_rounding_made_too_long_is_read(self, tmp_path, long):
+        turned_about_z = np.diag([-1.0, -1.0, 1.0])
+        path = save(tmp_path / "a.nii.gz", affine_of(turned_about_z), qform=1, sform=0)
+        edit(path, 256, "<3f", 0, 0, long)
+        assert np.allclose(corners_of(read_nifti(path).grid), corners_ras(affine_of(turned_about_z)), atol=1e-3)

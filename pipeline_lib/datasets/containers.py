@@ -6,8 +6,10 @@ Voxels in a file of their own (detached), and encodings that need no check of th
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +22,7 @@ _METAIMAGE_BYTES = {
     "CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "LONG": 4, "ULONG": 4,
     "LONG_LONG": 8, "ULONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8,
 }  # fmt: skip
+_METAIMAGE_PLACES = {"Offset", "Position", "Origin", "TransformMatrix", "Rotation", "Orientation", "ElementSpacing"}
 _NRRD_BYTES = {
     1: ("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"),
     2: ("short", "short int", "signed short", "signed short int", "int16", "int16_t",
@@ -32,13 +35,19 @@ _NRRD_BYTES = {
 
 def check_metaimage(path: Path) -> None:
     """Raise UserError if an .mha is cut off, damaged, or continues after its voxels."""
-    with path.open("rb") as file:
+    with _numbers_of_header(path), path.open("rb") as file:
         fields = {}
         while "ElementDataFile" not in fields:
             key, equals, value = _line(path, file).partition("=")
             if not equals:
                 raise UserError(str(path), "is not a MetaImage file", AGAIN)
             fields[key.strip()] = value.strip()
+        # ITK reads a number that is none as 0, or says nothing that helps.
+        for key in _METAIMAGE_PLACES & fields.keys():
+            if not all(math.isfinite(float(number)) for number in fields[key].split()):
+                raise ValueError(f"{key} = {fields[key]}")
+        if any(float(side) <= 0 for side in fields.get("ElementSpacing", "1").split()):
+            raise ValueError(f"ElementSpacing = {fields['ElementSpacing']}")
         kind = fields.get("ElementType", "").upper().removeprefix("MET_").removesuffix("_ARRAY")
         local = fields["ElementDataFile"].upper() == "LOCAL"
         if not local or kind not in _METAIMAGE_BYTES or int(fields.get("HeaderSize", "0")) > 0:
@@ -53,7 +62,7 @@ def check_metaimage(path: Path) -> None:
 
 def check_nrrd(path: Path) -> None:
     """Raise UserError if a .nrrd is cut off, damaged, or continues after its voxels."""
-    with path.open("rb") as file:
+    with _numbers_of_header(path), path.open("rb") as file:
         if not _line(path, file).startswith("NRRD"):
             raise UserError(str(path), "is not a NRRD file", AGAIN)
         fields = {}
@@ -63,7 +72,10 @@ def check_nrrd(path: Path) -> None:
                 fields[key.strip().lower()] = value.strip().lower()
         size = next((size for size, names in _NRRD_BYTES.items() if fields.get("type") in names), 0)
         skips = any(fields.get(key, "0") != "0" for key in ("byte skip", "byteskip", "line skip", "lineskip"))
-        encoding = fields.get("encoding", "")
+        encoding, axes = fields.get("encoding", ""), fields.get("space directions", "")
+        # An axis that does not lie in space: ITK places a 3-D image with one as if it had no directions at all.
+        if len(fields.get("sizes", "").split()) == 3 and re.search("none|nan", axes):
+            raise ValueError(f"space directions: {axes}")
         if not size or skips or "data file" in fields or "datafile" in fields:
             return
         pieces = _pieces(file)
@@ -72,6 +84,14 @@ def check_nrrd(path: Path) -> None:
         elif encoding != "raw":
             return
         _check_length(path, pieces, math.prod(int(side) for side in fields.get("sizes", "0").split()) * size)
+
+
+@contextmanager
+def _numbers_of_header(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(str(path), f"has a damaged header ({error})", AGAIN) from error
 
 
 def _line(path: Path, file: BinaryIO) -> str:

@@ -34,10 +34,12 @@ def file_ending(root: Path) -> str:
 def read_description(root: Path) -> Mapping[str, Any]:
     """The description below a data set's root, empty where there is none; raises UserError if it is not an object."""
     path = root / NAME
-    if not path.is_file():
-        return {}
     try:
+        if not path.is_file():
+            return {}
         content = read_json(path)
+    except OSError as error:
+        raise UserError(str(path), f"cannot be read ({error.strerror})", "check its permissions") from error
     except ValueError as error:
         raise UserError(str(path), f"is not JSON ({error})", "fix it as nnU-Net describes it") from error
     if not isinstance(content, Mapping):

@@ -6,6 +6,7 @@ ITK reads damaged files of every format without complaint: missing voxels become
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,10 +40,18 @@ def read_image(path: Path) -> sitk.Image:
 
 def read_image_with_notes(path: Path) -> ReadImage:
     """The 3-D image in `path` and what to know about it; raises UserError as `read_image` does."""
+    try:
+        return _read(path)
+    except OSError as error:
+        wrong = f"cannot be read ({error.strerror or error})"
+        raise UserError(str(path), wrong, "check the disk and the permissions of the file and its folders") from error
+
+
+def _read(path: Path) -> ReadImage:
     if path.is_dir():
         raise UserError(str(path), "is a folder", "give the path of an image file")
     if not path.is_file():
-        raise UserError(str(path), "is missing", _remedy_for_missing(path))
+        raise UserError(str(path), *_missing(path))
     with path.open("rb") as file:
         if wrong := disguise(file.read(HEAD_BYTES), path.name):
             raise UserError(str(path), *wrong)
@@ -66,7 +75,9 @@ def _read_with_itk(path: Path) -> sitk.Image:
     try:
         image = reader.Execute()
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
+        # ITK's text ends with a matrix, or with "Reason: Success".
+        said = [line for line in str(error).splitlines() if re.search("[a-z]{3}", line) and "Success" not in line]
+        reason = said[-1].strip() if said else "ITK gives no reason"
         raise UserError(str(path), f"cannot be read ({reason})", AGAIN) from error
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[..., 0]
@@ -83,6 +94,18 @@ def _read_with_itk(path: Path) -> sitk.Image:
     if not all(np.isfinite(spacing)) or min(spacing) <= 0:
         raise UserError(str(path), f"has a spacing of {'×'.join(f'{side:g}' for side in spacing)} mm", FIX)
     return image
+
+
+def _missing(path: Path) -> tuple[str, str]:
+    """What is there instead of a file, and the remedy."""
+    if path.is_symlink():
+        return f"is a link to {path.readlink()}, where no file is", "restore that file, or correct the link"
+    if path.exists():
+        return "is not a regular file", "give the path of an image file"
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    if other := next((file.name for file in beside if file.name.lower() == path.name.lower()), ""):
+        return "is missing", f"rename {other}, which differs in upper and lower case, or correct `layout` or `cases`"
+    return "is missing", _remedy_for_missing(path)
 
 
 def _remedy_for_missing(path: Path) -> str:

@@ -145,7 +145,7 @@ def _check_image(dataset: Dataset, root: Path, case: str, file: Path) -> tuple[s
     try:
         read = read_image_with_notes(file)
     except UserError as error:
-        elsewhere = "" if file.exists() else better_layout(dataset.layout, root, case)
+        elsewhere = better_layout(dataset.layout, root, case) if error.wrong == "is missing" else ""
         return "", None, [Finding(file, error.wrong, elsewhere or error.remedy)]
     findings = [Finding(file, note, is_note=True) for note in read.notes]
     voxels, spacing = sitk.GetArrayViewFromImage(read.image), read.image.GetSpacing()

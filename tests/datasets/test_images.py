@@ -1,6 +1,7 @@
 """Image files of every accepted format: damage, disguises, and grids that are not quite right-angled."""
 
 import gzip
+import os
 from pathlib import Path
 
 import numpy as np
@@ -184,3 +185,69 @@ def test_a_missing_file_is_fetched_again_only_where_the_pipeline_deleted_it(tmp_
     (tmp_path / "raw" / "deleted.json").write_text('{"linked": false}')
     with pytest.raises(UserError, match="--forcerun resources/raw/DATASET/manifest"):
         read_image(path)
+
+
+def test_what_stands_where_a_file_should_be_is_named(tmp_path):
+    loop, broken, pipe = (tmp_path / f"{name}.nii.gz" for name in ("loop", "broken", "pipe"))
+    loop.symlink_to(loop.name)
+    broken.symlink_to("elsewhere.nii.gz")
+    os.mkfifo(pipe)
+    assert refusal(loop) == "is a link to loop.nii.gz, where no file is"
+    assert refusal(broken) == "is a link to elsewhere.nii.gz, where no file is"
+    assert refusal(pipe) == "is not a regular file"
+
+
+def test_a_file_whose_name_differs_in_upper_and_lower_case_is_pointed_to(tmp_path):
+    written(tmp_path, "upper case")
+    with pytest.raises(UserError, match=r"a\.nii\.gz: is missing; rename A\.NII\.GZ") as error:
+        read_image(tmp_path / "a.nii.gz")
+    assert error.value.wrong == "is missing"
+
+
+@pytest.mark.parametrize("locked", ["file", "folder"])
+@pytest.mark.parametrize("form", ["nii.gz", "mha"])
+def test_a_file_that_may_not_be_read_is_one_line(tmp_path, form, locked):
+    (tmp_path / "locked").mkdir()
+    path = written(tmp_path / "locked", form)
+    (path if locked == "file" else path.parent).chmod(0)
+    user = os.geteuid()
+    if user == 0:
+        # root may read everything.
+        for folder in (tmp_path, *tmp_path.parents[:2]):
+            folder.chmod(0o755)
+        os.seteuid(65534)
+    try:
+        assert refusal(path) == "cannot be read (Permission denied)"
+    finally:
+        os.seteuid(user)
+        path.parent.chmod(0o755)
+
+
+HEADERS = {
+    "a side that is no number": ("a.mha", b"DimSize = 16 20 24", b"DimSize = 16 x 24", "has a damaged header"),
+    "no number in nrrd": ("a.nrrd", b"sizes: 16 20 24", b"sizes: 16 x 24", "has a damaged header"),
+    "many voxels": ("a.mha", b"DimSize = 16 20 24", b"DimSize = 16 20 90000000", "is cut off"),
+    "many in nrrd": ("a.nrrd", b"sizes: 16 20 24", b"sizes: 16 20 90000000", "is cut off"),
+    "no place": ("a.mha", b"Offset = -5 6 7", b"Offset = nan 6 7", "has a damaged header (Offset = nan 6 7)"),
+    "no place in nrrd": ("a.nrrd", b"space origin: (-5,6,7)", b"space origin: (nan,6,7)", "cannot be read"),
+    "far away": ("a.mha", b"Offset = -5 6 7", b"Offset = 1e30 6 7", "puts voxels 1e+30 mm"),
+    "mirrored by a sign": ("a.mha", b"ElementSpacing = ", b"ElementSpacing = -", "has a damaged header (Elem"),
+    "no axis in nrrd": (
+        "a.nrrd",
+        b"(0.69999999999999996,0,0)",
+        b"none",
+        "has a damaged header (space directions: none",
+    ),
+    "no matrix": ("a.mha", b"TransformMatrix = 1 0 0 0 1 0 0 0 1", b"TransformMatrix = 0 0 0 0 0 0 0 0 0", "direction"),
+    "no direction": ("a.mha", b"TransformMatrix = 1 0 0", b"TransformMatrix = nan 0 0", "has a damaged header (Tr"),
+}
+
+
+@pytest.mark.parametrize("kind", HEADERS)
+def test_a_damaged_header_of_other_formats_is_one_line(tmp_path, kind):
+    name, right, wrong, said = HEADERS[kind]
+    path = written(tmp_path, name.removeprefix("a."))
+    content = path.read_bytes()
+    assert content.count(right) == 1, content[:600]
+    path.write_bytes(content.replace(right, wrong))
+    assert said in refusal(path)
