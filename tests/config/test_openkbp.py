@@ -13,6 +13,7 @@ from pipeline_lib.config.openkbp import patients, patients_digest
 from pipeline_lib.config.schema import Config
 from pipeline_lib.errors import UserError
 from pipeline_lib.stages.acquire import settings as acquire
+from pipeline_lib.tools.disk import bytes_needed
 
 BASE = Path(__file__).parents[2]
 ORGANS = {"Brainstem", "SpinalCord", "RightParotid", "LeftParotid", "Esophagus", "Larynx", "Mandible"}
@@ -96,3 +97,25 @@ def test_what_the_table_says_of_other_cases_changes_no_settings():
     assert before.patients == patients_digest(patients(), ("okbp_001", "okbp_002"))
     assert before.patients != acquire.settings_from(config_of(cases=["okbp_001", "okbp_003"]), "kbp").patients
     assert published("msd").patients is None
+
+
+def several(*names: str) -> Config:
+    """A config with as many data sets of OpenKBP, all from one archive of 600 MB."""
+    config = config_of(source={"kind": "download", "files": [{**ARCHIVE, "about_gb": 0.6}]})
+    one = config.datasets.fully_labelled
+    sets = tuple(one.model_copy(update={"name": name}) for name in names)
+    return config.model_copy(update={"datasets": config.datasets.model_copy(update={"partially_labelled": sets})})
+
+
+def test_data_sets_know_who_else_reads_their_archive():
+    config = several("a", "b")
+    assert acquire.execution_from(config, "a").sharing == ("b", "kbp")
+    assert acquire.execution_from(config, "kbp").sharing == ("a", "b")
+    other = config_of().datasets.partially_labelled[0].name
+    assert acquire.execution_from(config_of(), other).sharing == ()
+
+
+def test_an_archive_that_several_read_takes_its_place_on_the_disk_once(tmp_path):
+    more = bytes_needed(several("a", "b", "c"), tmp_path) - bytes_needed(several("a"), tmp_path)
+    assert 0 < more < 0.3e9
+    assert bytes_needed(several("a"), tmp_path) > 0.6e9
