@@ -56,13 +56,13 @@ def convert_dataset(
                 return
             (raw / STATE / _NOTE).unlink(missing_ok=True)
             archive.fetch(dataset.name, retry_policy)
-        _convert(dataset, raw, cases, archive.path)
+        _convert(dataset, raw, cases, archive.path, f"remove {archive.path} and run again")
         with archive.locked(dataset.name):
             _note(dataset, raw)
             if not keep_archives and all((raw.parent / other / STATE / _NOTE).is_file() for other in sharing):
                 archive.delete()
     elif isinstance(source, LocalSource) and (cases := _unconverted(dataset, raw)):
-        _convert(dataset, raw, cases, local_path(dataset, source))
+        _convert(dataset, raw, cases, local_path(dataset, source), _PUBLISHED)
         _note(dataset, raw)
 
 
@@ -71,8 +71,11 @@ def blob_id(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-def _convert(dataset: Dataset, raw: Path, cases: Mapping[str, Patient], place: Path) -> None:
-    """Read the files of these cases in the order in which `place` has them, and write each case once it has all."""
+def _convert(dataset: Dataset, raw: Path, cases: Mapping[str, Patient], place: Path, remedy: str) -> None:
+    """Read the files of these cases in the order in which `place` has them, and write each case once it has all.
+
+    `remedy` is what to do about a file that is not the published one.
+    """
     owners = {path: case for case, patient in cases.items() for path in patient.files()}
     waiting: dict[str, dict[str, bytes]] = {case: {} for case in cases}
     progress = Progress(f"convert {dataset.name}", len(cases), "cases")
@@ -81,7 +84,7 @@ def _convert(dataset: Dataset, raw: Path, cases: Mapping[str, Patient], place: P
         patient, name = cases[case], PurePosixPath(path).name
         if (found := blob_id(content)) != patient.blobs[name]:
             wrong = f"is not the published file: its git blob id is {found}, not {patient.blobs[name]}"
-            raise UserError(f"{place}: {path}", wrong, f"remove {place.name} and run again, or {_PUBLISHED}")
+            raise UserError(f"{place}: {path}", wrong, remedy)
         waiting[case][name] = content
         if waiting[case].keys() == patient.blobs.keys():
             _write_case(dataset, raw, case, read_patient(patient, waiting.pop(case)))

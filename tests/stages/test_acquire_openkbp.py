@@ -182,7 +182,8 @@ def test_a_file_that_is_not_the_published_one_is_refused_by_name(server, collect
     path = f"provided-data/train-pats/pt_1/{name}"
     collection.files[path] += b"\n"
     server.files[NAME] = collection.zipped()
-    with pytest.raises(UserError, match=rf"{path}: is not the published file: its git blob id is [0-9a-f]{{40}}"):
+    wrong = rf"{path}: is not the published file: its git blob id is [0-9a-f]{{40}}.*; remove .*{NAME} and run again"
+    with pytest.raises(UserError, match=wrong):
         acquired(tmp_path / "set", download(server), ("okbp_001",))
     assert not (tmp_path / "set" / "manifest.json").exists()
     acquired(tmp_path / "other", download(server), ("okbp_002",))
@@ -227,6 +228,14 @@ def test_a_user_s_own_copy_does_as_well_and_stays_as_it_is(collection, tmp_path,
         check_case_is_right(collection, tmp_path / "set", case)
     assert not manifest["linked"], "what is converted is not the user's"
     assert {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()} == before
+
+
+def test_a_user_s_file_that_was_changed_is_refused_and_nothing_of_the_user_s_is_to_be_removed(collection, tmp_path):
+    mine = write_folder(collection, tmp_path / "mine")
+    changed = mine / "provided-data" / "train-pats" / "pt_2" / "ct.csv"
+    changed.write_bytes(changed.read_bytes().replace(b"\n", b"\r\n"))
+    with pytest.raises(UserError, match=r"pt_2/ct\.csv: is not the published file.*; give the repository"):
+        acquired(tmp_path / "set", {"kind": "local", "path": str(mine)}, ("okbp_002",))
 
 
 def test_a_folder_that_is_not_the_repository_is_refused(collection, tmp_path):
