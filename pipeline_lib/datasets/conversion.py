@@ -20,7 +20,6 @@ from ..errors import UserError
 from ..files import atomic_folder, read_json, write_json
 from ..progress import Progress, say
 from .archives import read_members
-from .download import RetryPolicy
 from .openkbp import ReadPatient, read_patient
 from .published import STATE, local_path, remove_links
 from .shared_archive import SharedArchive
@@ -29,13 +28,7 @@ _NOTE = "converted.json"
 _PUBLISHED = f"give the repository ababier/open-kbp at commit {COMMIT[:7]}, as an archive or unpacked"
 
 
-def convert_dataset(
-    dataset: Dataset,
-    raw: Path,
-    keep_archives: bool = True,
-    sharing: tuple[str, ...] = (),
-    retry_policy: RetryPolicy | None = None,
-) -> None:
+def convert_dataset(dataset: Dataset, raw: Path, keep_archives: bool, sharing: tuple[str, ...]) -> None:
     """Write the image and the masks of every case into `raw`; those of an earlier run are kept.
 
     Parameters
@@ -55,7 +48,7 @@ def convert_dataset(
             if not (cases := _unconverted(dataset, raw)):
                 return
             (raw / STATE / _NOTE).unlink(missing_ok=True)
-            archive.fetch(dataset.name, retry_policy)
+            archive.fetch(dataset.name)
         _convert(dataset, raw, cases, archive.path, f"remove {archive.path} and run again")
         with archive.locked(dataset.name):
             _note(dataset, raw)

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from ..config.datasets import RemoteFile
 from ..files import fingerprint
 from ..progress import say
-from .download import RetryPolicy, Wanted
+from .download import Wanted
 from .transfers import fetch
 
 FOLDER = ".archives"
@@ -29,7 +29,7 @@ class SharedArchive:
         self._folder = raw.parent / FOLDER / fingerprint(str(file.url), file.md5 or "", file.sha256 or "")
         self.path = self._folder / PurePosixPath(file.path).name
 
-    def fetch(self, title: str, retry_policy: RetryPolicy | None = None) -> None:
+    def fetch(self, title: str) -> None:
         """Download it unless it is there; raises UserError as `transfers.fetch` does. Call it with the lock."""
         wanted = Wanted(
             url=str(self._file.url),
@@ -39,7 +39,7 @@ class SharedArchive:
             sha256=self._file.sha256,
             size_bytes=self._file.size_bytes,
         )
-        fetch([wanted], title, retry_policy)
+        fetch([wanted], title)
 
     def delete(self) -> None:
         """Remove it with all that is known of its download. Call it with the lock."""
