@@ -7,7 +7,7 @@ for each structure. No other file knows a layout by its name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from string import Formatter
@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from .openkbp import Patient, patients
 from .section import Section
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".mha", ".nrrd")
@@ -87,7 +88,8 @@ class PublishedLayout:
 
     `case_name` names the phantom's cases from the data set's name and a number; `axes` says how their voxel axes lie
     (`mixed`: as published NIfTI files do, differently from case to case), `at_origin` whether positions are dropped;
-    `description` is the kind of dataset.json beside the cases. `phantoms` is False where none are written.
+    `description` is the kind of dataset.json beside the cases. `phantoms` is False where none are written. `patients`
+    is the table of a collection that is published in another form; acquiring it converts its cases into these files.
     """
 
     files: Layout
@@ -96,6 +98,7 @@ class PublishedLayout:
     at_origin: bool = False
     description: Literal["msd", "nnunet"] | None = None
     phantoms: bool = True
+    patients: Callable[[], Mapping[str, Patient]] | None = None
 
 
 _TOTALSEGMENTATOR = Layout(image="{case}/ct.nii.gz", labels="{case}/segmentations/{structure}.nii.gz")
@@ -117,9 +120,12 @@ PUBLISHED = {
     "nnunet": PublishedLayout(
         Layout(image="imagesTr/{case}_0000{ending}", labels="labelsTr/{case}{ending}"), description="nnunet"
     ),
+    "openkbp": PublishedLayout(
+        Layout(image="{case}/ct.nii.gz", labels="{case}/masks/{structure}.nii.gz"), phantoms=False, patients=patients
+    ),
 }
 
-LayoutName = Literal["msd", "kits19", "totalsegmentator_v1", "totalsegmentator_v2", "nnunet"]
+LayoutName = Literal["msd", "kits19", "totalsegmentator_v1", "totalsegmentator_v2", "nnunet", "openkbp"]
 
 
 def _known(value: Any) -> Any:

@@ -9,9 +9,10 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ..errors import UserError
 from .augmentation import Augmentation
-from .datasets import Dataset, PhantomSource
+from .datasets import ARCHIVE_ENDINGS, Dataset, DownloadSource, PhantomSource
 from .evaluation import Inference, Scores
 from .existence import Existence
+from .layouts import published
 from .method_checks import check_methods, lacking_for
 from .method_settings import Teacher
 from .methods import Method
@@ -89,6 +90,8 @@ class Config(Section):
         available = structure_names(self.roi_aware.structures)
         check_rois(self.rois, available, need_existence=self.datasets.fully_labelled is not None)
         _check_labels(self)
+        for dataset in self.all_datasets:
+            _check_patients(dataset)
         check_sides(self)
         check_methods(self)
         _check_post_processing(self)
@@ -170,6 +173,30 @@ def _check_labels(config: Config) -> None:
         isinstance(dataset.source, PhantomSource) for dataset in config.datasets.partially_labelled
     ):
         raise ValueError("`scores.truth: full` needs phantom data sets only; real ones have labelled ROIs alone")
+
+
+def _check_patients(dataset: Dataset) -> None:
+    """ValueError if a data set uses patients that its collection does not have or that are of no use."""
+    table = published(dataset.layout).patients
+    if table is None or isinstance(dataset.source, PhantomSource):
+        return
+    known = table()
+    for case in dataset.used_cases:
+        if case not in known:
+            raise ValueError(
+                f"data set {dataset.name}: there is no case {case}; cases are {min(known)} to {max(known)}"
+            )
+        if known[case].excluded:
+            raise ValueError(
+                f"data set {dataset.name}: {case} cannot be used ({known[case].excluded}); take it out of `cases`"
+            )
+    source = dataset.source
+    if isinstance(source, DownloadSource) and (
+        source.per_case or len(source.files) != 1 or not source.files[0].path.lower().endswith(ARCHIVE_ENDINGS)
+    ):
+        raise ValueError(
+            f"data set {dataset.name}: layout {dataset.layout} is read from one archive; give that alone under `files`"
+        )
 
 
 def _check_post_processing(config: Config) -> None:

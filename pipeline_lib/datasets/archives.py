@@ -28,6 +28,7 @@ _LARGEST_RATIO = 100
 _SLACK_BYTES = 100_000_000
 _MEGABYTE = 1_000_000
 _CHUNK_BYTES = 1 << 22
+_LARGEST_IN_MEMORY = 1 << 28
 _ENCRYPTED = 0x1
 _AGAIN = "download it again; if it stays so, name its case in `skip`"
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError, RuntimeError, NotImplementedError)
@@ -74,6 +75,27 @@ def unpack(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return {str(below / name): size for name, size in sizes.items()}
+
+
+def read_members(archive: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each of the `wanted` members, in the archive's order, without unpacking anything.
+
+    A folder that holds all of the archive, as repositories' archives have one, is not part of the names. Raises
+    UserError in one line that names the archive and the member.
+    """
+    left = set(wanted)
+    with _members(archive) as members:
+        for member in members:
+            path = PurePosixPath(member.name)
+            name = next((name for name in (str(path), "/".join(path.parts[1:])) if name in left), None)
+            if name is None:
+                continue
+            if member.size > _LARGEST_IN_MEMORY:
+                raise _refused(archive, member.name, f"has {member.size / 1e9:.1f} GB, which no such file has")
+            left.remove(name)
+            yield name, b"".join(iter(lambda opened=member: _read(archive, opened), b""))
+            if not left:
+                return
 
 
 def _extract(archive: Path, staging: Path, leave_out: Collection[str]) -> dict[str, int]:

@@ -28,7 +28,7 @@ def download_dataset(
 
     Raises UserError: one line that names the address, the archive or the disk.
     """
-    _remove_links(raw)
+    remove_links(raw)
     wanted = _wanted(dataset, source, raw)
     skipped = {entry.case for entry in dataset.skip}
     archives = [file for file in wanted if is_archive(file.path)]
@@ -46,17 +46,11 @@ def take_local(dataset: Dataset, source: LocalSource, raw: Path) -> bool:
 
     Returns whether the files are links, so that they belong to the user. Raises UserError in one line.
     """
-    where = f"data set {dataset.name}: source.path"
-    path = Path(source.path).expanduser()
-    if not path.exists():
-        raise UserError(where, f"there is no {path}", "give the path of your folder or archive")
-    _remove_links(raw)
+    path = local_path(dataset, source)
+    remove_links(raw)
     if path.is_dir():
-        _link(path.resolve(), raw, where)
+        _link(path.resolve(), raw, _where(dataset))
         return True
-    if not is_archive(path):
-        wrong = f"{path} is neither a folder nor an archive ({', '.join(ARCHIVE_ENDINGS)})"
-        raise UserError(where, wrong, "give one of them")
     status = path.stat()
     identity = {"path": str(path.resolve()), "size": status.st_size, "modified": status.st_mtime}
     note = raw / STATE / f"{path.name}.unpacked.json"
@@ -64,6 +58,21 @@ def take_local(dataset: Dataset, source: LocalSource, raw: Path) -> bool:
     if not _is_unpacked(note, identity, raw, skipped):
         _unpack(path, note, identity, raw, dataset)
     return False
+
+
+def local_path(dataset: Dataset, source: LocalSource) -> Path:
+    """The user's folder or archive; raises UserError if it is neither."""
+    path = Path(source.path).expanduser()
+    if not path.exists():
+        raise UserError(_where(dataset), f"there is no {path}", "give the path of your folder or archive")
+    if not path.is_dir() and not is_archive(path):
+        wrong = f"{path} is neither a folder nor an archive ({', '.join(ARCHIVE_ENDINGS)})"
+        raise UserError(_where(dataset), wrong, "give one of them")
+    return path
+
+
+def _where(dataset: Dataset) -> str:
+    return f"data set {dataset.name}: source.path"
 
 
 def _wanted(dataset: Dataset, source: DownloadSource, raw: Path) -> list[Wanted]:
@@ -130,7 +139,7 @@ def _link(folder: Path, raw: Path, where: str) -> None:
         link.symlink_to(entry, target_is_directory=entry.is_dir())
 
 
-def _remove_links(raw: Path) -> None:
+def remove_links(raw: Path) -> None:
     """Remove links of an earlier run, so that nothing is ever written through one into the user's folder."""
     if raw.is_dir():
         for entry in raw.iterdir():

@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config.datasets import ARCHIVE_ENDINGS, Dataset, DownloadSource, PhantomSource, RemoteFile
+from ..config.layouts import published
 from ..config.loading import load_config
 from ..config.schema import Config
 from ..errors import UserError
@@ -22,6 +23,7 @@ _FIELD_OF_VIEW_MM3 = 400.0 * 400.0 * 450.0
 _RAW_BYTES_PER_VOXEL = 2.0
 _VOLUME_BYTES_PER_VOXEL = 1.0
 _TYPICAL_RAW_CASE_BYTES = 100e6
+_CONVERTED_CASE_BYTES = 0.4e6  # OpenKBP's CTs of 0.6 million voxels, packed, with their masks
 _RESERVE_BYTES = 200e6
 
 
@@ -41,13 +43,26 @@ def disk_of(dataset: Dataset, spacing_mm: tuple[float, float, float]) -> Disk:
     return Disk(archives, raw, voxels * _VOLUME_BYTES_PER_VOXEL)
 
 
+def disk_of_all(config: Config) -> dict[str, Disk]:
+    """Data set → what it takes; an archive that several read is counted with the first of them."""
+    sizes: dict[str, Disk] = {}
+    read = []
+    for dataset in config.all_datasets:
+        disk = disk_of(dataset, config.volumes.spacing_mm)
+        if published(dataset.layout).patients is not None:
+            disk = replace(disk, archives=0.0) if dataset.source in read else disk
+            read.append(dataset.source)
+        sizes[dataset.name] = disk
+    return sizes
+
+
 def bytes_needed(config: Config, folder: Path) -> float:
     """Rough number of bytes that the data sets still need under `folder`; what is made already counts as none.
 
     All raw cases lie side by side where they are kept. Where they are deleted it is the least that can do, if data sets
     are made one after another: the largest of them beside all volumes.
     """
-    sizes = {dataset.name: disk_of(dataset, config.volumes.spacing_mm) for dataset in config.all_datasets}
+    sizes = disk_of_all(config)
     coming = [
         disk for name, disk in sizes.items() if not (folder / "resources" / "raw" / name / "manifest.json").exists()
     ]
@@ -83,15 +98,18 @@ def check_disk(config: Config, folder: Path) -> None:
 
 
 def _downloaded_bytes(dataset: Dataset) -> tuple[float, float]:
-    """Bytes of the archives and of the raw cases; a folder that the user has takes none."""
+    """Bytes of the archives and of the raw cases; a folder that the user has takes none unless it is converted."""
     cases = len(dataset.used_cases)
     if isinstance(dataset.source, PhantomSource):
         return 0.0, cases * _FIELD_OF_VIEW_MM3 / _voxel_mm3(dataset.source.spacing_mm) * _RAW_BYTES_PER_VOXEL
+    is_converted = published(dataset.layout).patients is not None
     if not isinstance(dataset.source, DownloadSource):
-        return 0.0, 0.0
+        return 0.0, cases * _CONVERTED_CASE_BYTES * is_converted
     packed = [_bytes_of(file) for file in dataset.source.files if file.path.lower().endswith(ARCHIVE_ENDINGS)]
     whole = sum(_bytes_of(file) for file in dataset.source.files)
     per_case = sum(_bytes_of(file) for file in dataset.source.per_case)
+    if is_converted:
+        return sum(packed), cases * _CONVERTED_CASE_BYTES
     # Where no size is known, cases are as large as most CTs are.
     raw = (whole + cases * per_case) or cases * _TYPICAL_RAW_CASE_BYTES
     return (sum(packed) or raw) if packed else 0.0, raw
@@ -113,7 +131,7 @@ def main() -> None:
         config = load_config(parser.parse_args().configfile)
     except UserError as error:
         sys.exit(f"error: {error}")
-    rows = {dataset.name: disk_of(dataset, config.volumes.spacing_mm) for dataset in config.all_datasets}
+    rows = disk_of_all(config)
     parts = [(disk.archives, disk.raw, disk.volumes) for disk in rows.values()]
     print(f"{'GB':<24}{'archives':>10}{'raw cases':>11}{'volumes':>9}")
     for name, sizes in zip((*rows, "together"), (*parts, map(sum, zip(*parts, strict=True))), strict=True):

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline_lib.datasets import archives, transfers
-from pipeline_lib.datasets.archives import unpack
+from pipeline_lib.datasets.archives import read_members, unpack
 from pipeline_lib.errors import UserError
 
 FILES = {"Task03_Liver/imagesTr/liver_0.nii.gz": b"image" * 1000, "Task03_Liver/labelsTr/liver_0.nii.gz": b"label"}
@@ -195,3 +195,28 @@ def test_what_an_interrupted_extraction_left_is_no_part_of_the_next(tmp_path):
 
 def test_an_archive_without_files_is_refused(tmp_path):
     assert "holds no files" in refused(make_tar(tmp_path / "a.tar", {}), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
+@pytest.mark.parametrize("top", ["", "repository-1a2b3c/", "./repository-1a2b3c/"])
+def test_wanted_members_are_read_wherever_the_archive_has_them(tmp_path, name, top):
+    archive = make(tmp_path / name, {f"{top}{path}": content for path, content in FILES.items()} | {"other": b"x"})
+    wanted = [*FILES, "absent"]
+    assert dict(read_members(archive, wanted)) == FILES
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_member_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "_LARGEST_IN_MEMORY", 4999)
+    archive = make_zip(tmp_path / "a.zip", FILES)
+    with pytest.raises(UserError, match=r"imagesTr/liver_0\.nii\.gz has 0\.0 GB"):
+        dict(read_members(archive, FILES))
+
+
+def test_a_damaged_member_is_named(tmp_path):
+    archive = make_zip(tmp_path / "a.zip", {"ct.csv": bytes(range(256)) * 40})
+    content = bytearray(archive.read_bytes())
+    content[60] ^= 0xFF
+    archive.write_bytes(content)
+    with pytest.raises(UserError, match=r"member ct\.csv is damaged"):
+        dict(read_members(archive, ["ct.csv"]))

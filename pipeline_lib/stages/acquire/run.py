@@ -12,7 +12,9 @@ import shutil
 from pathlib import Path
 
 from ...config.datasets import Dataset, DownloadSource, LocalSource, PhantomSource
+from ...config.layouts import published
 from ...datasets import deletion
+from ...datasets.conversion import convert_dataset
 from ...datasets.manifest import write_manifest
 from ...datasets.published import STATE, download_dataset, take_local
 from ...datasets.readers import CaseFiles, better_layout, case_files
@@ -29,6 +31,8 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
     (raw / deletion.NAME).unlink(missing_ok=True)
     if isinstance(source, PhantomSource):
         _make_phantom(settings, outputs)
+    elif published(dataset.layout).patients is not None:
+        convert_dataset(dataset, raw, execution.keep_archives, execution.sharing)
     elif isinstance(source, DownloadSource):
         download_dataset(dataset, source, raw, execution.keep_archives)
     else:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...config.datasets import Dataset, SkippedCase
+from ...config.layouts import published
+from ...config.openkbp import patients_digest
 from ...config.phantom import Phantom
 from ...config.schema import Config
 from ...config.section import Section
@@ -16,19 +18,27 @@ VERSION = 1
 
 
 class Settings(Section):
-    """Where a data set comes from; for a phantom also what it looks like."""
+    """Where a data set comes from; for a phantom also what it looks like.
+
+    `patients` names what the project's table says of the cases, where the layout has one.
+    """
 
     dataset: Dataset
     phantom: Phantom | None
     rois: tuple[str, ...]
     seed: int | None
+    patients: str = ""
 
 
 class Execution(Section):
-    """Cases that are not fetched, and whether archives stay. Kept apart: editing it must not remake every volume."""
+    """Cases that are not fetched, and whether archives stay. Kept apart: editing it must not remake every volume.
+
+    `sharing` are the other data sets that read the same archive.
+    """
 
     skip: tuple[SkippedCase, ...] = ()
     keep_archives: bool = True
+    sharing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,15 +58,23 @@ def settings_from(config: Config, dataset: str) -> Settings:
     """The source of one data set; a phantom's look, ROIs and seed."""
     chosen = config.dataset(dataset)
     phantom = chosen.source.kind == "phantom"
+    table = published(chosen.layout).patients
     return Settings(
         # What is fetched does not depend on these, and fetching again would remake every volume.
         dataset=regardless_of(chosen, "split", "skip", "doubted", "licence"),
         phantom=config.phantom if phantom else None,
         rois=config.roi_names if phantom else (),
         seed=config.seed if phantom else None,
+        patients="" if table is None else patients_digest(table(), chosen.all_cases),
     )
 
 
 def execution_from(config: Config, dataset: str) -> Execution:
-    """The skipped cases of one data set, and the storage of archives."""
-    return Execution(skip=config.dataset(dataset).skip, keep_archives=config.storage.keep_archives)
+    """The skipped cases of one data set, the storage of archives, and who else reads its archive."""
+    chosen = config.dataset(dataset)
+    sharing = (
+        [other.name for other in config.all_datasets if other is not chosen and other.source == chosen.source]
+        if published(chosen.layout).patients is not None
+        else []
+    )
+    return Execution(skip=chosen.skip, keep_archives=config.storage.keep_archives, sharing=tuple(sharing))
