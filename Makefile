@@ -14,7 +14,7 @@ demo: .venv/installed ## run the whole pipeline on embedded phantoms and print t
 	@$(BIN)/python -m pipeline_lib.reporting.tables results/report
 
 test: .venv/installed-test ## run the test suite (ARGUMENTS="tests/methods -k dice" selects)
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGUMENTS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGUMENTS)
 
 test-slurm: .venv/installed-test ## run the tests against a real SLURM (root, slurmctld)
 	$(BIN)/pytest -m slurm tests/slurm

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from monai.networks.nets.resnet import ResNet, ResNetBlock
 from torch import nn
 
 from ..config.roi_aware import RoiAware
+from ..monai_parts import ResNet, ResNetBlock
 
 _BLOCKS = [2, 2, 2, 2]
 

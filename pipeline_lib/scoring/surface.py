@@ -12,8 +12,6 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 
 HAUSDORFF_PERCENTILE = 95.0
 
@@ -45,8 +43,13 @@ def surface_scores(
         return SurfaceScores(math.nan, math.nan)
     if not prediction.any() or not truth.any():
         return SurfaceScores(0.0, math.nan)
+    # Only here: the report reads the table of scores and starts twice as fast without PyTorch.
+    import torch
+
+    from ..monai_parts import compute_hausdorff_distance, compute_surface_dice
+
     box = bounding_box(prediction | truth)
-    predicted, true = (_one_hot(_with_margin(mask[box])) for mask in (prediction, truth))
+    predicted, true = (torch.from_numpy(_with_margin(mask[box]))[None, None] for mask in (prediction, truth))
     spacing_zyx = list(reversed(spacing_mm))
     with warnings.catch_warnings():
         # MONAI 1.6 calls its own function with an argument that it has deprecated.
@@ -78,7 +81,3 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
 def _with_margin(mask: np.ndarray) -> np.ndarray:
     # An organ that the field of view cuts off has a surface there too.
     return np.pad(mask, 1)
-
-
-def _one_hot(mask: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(mask)[None, None]

@@ -5,6 +5,7 @@ import shutil
 import signal
 import stat
 from dataclasses import replace
+from functools import cache
 from typing import get_args
 
 import numpy as np
@@ -38,7 +39,7 @@ from tests.support.training_world import (
 )
 
 METHODS = {
-    "baseline": LabelsAlone(kind="labels_alone", network="swin_unetr", encoder="vectors"),
+    "labels_alone": LabelsAlone(kind="labels_alone", network="swin_unetr", encoder="vectors"),
     "mean_teacher": MeanTeacher(kind="mean_teacher", network="swin_unetr", encoder="vectors"),
     "without_mse": LatentClass(kind="latent_class", network="swin_unetr", encoder="vectors", consistency=False),
     "dodnet": LabelsAlone(kind="labels_alone", network="dodnet", encoder="one_hot"),
@@ -72,11 +73,26 @@ def weights(outputs, which="student"):
     return load_segmentation_model(outputs.model, "cpu", which)[0].state_dict()
 
 
+@pytest.fixture(scope="module")
+def trained(world, scored_pools, tmp_path_factory):
+    """The outputs of a short training of a method, by its name, each trained once."""
+
+    @cache
+    def outputs_of(name):
+        folder = tmp_path_factory.mktemp(name)
+        inputs, outputs = paths(world, name, folder)
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.chdir(folder)
+            segmentation.run(segmentation_settings(name, METHODS[name], optimisation=SHORT), EXECUTION, inputs, outputs)
+        assert not list((folder / "work" / "train").iterdir())
+        return outputs
+
+    return outputs_of
+
+
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_trains_and_its_model_can_be_used(name, here, tmp_path):
-    settings = segmentation_settings(name, METHODS[name], optimisation=SHORT)
-    inputs, outputs = paths(here, name, tmp_path)
-    segmentation.run(settings, EXECUTION, inputs, outputs)
+def test_every_method_trains_and_its_model_can_be_used(name, trained):
+    settings, outputs = segmentation_settings(name, METHODS[name]), trained(name)
     network, description = load_segmentation_model(outputs.model, "cpu")
     assert tuple(description["rois"]) == ROIS
     assert (description["run"], description["seed"]) == (name, 0)
@@ -88,7 +104,6 @@ def test_every_method_trains_and_its_model_can_be_used(name, here, tmp_path):
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert all(0 < row["loss"]["supervised"] < 10 for row in rows)
     assert ("positive" in rows[0]) == settings.method.needs_existence
-    assert not list((tmp_path / "work" / "train").iterdir())
 
 
 @pytest.mark.parametrize(("axis", "exchanged"), [(0, True), (1, False), (2, False)])
@@ -99,7 +114,7 @@ def test_flips_along_x_exchange_the_rois_that_mirror_each_other(axis, exchanged,
     weak = still.weak.model_copy(update={"flip_probability": flips})
     settings = segmentation_settings(
         "mirrored",
-        METHODS["baseline"],
+        METHODS["labels_alone"],
         optimisation=SHORT,
         augmentation=still.model_copy(update={"weak": weak}),
         mirrors=MIRRORS,
@@ -115,16 +130,15 @@ def test_flips_along_x_exchange_the_rois_that_mirror_each_other(axis, exchanged,
 
 
 def test_the_model_file_says_which_rois_mirror_each_other(here, tmp_path):
-    settings = segmentation_settings("mirrored", METHODS["baseline"], optimisation=SHORT, mirrors=MIRRORS)
+    settings = segmentation_settings("mirrored", METHODS["labels_alone"], optimisation=SHORT, mirrors=MIRRORS)
     inputs, outputs = paths(here, "mirrored", tmp_path)
-    segmentation.run(settings, EXECUTION, inputs, outputs)
+    with init_distributed(EXECUTION) as distributed:
+        segmentation.save(settings, segmentation.segmentation_task(settings, EXECUTION, inputs, distributed), outputs)
     assert load_segmentation_model(outputs.model, "cpu")[1]["mirrors"] == MIRRORS
 
 
-def test_the_history_counts_what_each_roi_was(here, tmp_path):
-    inputs, outputs = paths(here, "latent_class", tmp_path)
-    segmentation.run(segmentation_settings(optimisation=SHORT), EXECUTION, inputs, outputs)
-    for row in read_history(outputs.history):
+def test_the_history_counts_what_each_roi_was(trained):
+    for row in read_history(trained("latent_class").history):
         for roi in ROIS:
             parts = [row[group][roi] for group in ("labelled", "positive", "negative", "ambiguous")]
             assert sum(parts) == pytest.approx(1)
@@ -160,7 +174,7 @@ def test_another_config_or_other_data_is_another_training(here, tmp_path):
     changed = [
         settings.model_copy(update={"seed": 1}),
         settings.model_copy(update={"optimisation": settings.optimisation.model_copy(update={"epochs": 3})}),
-        settings.model_copy(update={"method": METHODS["baseline"]}),
+        settings.model_copy(update={"method": METHODS["labels_alone"]}),
         settings.model_copy(update={"cases": {**CASES, "livers": CASES["livers"][:2]}}),
         settings.model_copy(update={"labelled": {**LABELLED, "livers": ("liver",)}}),
         settings.model_copy(update={"mirrors": MIRRORS}),
@@ -210,7 +224,7 @@ def test_what_a_training_does_not_depend_on_leaves_it_the_same(here, tmp_path):
     rewritten = tmp_path / "rewritten.parquet"
     pd.read_parquet(inputs.existence[0]).iloc[::-1].to_parquet(rewritten, compression="gzip")
     assert identity_of(settings, replace(inputs, existence=(rewritten, *inputs.existence[1:]))) == first
-    baseline = segmentation_settings("baseline", METHODS["baseline"])
+    baseline = segmentation_settings("labels_alone", METHODS["labels_alone"])
     other_scores = replace(inputs, existence=(rescored(inputs.existence[0], tmp_path), *inputs.existence[1:]))
     assert identity_of(baseline, other_scores) == identity_of(baseline, inputs)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch._dynamo  # Every optimiser imports it, which takes seconds: forked processes find it here.
 from torch import nn
 
 from pipeline_lib.config.augmentation import Augmentation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import fcntl
 import os
 import re
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from .forked import forked_snakemake
 
 BASE = Path(__file__).parents[2]
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
@@ -38,13 +41,16 @@ class Project:
         place[int(last) if isinstance(place, list) else last] = value
         return Project(self.folder, content)
 
-    def command(self, *arguments: str) -> list[str]:
+    def arguments(self, *more: str) -> list[str]:
         configfile = self.folder / "config.yaml"
         configfile.write_text(yaml.safe_dump(self.content, sort_keys=False))
         return [
-            *(str(SNAKEMAKE), "--snakefile", str(BASE / "Snakefile"), "--directory", str(self.folder)),
-            *("--configfile", str(configfile), *arguments),
+            *("--snakefile", str(BASE / "Snakefile"), "--directory", str(self.folder)),
+            *("--configfile", str(configfile), *more),
         ]
+
+    def command(self, *arguments: str) -> list[str]:
+        return [str(SNAKEMAKE), *self.arguments(*arguments)]
 
     def run(
         self, *arguments: str, before: Sequence[str] = (), environment: Mapping[str, str] | None = None
@@ -59,11 +65,15 @@ class Project:
             timeout=800,
         )
 
+    def dry_run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A dry run, which must succeed."""
+        done = forked_snakemake(self.arguments("--dry-run", *arguments), BASE)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
     def planned(self, *arguments: str) -> dict[str, int]:
         """Rule → number of jobs that a dry run would start, `all` left out."""
-        finished = self.run("--dry-run", *arguments)
-        assert finished.returncode == 0, finished.stderr
-        return planned_jobs(finished.stdout)
+        return planned_jobs(self.dry_run(*arguments).stdout)
 
 
 def planned_jobs(output: str) -> dict[str, int]:
@@ -82,11 +92,22 @@ def tiny_content() -> dict:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, tiny_content) -> Project:
-    """The tiny config with two methods, run to its end."""
-    project = Project(tmp_path_factory.mktemp("tiny"), {**tiny_content, "compare": ["baseline", "latent_class"]})
-    done = project.run("--cores", "2")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return project
+    """The tiny config with two methods, run to its end: once for all processes of pytest, each of which has a copy."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "finished"
+    shared.mkdir(exist_ok=True)
+    project = Project(shared / "tiny", {**tiny_content, "compare": ["baseline", "latent_class"]})
+    ended = shared / "ended"
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ended.exists():
+            project.folder.mkdir(exist_ok=True)
+            done = project.run("--cores", "2")
+            assert done.returncode == 0, done.stdout + done.stderr
+            ended.touch()
+    folder = tmp_path_factory.mktemp("finished") / "tiny"
+    subprocess.run(["cp", "-a", str(project.folder), str(folder)], check=True)
+    return Project(folder, project.content)
 
 
 def copied(project: Project, folder: Path, how: str = "-a") -> Project:
@@ -103,7 +124,8 @@ def checkout(tmp_path) -> Path:
     copy.mkdir()
     for name in CODE:
         source = BASE / name
-        ignored = shutil.ignore_patterns("node_modules", "__pycache__")
+        # What is compiled stays valid, since the copies keep their dates; files that are being written vanish.
+        ignored = shutil.ignore_patterns("node_modules", "*.pyc.*")
         shutil.copytree(source, copy / name, ignore=ignored) if source.is_dir() else shutil.copy(source, copy)
     stage = copy / "pipeline_lib" / "stages" / "acquire" / "run.py"
     text = stage.read_text().replace('if __name__ == "__main__":', f'if __name__ == "__main__":\n    say("{HERE}")')

@@ -34,7 +34,7 @@ def test_jobs_run_the_code_of_the_checkout_whose_snakefile_is_called(checkout, t
 )
 def test_an_old_name_of_a_target_works_and_says_the_new_one(tiny_content, tmp_path, old, new, rule):
     project = Project(tmp_path, tiny_content)
-    by_old, by_new = (project.run("--dry-run", target) for target in (old, new))
+    by_old, by_new = (project.dry_run(target) for target in (old, new))
     assert f"note: target `{old}` is now called `{new}`" in by_old.stderr
     assert "note:" not in by_new.stderr
     plans = [planned_jobs(done.stdout) for done in (by_old, by_new)]

@@ -172,7 +172,7 @@ def inputs_by_rule(output: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def all_inputs(finished) -> dict[str, str]:
-    return inputs_by_rule(finished.run("--dry-run", "--forceall", "all", "existence_check").stdout)
+    return inputs_by_rule(finished.dry_run("--forceall", "all", "existence_check").stdout)
 
 
 def test_only_scores_report_and_check_may_see_the_full_truth(all_inputs):
@@ -195,7 +195,7 @@ def test_what_the_check_of_existence_made_goes_into_the_report_alone(finished, t
     assert done.returncode == 0, done.stdout + done.stderr
     decisions = pd.read_csv(tmp_path / "results" / "existence_check" / "decisions.csv")
     assert set(decisions["patches_of"]) == {"pool", "training crops"}
-    inputs = inputs_by_rule(project.run("--dry-run", "--forceall", "all", "existence_check").stdout)
+    inputs = inputs_by_rule(project.dry_run("--forceall", "all", "existence_check").stdout)
     assert {rule for rule, files in inputs.items() if "results/existence_check/" in files} == {
         "write_report",
         "existence_check",
@@ -221,6 +221,7 @@ def test_the_snakefile_loads_without_torch(finished):
 @pytest.mark.parametrize(
     ("path", "rules"),
     [
+        (None, set()),
         ("execution/device", {"train"}),
         ("roi_aware/execution/device", {"train_roi_aware", "score_existence", "check_existence"}),
         ("inference/device", {"predict"}),
@@ -233,21 +234,19 @@ def test_every_rule_leaves_the_gpus_alone_where_its_device_is_the_cpu(finished, 
     python_path = os.pathsep.join((str(tmp_path), str(BASE)))
     asked = ("--dry-run", "--forceall", "all", "existence_check")
 
-    def using_gpus(project: Project) -> set[str]:
-        done = project.run(*asked, environment={"PYTHONPATH": python_path})
-        assert done.returncode == 0, done.stderr
-        jobs = re.findall(r"^(?:local)?rule (\w+):\n(.*?)^\n?(?=\[|$)", done.stdout, re.MULTILINE | re.DOTALL)
-        return {rule for rule, lines in jobs if re.search(r"\bgpu=[1-9]", lines)}
-
+    project = finished if path is None else finished.edited(path, "cpu")
+    done = project.run(*asked, environment={"PYTHONPATH": python_path})
+    assert done.returncode == 0, done.stderr
+    jobs = re.findall(r"^(?:local)?rule (\w+):\n(.*?)^\n?(?=\[|$)", done.stdout, re.MULTILINE | re.DOTALL)
+    using_gpus = {rule for rule, lines in jobs if re.search(r"\bgpu=[1-9]", lines)}
     every = {"train", "train_roi_aware", "score_existence", "check_existence", "predict"}
-    assert using_gpus(finished) == every
-    assert using_gpus(finished.edited(path, "cpu")) == every - rules
+    assert using_gpus == every - rules
 
 
 def test_the_default_profile_gives_way_to_the_one_named(finished, tmp_path):
     (tmp_path / "config.yaml").write_text("set-resources: {train: {gpu: 3}}\nresources: {gpu: 4}\n")
     arguments = ("--forcerun", "train", "--printshellcmds", "--workflow-profile", str(tmp_path))
-    output = finished.run("--dry-run", *arguments).stdout
+    output = finished.dry_run(*arguments).stdout
     assert re.search(r"gpu=3\b", output)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import re
-import subprocess
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from .conftest import BASE, SNAKEMAKE, planned_jobs
+from .conftest import BASE, planned_jobs
+from .forked import forked_snakemake
 
 SPLIT = BASE.parent / "shared" / "data" / "mots_split.csv"
 FULLY_LABELLED = "totalsegmentator_v1"
@@ -21,8 +21,8 @@ FULLY_LABELLED = "totalsegmentator_v1"
 def planned(tmp_path_factory) -> tuple[Path, str]:
     """An empty folder after a dry run in it, and what that printed."""
     folder = tmp_path_factory.mktemp("mots")
-    options = ("--snakefile", BASE / "Snakefile", "--directory", folder, "--configfile", BASE / "config" / "mots.yaml")
-    done = subprocess.run([SNAKEMAKE, *options, "--dry-run"], capture_output=True, text=True, timeout=280, cwd=BASE)
+    files = {"--snakefile": BASE / "Snakefile", "--directory": folder, "--configfile": BASE / "config" / "mots.yaml"}
+    done = forked_snakemake([*(str(part) for option in files.items() for part in option), "--dry-run"], BASE)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 

@@ -50,9 +50,8 @@ def announced(said: str) -> list[str]:
 
 def planned_runs(project: Project) -> set[str]:
     """The runs whose rule train is planned."""
-    done = project.run("--dry-run")
-    assert done.returncode == 0, done.stderr
-    jobs = re.findall(r"^rule train:\n(?:    .*\n)*?    wildcards: run=(\S+)", done.stdout, re.MULTILINE)
+    output = project.dry_run().stdout
+    jobs = re.findall(r"^rule train:\n(?:    .*\n)*?    wildcards: run=(\S+)", output, re.MULTILINE)
     return set(jobs)
 
 
@@ -72,7 +71,7 @@ def test_a_data_set_that_only_tests_is_predicted_and_trains_nothing(project):
 
     more = with_datasets(project, added)
     assert not {"train", "train_roi_aware"} & set(more.planned())
-    said = up_to_date(more)
+    said = up_to_date(more, "predictions")
     assert (trainings(said), announced(said)) == ([], [])
     assert weights(project) == before
     for run in ("baseline-seed0", "latent_class-seed0"):

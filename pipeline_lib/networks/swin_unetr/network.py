@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from monai.networks.nets import SwinUNETR
 from torch import Tensor, nn
 
 from ...config.optimisation import Checkpointing
+from ...monai_parts import SwinUNETR
 from ..dynamic_head import TextConditionedHead
 from ..instance_norm import InstanceNorm
 from ..recomputing import recomputed

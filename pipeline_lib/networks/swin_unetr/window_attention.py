@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from monai.networks.nets.swin_unetr import BasicLayer, WindowAttention, compute_mask, get_window_size
 from torch import Tensor, nn
 
+from ...monai_parts import BasicLayer, WindowAttention, compute_mask, get_window_size
 from ..replacing import replace
 
 Sides = tuple[int, int, int]
