@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from pipeline_lib.config.labelling import Labelling
 from pipeline_lib.config.volumes import Volumes
 from pipeline_lib.errors import UserError
 from pipeline_lib.geometry import Geometry
@@ -306,7 +307,7 @@ class TestRealCases:
         bits = masks_on_original_grid((plane_mask(planes, k) for k in range(len(targets))), volume.record)
         write_roi_bits(path, bits, volume.record.original, targets)
         bits, grid = read_roi_bits(path)
-        raw = volumes.read_case(layout, SHARED / root, case, labels, targets)
+        raw = volumes.read_case(layout, SHARED / root, case, targets, Labelling(labels=labels))
         assert grid == Geometry.from_image(raw.image)
         for k, (_, mask) in enumerate(raw.masks()):
             back = roi_mask(bits, k)

@@ -31,9 +31,8 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
         settings.layout,
         inputs.manifest.parent / settings.root,
         settings.case,
-        settings.labels,
         settings.targets,
-        settings.ignored_labels,
+        settings.labelling,
     )
     for note in raw.notes:
         say(f"{raw.files.image}: note: {note}")
@@ -93,8 +92,8 @@ class _Targets:
     def _draw(self, plane: np.ndarray, bit: int, target: str) -> None:
         """Set the target's bit in the plane. Its parts are drawn too: interpolation could let one stick out."""
         boxes = []
-        for part in (target, *self._raw.parts(target)):
-            box, mask = mask_volume(self._raw.mask(part), self._original, self._grid)
+        for part in (target, *self._raw.labels.parts(target)):
+            box, mask = mask_volume(self._raw.labels.mask(part), self._original, self._grid)
             add_mask(plane, bit, mask, box)
             if mask.size:
                 boxes.append(box)
