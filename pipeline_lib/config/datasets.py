@@ -213,7 +213,17 @@ class Dataset(Section):
         """What the label files of `case` mean, and which ROIs it labels."""
         if isinstance(self.labelled, str):
             return self._labelling("present" if self.labelled == "present" else "all")
-        return self._labelling(self.labelled[case])
+        rois = self.labelled[case]
+        # A case that labels everything has the same settings with a table as without.
+        return self._labelling("all" if set(rois) == set(self.labels) else rois)
+
+    @property
+    def rois_to_learn(self) -> set[str]:
+        """The ROIs that some training case labels; by which masks there are, it may be any."""
+        training = self.split_cases("train")
+        if isinstance(self.labelled, str):
+            return set(self.labels) if training else set()
+        return {roi for case in training for roi in self.labelled[case]}
 
     @property
     def label_values(self) -> dict[str, tuple[int, ...]]:

@@ -15,7 +15,7 @@ from ..files import fingerprint
 from ..volumes.record import CaseRecord
 from ..volumes.store import open_volume
 from .crops import TrainingCase
-from .pool import pool_positions
+from .pool import count_labelled, pool_positions
 
 STARTS = ["z", "y", "x"]
 """Columns of a patch's start index in the table of existence scores."""
@@ -83,10 +83,10 @@ def fully_labelled_cases(
 
     UserError: a volume has other labels than `structures`.
     """
-    found = []
-    for name in names:
-        record = _record(folder / name, structures, "roi_aware.structures")
-        pool = pool_positions(record, patches, seed)
+    records = [_record(folder / name, structures, "roi_aware.structures") for name in names]
+    counts, found = count_labelled(records), []
+    for name, record in zip(names, records, strict=True):
+        pool = pool_positions(record, patches, seed, counts)
         labelled = np.isin(structures, record.labelled)
         found.append(TrainingCase(record.dataset, name, folder / name, labelled, pool))
     return tuple(found)

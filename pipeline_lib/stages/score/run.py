@@ -63,7 +63,7 @@ def _score_case(settings: Settings, dataset: Dataset, case: str, prediction: Pat
             "run `snakemake scores --cores all --forcerun predict` with this config",
         )
     rows = []
-    for roi, mask in _true_masks(settings, dataset, case, truth, grid, prediction):
+    for roi, mask, known in _true_masks(settings, dataset, case, truth, grid, prediction):
         row = score_roi(
             roi_mask(bits, settings.rois.index(roi)),
             mask,
@@ -71,6 +71,7 @@ def _score_case(settings: Settings, dataset: Dataset, case: str, prediction: Pat
             grid.spacing_mm,
             settings.scores.convention,
             settings.scores.surface_tolerance_mm,
+            known,
         )
         rows.append({"run": settings.run, "dataset": dataset.name, "case": case, **row})
     return rows
@@ -78,14 +79,17 @@ def _score_case(settings: Settings, dataset: Dataset, case: str, prediction: Pat
 
 def _true_masks(
     settings: Settings, dataset: Dataset, case: str, truth: Path, grid: Geometry, prediction: Path
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Each ROI whose truth is known in this case, with its mask (bool, D H W on `grid`)."""
+) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
+    """Each ROI whose truth is known in this case, with its mask, and where it is known (bool, D H W; None: everywhere).
+
+    A ROI that is unknown at every voxel is left out.
+    """
     if settings.scores.truth == "full":
         file = truth / f"{case}.nii.gz"
         bits, true_grid = read_roi_bits(file)
         _check_grids(true_grid, grid, file, prediction)
         for index, roi in enumerate(settings.rois):
-            yield roi, roi_mask(bits, index)
+            yield roi, roi_mask(bits, index), None
     else:
         labelling = dataset.labelling(case)
         rois = tuple(roi for roi in settings.rois if roi in dataset.labels)
@@ -93,7 +97,10 @@ def _true_masks(
         labels = read_labels(
             files, rois, labelling, lambda file, true_grid: _check_grids(true_grid, grid, file, prediction)
         )
-        yield from ((roi, labels.mask(roi)) for roi in labels.labelled)
+        for roi in labels.labelled:
+            unknown = labels.unknown(roi)
+            if unknown is None or not unknown.all():
+                yield roi, labels.mask(roi), None if unknown is None else ~unknown
 
 
 def _check_grids(truth: Geometry, prediction: Geometry, true_file: Path, predicted_file: Path) -> None:
