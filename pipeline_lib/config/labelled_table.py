@@ -36,7 +36,9 @@ def read_labelled_table(path: Path, rois: Collection[str], cases: Collection[str
             found[case] = tuple(roi for roi in rois if _is_yes(cells[header[bare(roi)]], roi, f"{path}, line {line}"))
     absent = [case for case in cases if case not in found]
     if absent:
-        raise UserError(str(path), f"has no row of case {absent[0]}", "write one, or list the case under `skip`")
+        raise UserError(
+            str(path), f"has no row of case {absent[0]}", "write one, with empty cells if it labels nothing"
+        )
     return found
 
 

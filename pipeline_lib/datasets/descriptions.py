@@ -76,10 +76,10 @@ def _labels(dataset: Dataset, description: Mapping[str, Any]) -> Iterator[tuple[
             yield f"does not have label value {missing[0]}, which `labels` gives to {roi}", "correct `labels`"
     for name, values in theirs.items():
         if name == "ignore":
-            if not values <= set(dataset.ignored_labels) or values & claimed:
+            if not values <= {*dataset.unknown_labels, *dataset.ignored_labels} or values & claimed:
                 yield (
-                    f"ignores label value {_listed(values)}: unknown voxels, which would count as background here",
-                    "skip the cases that hold it, or accept that under `ignored_labels`",
+                    f"ignores label value {_listed(values)}: unknown voxels, which the data set does not say",
+                    f"write `unknown_labels: [{_listed(values)}]`, or take it for background under `ignored_labels`",
                 )
             continue
         ours = dataset.label_values.get(name)

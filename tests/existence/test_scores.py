@@ -110,3 +110,15 @@ def test_metrics_agree_with_naive_references():
     assert row["average_precision"] == pytest.approx(np.mean([ranked[: k + 1].mean() for k in np.flatnonzero(ranked)]))
     assert sum(entry["patches"] for entry in row["curve"]) == 60
     assert sum(entry["patches"] * entry["share_present"] for entry in row["curve"]) == pytest.approx(present.sum())
+
+
+def test_metrics_of_a_structure_are_over_the_patches_in_which_it_is_known():
+    logits, present = logits_of_four()
+    known = np.random.default_rng(1).random(present.shape) < 0.5
+    known[:, 3] = False
+    rows = structure_metrics(AVAILABLE, logits, present, known)["structures"]
+    for column, name in enumerate(AVAILABLE[:2]):
+        own = known[:, column]
+        pair = logits[own, column : column + 1], present[own, column : column + 1]
+        assert rows[name] == structure_metrics([name], *all_known(*pair))["structures"][name]
+    assert rows[AVAILABLE[3]]["not_scored_because"] == "never labelled"
