@@ -32,18 +32,19 @@ def find_masks(
     targets: tuple[str, ...],
     names: Mapping[str, Parts],
     labelled: LabelledRule | tuple[str, ...],
+    image: Path | None = None,
 ) -> FoundMasks:
     """The masks of one case, whose `template` below `root` has only `{structure}` to be filled in.
 
-    `names` are those of each ROI (labelling.label_names); without any, a structure's file has its name. Raises
-    UserError if two files are the same ROI's.
+    `names` are those of each ROI (labelling.label_names); without any, a structure's file has its name. The case's
+    `image` may lie among the masks. Raises UserError if two files are the same ROI's.
     """
     if not names:
         paths = {target: (root / template.format(structure=target),) for target in targets}
         if labelled == "present":
             paths = {target: files for target, files in paths.items() if files[0].is_file()}
         return FoundMasks(paths)
-    files = _structures(root, template)
+    files = {name: path for name, path in _structures(root, template).items() if path != image}
     try:
         matched = match_names(files, names)
     except ValueError as error:

@@ -75,7 +75,7 @@ def case_files(
     if not files.has_masks:
         return CaseFiles(image, root / files.labels.format(case=case, ending=ending), {})
     template = files.labels.format(case=case, ending=ending, structure="{structure}")
-    found = find_masks(root, template, targets, label_names(labelling.labels), labelling.labelled)
+    found = find_masks(root, template, targets, label_names(labelling.labels), labelling.labelled, image)
     return CaseFiles(image, None, found.masks, found.names)
 
 
