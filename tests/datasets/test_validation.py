@@ -9,7 +9,8 @@ import SimpleITK as sitk
 
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.datasets import validation
-from pipeline_lib.datasets.readers import label_values, read_case
+from pipeline_lib.datasets.label_values import label_values
+from pipeline_lib.datasets.readers import read_case
 from pipeline_lib.datasets.validation import check_case, check_dataset, check_held_out, repeated_cases
 from pipeline_lib.errors import UserError
 
@@ -305,10 +306,10 @@ def test_a_mask_holds_the_voxels_of_at_least_half_its_value(tmp_path, name, dtyp
         (finding,) = case.faults
         assert finding.wrong.startswith("is not a mask: its highest value is")
         with pytest.raises(UserError, match="is not a mask"):
-            read_case("totalsegmentator_v1", tmp_path, "c", {}, ("liver",)).mask("liver")
+            read_case("totalsegmentator_v1", tmp_path, "c", ("liver",)).labels.mask("liver")
         return
     assert case.faults == ()
-    mask = read_case("totalsegmentator_v1", tmp_path, "c", {}, ("liver",)).mask("liver")
+    mask = read_case("totalsegmentator_v1", tmp_path, "c", ("liver",)).labels.mask("liver")
     assert mask.dtype == bool
     assert np.array_equal(mask, (SOFT >= 0.5) if expected else np.zeros(SHAPE, bool))
 
