@@ -2,7 +2,8 @@
 
 A layout is two path templates below the data set's root, and what the label files mean by their values: a label map
 holds one integer per voxel, which the data set's `labels` explain; with `{structure}` in the template there is one mask
-for each structure. No other file knows a layout by its name.
+for each structure. In a DICOM layout a case is a folder, whose files say themselves what they are. No other file knows
+a layout by its name.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ class PublishedLayout:
 
     `case_name` names the phantom's cases from the data set's name and a number; `axes` says how their voxel axes lie
     (`mixed`: as published NIfTI files do, differently from case to case), `at_origin` whether positions are dropped;
-    `description` is the kind of dataset.json beside the cases. `phantoms` is False where none are written.
+    `description` is the kind of dataset.json beside the cases. `phantoms` is False where none are written. With
+    `dicom`, the image is the folder of a case, and each structure of the RTSTRUCT and DICOM-SEG in it is a mask.
     """
 
     files: Layout
@@ -96,6 +98,7 @@ class PublishedLayout:
     at_origin: bool = False
     description: Literal["msd", "nnunet"] | None = None
     phantoms: bool = True
+    dicom: bool = False
 
 
 _TOTALSEGMENTATOR = Layout(image="{case}/ct.nii.gz", labels="{case}/segmentations/{structure}.nii.gz")
@@ -117,9 +120,13 @@ PUBLISHED = {
     "nnunet": PublishedLayout(
         Layout(image="imagesTr/{case}_0000{ending}", labels="labelsTr/{case}{ending}"), description="nnunet"
     ),
+    # A folder for each patient. It has no templates of files, which a layout of the user's own must have.
+    "dicom": PublishedLayout(
+        Layout.model_construct(image="{case}", labels="{case}/{structure}"), phantoms=False, dicom=True
+    ),
 }
 
-LayoutName = Literal["msd", "kits19", "totalsegmentator_v1", "totalsegmentator_v2", "nnunet"]
+LayoutName = Literal["msd", "kits19", "totalsegmentator_v1", "totalsegmentator_v2", "nnunet", "dicom"]
 
 
 def _known(value: Any) -> Any:

@@ -256,7 +256,7 @@ def test_a_fault_is_one_line(tmp_path, fault):
     change, message = FAULTS[fault]
     write_series(tmp_path, GRID, change=change)
     with pytest.raises(UserError, match=message) as caught:
-        read_ct_series(tmp_path)
+        _ = read_ct_series(tmp_path).image
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in caught.value.where
 
@@ -269,7 +269,7 @@ def test_a_truncated_file_is_named(tmp_path, kept):
         whole = path.read_bytes()
         path.write_bytes(whole[: int(len(whole) * kept) if kept < 1 else kept])
         with pytest.raises(UserError, match=r"is empty|is cut off|is not a DICOM file|lacks") as caught:
-            read_ct_series(tmp_path)
+            _ = read_ct_series(tmp_path).image
         assert caught.value.where == str(path)
         path.write_bytes(whole)
 

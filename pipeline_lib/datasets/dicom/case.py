@@ -14,7 +14,7 @@ from ...gzip_stream import AGAIN
 from .contours import StructureSet
 from .files import READ_ERRORS, DicomFile, dicom_files, read_dicom
 from .segments import Segmentation
-from .series import CtSeries, ct_volumes, read_volume, the_only_volume
+from .series import CtSeries, ct_volumes, placed_series, the_only_volume
 
 _KINDS = {
     "1.2.840.10008.5.1.4.1.1.481.3": StructureSet,
@@ -56,7 +56,7 @@ def read_dicom_case(folder: Path) -> DicomCase:
     drawn_on = {uid for file in drawings for uid in _drawn_on(file)}
     volumes = ct_volumes(files)
     referred = [volume for volume in volumes if volume[0].text("SeriesInstanceUID") in drawn_on]
-    ct = read_volume(folder, files, the_only_volume(folder, files, referred or volumes))
+    ct = placed_series(folder, files, the_only_volume(folder, files, referred or volumes))
     fitting = [file for file in drawings if _frame_of_reference(file) in ("", ct.frame_of_reference_uid)]
     if not fitting:
         wrong = "holds no RTSTRUCT or DICOM-SEG"
@@ -67,8 +67,7 @@ def read_dicom_case(folder: Path) -> DicomCase:
         raise UserError(str(folder), wrong, "add the one that was drawn on this CT, or list the case under `skip:`")
     elsewhere = [file.path.name for file in drawings if file not in fitting]
     notes = (f"leaves out what was drawn on other images: {', '.join(elsewhere)}",) if elsewhere else ()
-    grid = Geometry.from_image(ct.image)
-    opened = tuple(_opened(file, grid) for file in fitting)
+    opened = tuple(_opened(file, ct.grid) for file in fitting)
     if not any(drawing.names for drawing in opened):
         raise UserError(str(fitting[0].path), "draws no structure", "draw it, or list the case under `skip:`")
     return DicomCase(folder, ct, opened, (*ct.notes, *notes))

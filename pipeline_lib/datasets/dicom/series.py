@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -42,16 +43,33 @@ class Instance:
 
 @dataclass(frozen=True)
 class CtSeries:
-    """A CT in HU on its own right-angled grid (LPS).
+    """A CT on its own right-angled grid (LPS).
 
-    `instances` are its slices in the order of the image's third axis. `notes` say what is odd about it.
+    `slices` are in the order of the image's third axis. `notes` say what is odd about it.
     """
 
-    image: sitk.Image
-    instances: tuple[Instance, ...]
-    series_uid: str
-    frame_of_reference_uid: str
+    grid: Geometry
+    slices: tuple[DicomFile, ...]
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def image(self) -> sitk.Image:
+        """The image in HU, read when asked for; raises UserError if a slice is cut off."""
+        return self.grid.image(_voxels(self.slices))
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """The identity of each slice, in order."""
+        return tuple(Instance(file.path, file.text("SOPInstanceUID")) for file in self.slices)
+
+    @property
+    def series_uid(self) -> str:
+        return self.slices[0].text("SeriesInstanceUID")
+
+    @property
+    def frame_of_reference_uid(self) -> str:
+        """Empty where the slices do not say it."""
+        return self.slices[0].text("FrameOfReferenceUID")
 
 
 def read_ct_series(folder: Path, series_uid: str | None = None) -> CtSeries:
@@ -60,7 +78,7 @@ def read_ct_series(folder: Path, series_uid: str | None = None) -> CtSeries:
     Localisers, screen captures, other modalities and files that are not DICOM do not count.
 
     Raises UserError if there is no such volume or more than one (it lists what is there), if files are of two patients
-    or cut off, and if slices are missing, doubled, unevenly spaced or sheared.
+    or cut off in their headers, and if slices are missing, doubled, unevenly spaced or sheared.
     """
     files = dicom_files(folder)
     volumes = ct_volumes(files)
@@ -68,7 +86,7 @@ def read_ct_series(folder: Path, series_uid: str | None = None) -> CtSeries:
     if volumes and not wanted:
         listed = "; ".join(_description(volume) for volume in volumes)
         raise UserError(str(folder), f"has no CT volume in series {series_uid}, but {listed}", "name one of these")
-    return read_volume(folder, files, the_only_volume(folder, files, wanted))
+    return placed_series(folder, files, the_only_volume(folder, files, wanted))
 
 
 Volume = tuple[DicomFile, ...]
@@ -130,8 +148,8 @@ def _description(volume: Volume) -> str:
     )
 
 
-def read_volume(folder: Path, files: Sequence[DicomFile], volume: Volume) -> CtSeries:
-    """A volume among the files of a folder as an image; raises UserError as `read_ct_series` does."""
+def placed_series(folder: Path, files: Sequence[DicomFile], volume: Volume) -> CtSeries:
+    """A volume among the files of a folder, put in order; raises UserError as `read_ct_series` does."""
     first = volume[0]
     for file in volume:
         named = [name for name in ("PixelSpacing", "FrameOfReferenceUID") if file.text(name) != first.text(name)]
@@ -158,13 +176,7 @@ def read_volume(folder: Path, files: Sequence[DicomFile], volume: Volume) -> CtS
         wrong = f"has slices up to {np.abs(aside).max():.2g} mm off the straight line from the first to the last"
         raise UserError(str(folder), wrong, _EXPORT)
     grid, notes = checked_right_angles(folder, sheared)
-    return CtSeries(
-        image=grid.image(_voxels(ordered)),
-        instances=tuple(Instance(file.path, str(file.get("SOPInstanceUID"))) for file in ordered),
-        series_uid=first.text("SeriesInstanceUID"),
-        frame_of_reference_uid=first.text("FrameOfReferenceUID"),
-        notes=(*notes, *_left_out(files, volume)),
-    )
+    return CtSeries(grid, tuple(ordered), (*notes, *_left_out(files, volume)))
 
 
 def _left_out(files: Sequence[DicomFile], volume: Volume) -> tuple[str, ...]:
