@@ -11,7 +11,8 @@ from pipeline_lib.geometry import Geometry
 from tests.datasets.test_dicom_contours import box
 from tests.support.dicom_files import decimals, rtstruct, save, segmentation, write_series
 
-GRID = Geometry(size=(20, 18, 7), spacing_mm=(0.9, 1.1, 2.5), origin_mm=(-31.5, 12.25, -100))
+# The pixels of a slice are not a multiple of eight, so that frames of bits begin within bytes.
+GRID = Geometry(size=(21, 17, 7), spacing_mm=(0.9, 1.1, 2.5), origin_mm=(-31.5, 12.25, -100))
 
 
 @pytest.fixture
@@ -169,7 +170,7 @@ REFUSED = {
     _between: "frames that are not on the grid of its CT",
     _beyond: "frames beyond the slices of its CT",
     _coarser: "frames that are not on the grid of its CT",
-    _smaller: "frames of 20×9 pixels, unlike its CT",
+    _smaller: "frames of 21×9 pixels, unlike its CT",
     _nowhere: "does not say where its frames lie",
     _twice: "has 2 segments labelled 'Liver'",
     _other_kind: "a segmentation of the kind SURFACE",

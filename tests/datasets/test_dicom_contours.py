@@ -213,12 +213,29 @@ def test_filling_agrees_with_a_ray_from_each_pixel(polygons):
     assert np.array_equal(filled(contours, (9, 10)), expected)
 
 
-def test_neighbouring_contours_share_no_pixel_and_leave_none_out():
-    """Their common edge runs through pixel centres."""
-    left = np.array([(0, 0), (4, 0), (4, 6), (0, 6)], float)
-    right = np.array([(4, 0), (8, 0), (8, 6), (4, 6)], float)
-    whole = np.array([(0, 0), (8, 0), (8, 6), (0, 6)], float)
-    masks = [filled([contour], (10, 10)) for contour in (left, right, whole)]
-    assert not (masks[0] & masks[1]).any()
-    assert np.array_equal(masks[0] | masks[1], masks[2])
-    assert masks[2].sum() == 48
+def test_a_mask_traced_through_the_centres_of_its_outermost_pixels_comes_back():
+    """As OpenCV traces masks: the contour of a hole, too, runs through pixels of the mask."""
+    square = np.array([(2, 2), (10, 2), (10, 10), (2, 10)], float)
+    hole = np.array([(4, 4), (8, 4), (8, 8), (4, 8)], float)
+    diamond = np.array([(5, 2), (8, 5), (5, 8), (2, 5)], float)
+    y, x = np.indices((13, 12))
+    assert np.array_equal(filled([square], (13, 12)), (x >= 2) & (x <= 10) & (y >= 2) & (y <= 10))
+    assert np.array_equal(filled([diamond], (13, 12)), np.abs(x - 5) + np.abs(y - 5) <= 3)
+    in_hole = (x > 4) & (x < 8) & (y > 4) & (y < 8)
+    assert np.array_equal(filled([square, hole], (13, 12)), filled([square], (13, 12)) & ~in_hole)
+
+
+def test_rounding_of_coordinates_does_not_fray_edges_through_voxel_centres(tmp_path):
+    corners = box(GRID, 3, 5.5, 15.5)
+    frayed = corners + np.random.default_rng(0).uniform(-5e-4, 5e-4, corners.shape)
+    mask = structures(tmp_path, GRID, {"roi": [frayed]}).mask("roi")
+    expected = np.zeros(GRID.shape, bool)
+    expected[3, 5:16, 5:16] = True
+    assert np.array_equal(mask, expected)
+
+
+def test_contours_beyond_the_image_fill_what_lies_within():
+    square = np.array([(-5, -5), (3, -5), (3, 20), (-5, 20)], float)
+    assert np.array_equal(filled([square], (9, 10)), np.arange(10) <= np.full((9, 1), 3))
+    for aside in (np.array([20, 0]), np.array([0, -30]), np.array([0, 15])):
+        assert not filled([square + aside], (9, 10)).any()

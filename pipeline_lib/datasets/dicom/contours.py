@@ -1,8 +1,8 @@
 """An RTSTRUCT's contours as masks on the grid of the CT series that they were drawn on.
 
-A voxel belongs to a ROI if its centre lies within an odd number of the ROI's contours in its slice (even-odd rule). So
-a hole may be a contour of its own or joined to the outer one by a channel (keyhole), and a ROI may have several parts
-in a slice. benchmarks/contours.py compares this with what libraries make of the same contours.
+A voxel belongs to a ROI if its centre lies within an odd number of the ROI's contours in its slice (even-odd rule), or
+on one. So a hole may be a contour of its own or joined to the outer one by a channel (keyhole), and a ROI may have
+several parts in a slice. benchmarks/contours.py compares this with what libraries make of the same contours.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from ...errors import UserError
 from ...geometry import SAME_WITHIN_VOXELS, Geometry
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
-_DECIMALS = 6  # of a voxel; what is finer is floating-point noise, which would fray edges along voxel centres
+_SNAP_WITHIN, _NOISE = 1e-3, 1e-6
+"""In voxels: a vertex so near to a voxel's centre is meant to be there; what is finer is floating-point noise."""
 _LEAST_CROSSING, _MOST_CROSSING = 0.1, 0.9
 """Of two contours in a slice, the share of the smaller that lies in the larger, if neither nested nor apart."""
 _REDRAW = "correct it in the planning system, or list the case under `skip:`"
@@ -86,7 +87,8 @@ class StructureSet:
             if not 0 <= number < self.grid.shape[0]:
                 wrong = f"has a contour of {name!r} beyond the slices of its series"
                 raise UserError(str(self.path), wrong, "give the whole series that it was drawn on")
-            corners = index[:, :2].round(_DECIMALS)
+            centres = index[:, :2].round()
+            corners = np.where(np.abs(index[:, :2] - centres) < _SNAP_WITHIN, centres, index[:, :2])
             known = slices.setdefault(number, [])
             if len(corners) > 2 and not any(np.array_equal(corners, other) for other in known):
                 known.append(corners)
@@ -110,24 +112,38 @@ class StructureSet:
 
 
 def filled(contours: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-    """bool H W: the pixels whose centres lie within an odd number of closed contours.
+    """bool H W: the pixels whose centres lie within an odd number of closed contours, or on an edge.
+
+    Libraries that trace masks draw contours through the centres of a mask's outermost pixels, those around a hole too,
+    so a centre on an edge belongs to the mask.
 
     Parameters
     ----------
     contours: N×2 each, (column, row) of the vertices, in pixels from the centre of the first; closed by themselves.
-
-    A centre on an edge belongs to the side of growing columns and rows, so that neighbours share no pixel.
     """
     height, width = shape
     starts = np.concatenate([*contours, np.empty((0, 2))])
     ends = np.concatenate([*(np.roll(contour, -1, axis=0) for contour in contours), np.empty((0, 2))])
     low, high = np.minimum(starts[:, 1], ends[:, 1]), np.maximum(starts[:, 1], ends[:, 1])
-    first, last = (np.clip(np.ceil(side), 0, height).astype(int) for side in (low, high))
-    crossed = last - first  # rows whose centre an edge crosses
-    edge = np.repeat(np.arange(len(starts)), crossed)
-    row = np.arange(len(edge)) - np.repeat(np.cumsum(crossed) - crossed, crossed) + first[edge]
-    share = (row - starts[edge, 1]) / (ends[edge, 1] - starts[edge, 1])
+    first, last = np.clip(np.ceil(low), 0, height).astype(int), np.clip(np.floor(high), -1, height - 1).astype(int)
+    touched = np.maximum(last - first + 1, 0)  # rows through whose centres an edge runs
+    edge = np.repeat(np.arange(len(starts)), touched)
+    row = np.arange(len(edge)) - np.repeat(np.cumsum(touched) - touched, touched) + first[edge]
+    rise, level = ends[edge, 1] - starts[edge, 1], low[edge] == high[edge]
+    share = np.where(level, 0, (row - starts[edge, 1]) / np.where(level, 1, rise))
     column = starts[edge, 0] + share * (ends[edge, 0] - starts[edge, 0])
-    right_of = np.clip(np.ceil(column), 0, width).astype(int)
-    crossings = np.bincount(row * (width + 1) + right_of, minlength=height * (width + 1))
-    return np.cumsum(crossings.reshape(height, width + 1), axis=1)[:, :width] % 2 == 1
+    columns = np.stack([column, np.where(level, ends[edge, 0], column)])
+
+    crossing = row < high[edge]  # half-open, so that a vertex counts once
+    right_of = np.clip(np.ceil(column[crossing]), 0, width).astype(int)
+    crossings = _counted(row[crossing], right_of, shape)
+    begin = np.clip(np.ceil(columns.min(axis=0) - _NOISE), 0, width).astype(int)
+    end = np.clip(np.floor(columns.max(axis=0) + _NOISE) + 1, begin, width).astype(int)
+    on_edge = _counted(row, begin, shape) - _counted(row, end, shape)
+    return (crossings.cumsum(axis=1) % 2 == 1)[:, :width] | (on_edge.cumsum(axis=1) > 0)[:, :width]
+
+
+def _counted(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """int H W+1: how often each place occurs."""
+    height, width = shape
+    return np.bincount(rows * (width + 1) + columns, minlength=height * (width + 1)).reshape(height, width + 1)

@@ -90,7 +90,8 @@ class Segmentation:
     def _frame(self, index: int, number: int) -> np.ndarray:
         """bool H W of one frame's segment."""
         try:
-            pixels = pixel_array(self.dicom, index=index)
+            packed = self.dicom.BitsAllocated == 1 and not self.dicom.file_meta.TransferSyntaxUID.is_encapsulated
+            pixels = self._bits(index) if packed else pixel_array(self.dicom, index=index)
         except READ_ERRORS as error:
             wrong = f"is cut off or damaged ({' '.join(str(error).split())[:200]})"
             raise UserError(str(self.path), wrong, AGAIN) from error
@@ -98,6 +99,13 @@ class Segmentation:
             return pixels == number
         highest = self.dicom.MaximumFractionalValue if self.dicom.SegmentationType == _FRACTIONAL else 1
         return pixels >= highest / 2
+
+    def _bits(self, index: int) -> np.ndarray:
+        """uint8 H W of one frame of single bits; pydicom 3.0 fails for frames that do not begin with a byte."""
+        height, width = self.grid.shape[1:]
+        first, last = index * height * width, (index + 1) * height * width
+        packed = np.frombuffer(self.dicom.PixelData, np.uint8)[first // 8 : -(-last // 8)]
+        return np.unpackbits(packed, bitorder="little")[first % 8 :][: height * width].reshape(height, width)
 
 
 _GROUPS = (
