@@ -1,6 +1,6 @@
 """RTSTRUCT contours to masks: Lacuna against libraries, on shapes of known volume written as DICOM.
 
-    python -m benchmarks.contours
+    python -m benchmarks.contours [LIBRARY ...]
 
 Every library that can be imported takes part: rt-utils, dcmrtstruct2nii, platipy, dicompyler-core, DicomRTTool and
 plastimatch. Lacuna depends on none of them; install them with their own dependencies into a folder of your own
@@ -18,6 +18,7 @@ contours half-way between slices; contours on every second slice only; two conto
 
 from __future__ import annotations
 
+import argparse
 import logging
 import platform
 import shutil
@@ -229,18 +230,18 @@ def _judged(mask: np.ndarray, truth: np.ndarray, places: np.ndarray, voxel_ml: f
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("libraries", nargs="*", metavar="LIBRARY", help=f"some of: {', '.join(LIBRARIES)}")
+    chosen = parser.parse_args().libraries or list(LIBRARIES)
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     _restore_old_names()
-    names = [name for name, (package, _) in LIBRARIES.items() if package is None or _version(package)]
-    print(
-        f"Python {platform.python_version()}; "
-        + ", ".join(
-            f"{package} {_version(package)}"
-            for package in dict.fromkeys(LIBRARIES[name][0] for name in names)
-            if package
-        )
-    )
+    packages = {name: package for name, (package, _) in LIBRARIES.items() if name in chosen}
+    names = [name for name, package in packages.items() if package is None or _version(package)]
+    versions = [
+        f"{package} {_version(package)}" for package in dict.fromkeys(packages[name] for name in names) if package
+    ]
+    print(", ".join([f"Python {platform.python_version()}", *versions]))
     with tempfile.TemporaryDirectory() as folder:
         for series_name in SERIES:
             grid = series_grid(series_name)

@@ -121,10 +121,17 @@ def test_names_are_those_of_rois_that_are_drawn(tmp_path):
     square = box(GRID, 3, 5, 15)
 
     def change(dicom):
-        dicom.ROIContourSequence[2].ContourSequence[0].ContourGeometricType = "POINT"
-        del dicom.ROIContourSequence[3]
+        dicom.ROIContourSequence[3].ContourSequence[0].ContourGeometricType = "POINT"
+        del dicom.ROIContourSequence[4]
 
-    contours = {"Liver": [square], "not drawn": [], "marker": [square], "no item": [square], "Spleen": [square]}
+    contours = {
+        "Liver": [square],
+        "line": [square[:2]],
+        "not drawn": [],
+        "marker": [square],
+        "no item": [square],
+        "Spleen": [square],
+    }
     assert structures(tmp_path, GRID, contours, change=change).names == ("Liver", "Spleen")
     assert structures(tmp_path, GRID, contours).names == ("Liver", "marker", "no item", "Spleen")
 
@@ -180,10 +187,10 @@ def test_two_rois_of_one_name_are_refused(tmp_path):
         drawn.mask("roi")
 
 
-def test_contours_that_are_not_points_are_refused(tmp_path):
+@pytest.mark.parametrize("data", [["1", "2", "3", "4", "5", "6", "7", "8"], ["1", "2", "3"] * 3 + ["", "2", "3"]])
+def test_contours_that_are_not_points_are_refused(tmp_path, data):
     def change(dicom):
-        item = dicom.ROIContourSequence[0].ContourSequence[0]
-        item.ContourData = list(item.ContourData)[:-1]
+        dicom.ROIContourSequence[0].ContourSequence[0].ContourData = data
 
     with pytest.raises(UserError, match="contour of 'roi' that is not a list of points"):
         structures(tmp_path, GRID, {"roi": [box(GRID, 3, 5, 15)]}, change=change).mask("roi")
@@ -195,7 +202,8 @@ def test_a_roi_may_have_parts_with_slices_between_them(tmp_path):
     assert np.flatnonzero(mask.any(axis=(1, 2))).tolist() == [1, 2, 3, 7, 8]
 
 
-corner = st.tuples(*[st.integers(-4, 24).map(lambda value: value / 2 + 0.13)] * 2)
+# No edge between such corners runs through the centre of a pixel.
+corner = st.tuples(*(st.integers(-4, 24).map(lambda value, off=off: value / 2 + off) for off in (0.1317, 0.2953)))
 
 
 @given(st.lists(st.lists(corner, min_size=3, max_size=7), max_size=3))

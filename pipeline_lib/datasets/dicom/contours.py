@@ -62,20 +62,24 @@ class StructureSet:
         """(name, closed contours) of each ROI that has one."""
         contours: dict[int, list[Dataset]] = {}
         for item in self.dicom.get("ROIContourSequence") or ():
-            closed = [c for c in item.get("ContourSequence") or () if c.get("ContourGeometricType") in _CLOSED]
-            contours.setdefault(int(item.ReferencedROINumber), []).extend(c for c in closed if c.get("ContourData"))
+            areas = [contour for contour in item.get("ContourSequence") or () if _is_area(contour)]
+            contours.setdefault(item.get("ReferencedROINumber"), []).extend(areas)
         rois = self.dicom.get("StructureSetROISequence") or ()
-        named = [(str(roi.get("ROIName", "")), contours.get(int(roi.ROINumber), [])) for roi in rois]
+        named = [(str(roi.get("ROIName", "")), contours.get(roi.get("ROINumber"), [])) for roi in rois]
         return [(name, drawn) for name, drawn in named if drawn]
 
     def _by_slice(self, name: str, items: Sequence[Dataset]) -> dict[int, list[np.ndarray]]:
         """Slice → contours (N×2: column and row of a vertex, in voxels). The same contour twice counts once."""
         slices: dict[int, list[np.ndarray]] = {}
         for item in items:
-            points = np.array(item.ContourData, np.float64)
-            if points.size % 3 or not np.isfinite(points).all():
-                raise UserError(str(self.path), f"has a contour of {name!r} that is not a list of points", _REDRAW)
-            index = self.grid.continuous_index(points.reshape(-1, 3))
+            try:
+                points = np.array(item.ContourData, np.float64).reshape(-1, 3)
+                if not np.isfinite(points).all():
+                    raise ValueError("not finite")
+            except (ValueError, TypeError) as error:
+                wrong = f"has a contour of {name!r} that is not a list of points"
+                raise UserError(str(self.path), wrong, _REDRAW) from error
+            index = self.grid.continuous_index(points)
             number = int(np.rint(index[:, 2].mean()))
             if np.abs(index[:, 2] - number).max() > SAME_WITHIN_VOXELS:
                 low, high = index[:, 2].min(), index[:, 2].max()
@@ -90,7 +94,7 @@ class StructureSet:
             centres = index[:, :2].round()
             corners = np.where(np.abs(index[:, :2] - centres) < _SNAP_WITHIN, centres, index[:, :2])
             known = slices.setdefault(number, [])
-            if len(corners) > 2 and not any(np.array_equal(corners, other) for other in known):
+            if not any(np.array_equal(corners, other) for other in known):
                 known.append(corners)
         return slices
 
@@ -109,6 +113,14 @@ class StructureSet:
                 raise UserError(
                     str(self.path), f"has contours of {name!r} that cross each other in slice {number}", _REDRAW
                 )
+
+
+def _is_area(contour: Dataset) -> bool:
+    """Whether a contour is closed and has three points or more; one whose data are damaged is left to `mask`."""
+    try:
+        return contour.get("ContourGeometricType") in _CLOSED and len(contour.get("ContourData") or ()) > 2 * 3
+    except (ValueError, TypeError):
+        return True
 
 
 def filled(contours: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:

@@ -49,7 +49,10 @@ class DicomFile:
 
     def get(self, name: str) -> Any:
         """An element's value; raises UserError if the header lacks it."""
-        value = self.header.get(name)
+        try:
+            value = self.header.get(name)
+        except READ_ERRORS as error:
+            raise UserError(str(self.path), f"has a damaged {name} ({error})", AGAIN) from error
         if value is None or value == "":
             raise UserError(str(self.path), f"lacks {name}, so it is cut off or not a whole CT image", AGAIN)
         return value
