@@ -84,6 +84,10 @@ class Geometry(BaseModel):
         index = box_corners(np.array([(0, 0, 0), np.array(self.size) - 1]))
         return (self.axes @ (index * np.array(self.spacing_mm)).T).T + np.array(self.origin_mm)
 
+    def continuous_index(self, places_mm: np.ndarray) -> np.ndarray:
+        """Voxel indices (N×3: x, y, z, with fractions) of positions (N×3, mm); needs right-angled axes."""
+        return (places_mm - np.array(self.origin_mm)) @ self.axes / np.array(self.spacing_mm)
+
     def difference(self, other: Geometry) -> str:
         """How this grid differs from another beyond rounding, in words; empty if they are the same."""
         if self.size != other.size:

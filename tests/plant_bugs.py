@@ -40,10 +40,46 @@ class Bug:
 _STEP, _VIEWS = "tests/training/test_step.py", "tests/data/test_views.py"
 _SIDES = "tests/data/test_mirroring.py"
 _UNKNOWN = "tests/methods/test_unknown_voxels.py"
+_SERIES = "tests/datasets/test_dicom_series.py"
 _LABELS = "tests/volumes/test_resampling.py"
 # Not planted: surface distances without the margin around the masks. MONAI pads the masks itself, and neither score
 # differs, even where a mask fills the box.
 BUGS = (
+    Bug(
+        "DICOM slices in the order of their files",
+        "datasets/dicom/series.py",
+        'np.argsort(positions @ normal, kind="stable")',
+        "np.arange(len(positions))",
+        _SERIES,
+    ),
+    Bug(
+        "DICOM slices all with the first one's intercept",
+        "datasets/dicom/series.py",
+        "[_hounsfield(file, *scale) for file, scale in zip(files, scales, strict=True)]",
+        "[_hounsfield(file, *scales[0]) for file in files]",
+        _SERIES,
+    ),
+    Bug(
+        "holes of DICOM contours filled",
+        "datasets/dicom/contours.py",
+        "crossings.cumsum(axis=1) % 2 == 1",
+        "crossings.cumsum(axis=1) > 0",
+        "tests/datasets/test_dicom_contours.py",
+    ),
+    Bug(
+        "DICOM frames in the order of slices",
+        "datasets/dicom/segments.py",
+        "place = int(np.rint(index[0, 2]))",
+        "place = self.grid.shape[0] - 1 - int(np.rint(index[0, 2]))",
+        "tests/datasets/test_dicom_case.py",
+    ),
+    Bug(
+        "DICOM contours between slices drawn on the nearest",
+        "datasets/dicom/contours.py",
+        "np.abs(index[:, 2] - number).max() > SAME_WITHIN_VOXELS",
+        "np.abs(index[:, 2] - number).max() > 1",
+        "tests/datasets/test_dicom_contours.py",
+    ),
     Bug(
         "unknown voxels taught as background",
         "methods/supervised_loss.py",

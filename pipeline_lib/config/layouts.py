@@ -2,7 +2,8 @@
 
 A layout is two path templates below the data set's root, and what the label files mean by their values: a label map
 holds one integer per voxel, which the data set's `labels` explain; with `{structure}` in the template there is one mask
-for each structure. No other file knows a layout by its name.
+for each structure. In a DICOM layout a case is a folder, whose files say themselves what they are. No other file knows
+a layout by its name.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ class PublishedLayout:
     (`mixed`: as published NIfTI files do, differently from case to case), `at_origin` whether positions are dropped;
     `description` is the kind of dataset.json beside the cases. `phantoms` is False where none are written. `patients`
     is the table of a collection that is published in another form; acquiring it converts its cases into these files.
+    With `dicom`, the image is the folder of a case, and each structure of the RTSTRUCT and DICOM-SEG in it is a mask.
     """
 
     files: Layout
@@ -99,6 +101,7 @@ class PublishedLayout:
     description: Literal["msd", "nnunet"] | None = None
     phantoms: bool = True
     patients: Callable[[], Mapping[str, Patient]] | None = None
+    dicom: bool = False
 
 
 _TOTALSEGMENTATOR = Layout(image="{case}/ct.nii.gz", labels="{case}/segmentations/{structure}.nii.gz")
@@ -123,9 +126,13 @@ PUBLISHED = {
     "openkbp": PublishedLayout(
         Layout(image="{case}/ct.nii.gz", labels="{case}/masks/{structure}.nii.gz"), phantoms=False, patients=patients
     ),
+    # A folder for each patient. It has no templates of files, which a layout of the user's own must have.
+    "dicom": PublishedLayout(
+        Layout.model_construct(image="{case}", labels="{case}/{structure}"), phantoms=False, dicom=True
+    ),
 }
 
-LayoutName = Literal["msd", "kits19", "totalsegmentator_v1", "totalsegmentator_v2", "nnunet", "openkbp"]
+LayoutName = Literal["msd", "kits19", "totalsegmentator_v1", "totalsegmentator_v2", "nnunet", "openkbp", "dicom"]
 
 
 def _known(value: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import SimpleITK as sitk
 
+from ..config.label_names import MatchedNames
 from ..config.labelling import Values
 from ..errors import UserError
 from ..geometry import Geometry
@@ -28,6 +29,10 @@ class CaseLabels(Protocol):
     def labelled(self) -> tuple[str, ...]:
         """The targets that the case labels, in the order of the targets; all others are unknown in it."""
 
+    @property
+    def names(self) -> MatchedNames | None:
+        """How the names of the masks matched those of the ROIs, where ROIs have names."""
+
     def mask(self, target: str) -> np.ndarray:
         """Where a labelled target is; raises UserError if its file is faulty or on another grid."""
 
@@ -44,6 +49,7 @@ class MaskLabels:
 
     files: Mapping[str, tuple[Path, ...]]
     check_grid: GridCheck
+    names: MatchedNames | None = None
 
     @property
     def labelled(self) -> tuple[str, ...]:
@@ -72,6 +78,7 @@ class LabelMapLabels:
     label_map: np.ndarray
     values: Mapping[str, Values]
     open_values: Mapping[str, Values]
+    names: None = None
 
     @property
     def labelled(self) -> tuple[str, ...]:

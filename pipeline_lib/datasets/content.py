@@ -41,7 +41,7 @@ def disguise(head: bytes, name: str) -> tuple[str, str] | None:
     if lower.endswith(".gz") and (348 in sizes or 540 in sizes):
         return "is a plain NIfTI file that is named .gz", "rename it to .nii, or compress it with gzip"
     if head[128:132] == b"DICM":
-        return "is a DICOM file", "convert the series to NIfTI"
+        return "is a DICOM file", "use the layout dicom, or convert the series to NIfTI"
     if problem := content_problem(head, lower):
         instead = problem.removeprefix("it ").removesuffix(" instead of the file")
         return instead, "run `git lfs pull`" if "Git LFS" in problem else AGAIN

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -20,9 +21,12 @@ from ..geometry import Geometry
 from ..nifti import Placement
 from .case_labels import CaseLabels, GridCheck, LabelMapLabels, MaskLabels, voxels_of
 from .descriptions import file_ending
-from .images import read_image_with_notes
+from .images import ReadImage, read_image_with_notes
 from .label_values import check_values, whole_labels
 from .mask_files import find_masks
+
+if TYPE_CHECKING:
+    from .dicom.case import DicomCase
 
 _NOTHING = Labelling()
 
@@ -31,13 +35,15 @@ _NOTHING = Labelling()
 class CaseFiles:
     """Where a case's image and labels lie: one label map, or the masks of each labelled target, one for each part.
 
-    `names` says how the names of the masks matched those of the ROIs, where ROIs have names.
+    `names` says how the names of the masks matched those of the ROIs, where ROIs have names. With `dicom`, the image is
+    a folder that holds the labels too.
     """
 
     image: Path
     label_map: Path | None
     masks: Mapping[str, tuple[Path, ...]]
     names: MatchedNames | None = None
+    dicom: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,8 @@ def case_files(
     files = published(layout).files
     ending = file_ending(root) if files.needs_ending else ""
     image = root / files.image.format(case=case, ending=ending)
+    if published(layout).dicom:
+        return CaseFiles(image, None, {}, dicom=True)
     if not files.has_masks:
         return CaseFiles(image, root / files.labels.format(case=case, ending=ending), {})
     template = files.labels.format(case=case, ending=ending, structure="{structure}")
@@ -104,9 +112,29 @@ def read_case(
     value which belongs to no ROI.
     """
     files = case_files(layout, root, case, targets, labelling)
-    read = read_image_with_notes(files.image)
+    if files.dicom:
+        opened, labels = _read_dicom(files.image, targets, labelling)
+        return RawCase(files, opened.ct.image, labels, opened.notes)
+    read = read_case_image(files)
     labels = read_labels(files, targets, labelling, same_grid(read.image, files.image))
     return RawCase(files, read.image, labels, read.notes, read.placement)
+
+
+def read_case_image(files: CaseFiles) -> ReadImage:
+    """A case's image without its labels; raises UserError if it is missing or faulty."""
+    if files.dicom:
+        opened, _ = _read_dicom(files.image, (), _NOTHING)
+        return ReadImage(opened.ct.image, opened.notes)
+    return read_image_with_notes(files.image)
+
+
+def _read_dicom(folder: Path, targets: tuple[str, ...], labelling: Labelling) -> tuple[DicomCase, CaseLabels]:
+    """A DICOM folder and its labels. Only this layout needs pydicom, so only here it is imported."""
+    from .dicom.case import read_dicom_case
+    from .dicom.labels import DicomLabels
+
+    opened = read_dicom_case(folder)
+    return opened, DicomLabels.of(opened, targets, labelling)
 
 
 def read_labels(files: CaseFiles, targets: tuple[str, ...], labelling: Labelling, check_grid: GridCheck) -> CaseLabels:
@@ -114,8 +142,12 @@ def read_labels(files: CaseFiles, targets: tuple[str, ...], labelling: Labelling
 
     Raises UserError naming the file if it is missing, damaged or holds a value that belongs to no ROI.
     """
+    if files.dicom:
+        opened, labels = _read_dicom(files.image, targets, labelling)
+        check_grid(files.image, opened.ct.grid)
+        return labels
     if files.label_map is None:
-        return MaskLabels(files.masks, check_grid)
+        return MaskLabels(files.masks, check_grid, files.names)
     label_map = whole_labels(files.label_map, voxels_of(files.label_map, check_grid))
     check_values(files.label_map, label_map, labelling.known_values)
     values = label_values(labelling.labels)

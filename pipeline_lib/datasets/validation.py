@@ -23,8 +23,8 @@ from ..geometry import Geometry, to_canonical
 from .case_labels import CaseLabels
 from .descriptions import NAME, contradictions
 from .hounsfield import unit_fault, unit_note
-from .images import ReadImage, read_image_with_notes
-from .readers import CaseFiles, better_layout, case_files, read_labels, same_grid
+from .images import ReadImage
+from .readers import CaseFiles, better_layout, case_files, read_case_image, read_labels, same_grid
 
 # Far beyond any CT: a header that says so is wrong.
 LEAST_SPACING_MM, MOST_SPACING_MM = 0.05, 20.0
@@ -74,12 +74,11 @@ def check_case(dataset: Dataset, raw_folder: Path, case: str, targets: tuple[str
     split = "train" if case in dataset.split_cases("train") else "test"
     try:
         files = case_files(dataset.layout, root, case, targets, dataset.labelling(case))
-        digest, read, findings = _check_image(dataset, root, case, files.image)
-        labelled, present, more = _check_labels(dataset, files, case, targets, None if read is None else read.image)
-        findings += more
-        return CheckedCase(
-            dataset.name, case, split, files.image, digest, tuple(findings), present, labelled, files.names
-        )
+        digest, read, findings = _check_image(dataset, root, case, files)
+        labels, present, more = _check_labels(dataset, files, case, targets, None if read is None else read.image)
+        findings += [finding for finding in more if finding not in findings]
+        labelled, names = (None, files.names) if labels is None else (labels.labelled, labels.names)
+        return CheckedCase(dataset.name, case, split, files.image, digest, tuple(findings), present, labelled, names)
     except UserError as error:
         finding = Finding(Path(error.where), error.wrong, error.remedy)
     except Exception as error:
@@ -149,13 +148,16 @@ def _with(values: tuple[int, ...], more: list[int]) -> list[int]:
     return sorted({*values, *more})
 
 
-def _check_image(dataset: Dataset, root: Path, case: str, file: Path) -> tuple[str, ReadImage | None, list[Finding]]:
+def _check_image(
+    dataset: Dataset, root: Path, case: str, files: CaseFiles
+) -> tuple[str, ReadImage | None, list[Finding]]:
     """Digest, the image if it can be read, and findings."""
+    file = files.image
     try:
-        read = read_image_with_notes(file)
+        read = read_case_image(files)
     except UserError as error:
         elsewhere = better_layout(dataset.layout, root, case) if error.wrong == "is missing" else ""
-        return "", None, [Finding(file, error.wrong, elsewhere or error.remedy)]
+        return "", None, [Finding(Path(error.where), error.wrong, elsewhere or error.remedy)]
     findings = [Finding(file, note, is_note=True) for note in read.notes]
     voxels, spacing = sitk.GetArrayViewFromImage(read.image), read.image.GetSpacing()
     if min(spacing) < LEAST_SPACING_MM or max(spacing) > MOST_SPACING_MM:
@@ -179,8 +181,8 @@ def _digest(image: sitk.Image) -> str:
 
 def _check_labels(
     dataset: Dataset, files: CaseFiles, case: str, targets: tuple[str, ...], image: sitk.Image | None
-) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None, list[Finding]]:
-    """The targets that the case labels, those that have a voxel (None where a label cannot be read), and findings."""
+) -> tuple[CaseLabels | None, tuple[str, ...] | None, list[Finding]]:
+    """The case's labels, the targets that have a voxel (None where a label cannot be read), and findings."""
     # Without an image there is no grid to compare with.
     check_grid = (lambda *_: None) if image is None else same_grid(image, files.image)
     try:
@@ -199,7 +201,7 @@ def _check_labels(
             findings.append(unexpected(files.masks[target][0] if files.masks else files.image, error))
     if findings:
         return None, None, findings
-    return labels.labelled, tuple(present), list(_notes(dataset, files, labels, present))
+    return labels, tuple(present), list(_notes(dataset, files, labels, present))
 
 
 def _notes(dataset: Dataset, files: CaseFiles, labels: CaseLabels, present: list[str]) -> Iterator[Finding]:
@@ -209,5 +211,5 @@ def _notes(dataset: Dataset, files: CaseFiles, labels: CaseLabels, present: list
     elif not present:
         what = "has only empty masks" if published(dataset.layout).files.has_masks else "has no labelled voxel"
         yield Finding(where, f"{what}; it counts as a case without these ROIs", is_note=True)
-    for roi, names in files.names.incomplete.items() if files.names else ():
+    for roi, names in labels.names.incomplete.items() if labels.names else ():
         yield Finding(where, f"has {', '.join(names)} alone of {roi}, which is unknown here", is_note=True)

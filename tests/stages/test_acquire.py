@@ -254,6 +254,17 @@ def test_a_user_s_data_set_that_lacks_files_is_for_validate_to_list(tmp_path, ca
         run(settings({"kind": "local", "path": str(mine)}, root="elsewhere"), tmp_path / "other")
 
 
+def test_a_dicom_case_is_a_folder(tmp_path):
+    (tmp_path / "mine" / "patient_1" / "CT").mkdir(parents=True)
+    (tmp_path / "mine" / "patient_1" / "CT" / "1.dcm").write_bytes(b"content")
+    source = {"kind": "local", "path": str(tmp_path / "mine")}
+    dicom = {"layout": "dicom", "root": ".", "labels": {"spleen": ["Milz"]}}
+    manifest = run(settings(source, **dicom, cases=("patient_1",)), tmp_path / "raw")
+    assert [entry["path"] for entry in manifest["files"]] == ["patient_1/CT/1.dcm"]
+    with pytest.raises(UserError, match=r"patient_2: is missing, and 0 more files"):
+        run(settings(source, **dicom, cases=("patient_2",)), tmp_path / "other")
+
+
 def test_a_path_out_of_the_data_set_is_refused(server, tmp_path):
     source = {"kind": "download", "files": [{"url": server.url("a"), "path": "../../a"}]}
     with pytest.raises(UserError, match="leads out"):

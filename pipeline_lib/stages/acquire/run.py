@@ -67,7 +67,7 @@ def _check_cases(dataset: Dataset, raw: Path) -> None:
     """
     root = raw / dataset.root
     wanted = [path for case in dataset.used_cases for path in _files(case_files(dataset.layout, root, case, ()))]
-    missing = [path for path in wanted if not path.is_file()]
+    missing = [path for path in wanted if not path.exists()]
     if not missing:
         return
     if isinstance(dataset.source, LocalSource) and len(missing) < len(wanted):
