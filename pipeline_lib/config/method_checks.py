@@ -73,7 +73,7 @@ def _check_patches(patches: Patches, name: str, network: Network) -> None:
 
 
 def _check_batch_dice(config: Config, name: str, method: Method) -> None:
-    if method.supervised.dice == "batch" and config.execution.gradient_accumulation_steps > 1:
+    if method.sums_over_batch and config.execution.gradient_accumulation_steps > 1:
         raise ValueError(
             f"method {name}: `dice: batch` sums over samples that are computed together, so its result would depend on "
             "`execution.gradient_accumulation_steps`: set that to 1"

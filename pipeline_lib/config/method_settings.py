@@ -57,7 +57,6 @@ class MethodSettings(Section):
         description="Text encoder, one of `text.encoders`, of the kind that the network needs: one_hot for dodnet, "
         "any other for swin_unetr."
     )
-    supervised: SupervisedLoss = Field(default=SupervisedLoss(), description="Eq. 1, the loss on labelled ROIs.")
     labelled_cases: dict[Name, Count] = Field(
         default={},
         description="Data set → number of its training cases to learn from, drawn by the seed. They are repeated in "
@@ -69,8 +68,35 @@ class MethodSettings(Section):
         """Whether it must know which ROIs are parts of the same organ (`structures` and `organ` of the ROIs)."""
         return False
 
+    @property
+    def sums_over_batch(self) -> bool:
+        """Whether a term sums over the samples that are computed together, so that their number changes the result."""
+        return False
 
-class TeacherMethodSettings(MethodSettings):
+
+class SupervisedMethodSettings(MethodSettings):
+    """The keys of every method of which the loss on labels is Eq. 1."""
+
+    supervised: SupervisedLoss = Field(default=SupervisedLoss(), description="Eq. 1, the loss on labelled ROIs.")
+
+    @property
+    def sums_over_batch(self) -> bool:
+        return self.supervised.dice == "batch"
+
+
+class LeafMethodSettings(MethodSettings):
+    """The keys of every method with one softmax over the sets of ROIs that a voxel can be in, in place of Eq. 1.
+
+    Such a set is a leaf. Its logit is the sum of those of its ROIs, so ROIs of one organ stay independent, and ROIs
+    that exclude each other compete in a softmax with the background, whose logit is 0.
+    """
+
+    @property
+    def needs_organs(self) -> bool:
+        return True
+
+
+class TeacherMethodSettings(SupervisedMethodSettings):
     """The keys of every method that learns from a mean teacher too."""
 
     needs_teacher: ClassVar[bool] = True

@@ -80,13 +80,14 @@ def test_every_method_trains_and_its_model_can_be_used(name, here, tmp_path):
     network, description = load_segmentation_model(outputs.model, "cpu")
     assert tuple(description["rois"]) == ROIS
     assert (description["run"], description["seed"]) == (name, 0)
+    assert tuple(map(tuple, description["structures"])) == settings.structures
     assert network(torch.zeros(1, 1, *settings.patches.shape)).shape == (1, len(ROIS), *settings.patches.shape)
     student, teacher = weights(outputs), weights(outputs, "teacher")
     same = all(torch.equal(value, teacher[key]) for key, value in student.items())
     assert same != settings.method.needs_teacher
     rows = read_history(outputs.history)
     assert [row["step"] for row in rows] == [1, 2, 3]
-    assert all(0 < row["loss"]["supervised"] < 10 for row in rows)
+    assert all(0 < row["loss"]["total"] < 10 for row in rows)
     assert ("positive" in rows[0]) == settings.method.needs_existence
     assert not list((tmp_path / "work" / "train").iterdir())
 

@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Self
 
-from torch import Tensor, nn
+from torch import nn
 
 from ...config.method_settings import SupervisedLoss
 from ...data.batches import Batch
-from ...networks.probabilities import probabilities
-from ...training.task import Losses, Stateless
+from ...training.task import Losses
 from ..label_counts import label_counts
+from ..one_student import OneStudent
 from ..segmentation_task import Ingredients
 from ..supervised_loss import supervised_loss
 from .settings import LabelsAlone
 
 
-class LabelsAloneTask(Stateless):
+class LabelsAloneTask(OneStudent):
     """Eq. 1 for the ROIs `names`; the student sees x_S."""
 
     terms = LabelsAlone.terms
 
     def __init__(self, *, student: nn.Module, names: tuple[str, ...], supervised: SupervisedLoss) -> None:
-        self.student, self.names, self.supervised = student, names, supervised
-        self.networks = {"student": student}
+        super().__init__(student, names)
+        self.supervised = supervised
 
     @classmethod
     def build(cls, settings: LabelsAlone, ingredients: Ingredients) -> Self:
@@ -35,11 +35,3 @@ class LabelsAloneTask(Stateless):
         logits = networks["student"](batch.strong)
         supervised = supervised_loss(logits, batch.labels, batch.labelled, self.supervised)
         return Losses(supervised, {"supervised": supervised}, label_counts(logits, batch))
-
-    @staticmethod
-    def probabilities(logits: Tensor) -> Tensor:
-        """One sigmoid per ROI."""
-        return probabilities(logits)
-
-    def predictors(self) -> dict[str, nn.Module]:
-        return {"student": self.student}

@@ -19,7 +19,7 @@ from ...existence.scores import RoiScorer
 from ...networks.probabilities import probabilities
 from ...training.task import Losses
 from ..ema_teacher import EmaTeacher
-from ..exclusive_organs import exclusive_rois
+from ..exclusive_organs import Structures, exclusive_rois
 from ..label_counts import label_counts
 from ..ramp_up import teacher_weight
 from ..segmentation_task import Ingredients
@@ -42,7 +42,7 @@ class LatentClassTask:
         names: tuple[str, ...],
         settings: LatentClass,
         teacher: Teacher,
-        structures: tuple[tuple[str, ...], ...],
+        structures: Structures,
         scorer: RoiScorer | None,
     ) -> None:
         self.student, self.names, self.settings, self.scorer = student, names, settings, scorer
@@ -84,7 +84,7 @@ class LatentClassTask:
         return Losses(total, terms, {**vars(decisions), **label_counts(logits, batch)})
 
     @staticmethod
-    def probabilities(logits: Tensor) -> Tensor:
+    def probabilities(logits: Tensor, structures: Structures) -> Tensor:
         """One sigmoid per ROI."""
         return probabilities(logits)
 

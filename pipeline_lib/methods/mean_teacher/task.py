@@ -13,7 +13,7 @@ from ...data.batches import Batch
 from ...networks.probabilities import probabilities
 from ...training.task import Losses
 from ..ema_teacher import EmaTeacher
-from ..exclusive_organs import exclusive_rois
+from ..exclusive_organs import Structures, exclusive_rois
 from ..label_counts import label_counts
 from ..ramp_up import teacher_weight
 from ..segmentation_task import Ingredients
@@ -37,7 +37,7 @@ class MeanTeacherTask:
         names: tuple[str, ...],
         settings: MeanTeacher,
         teacher: Teacher,
-        structures: tuple[tuple[str, ...], ...],
+        structures: Structures,
     ) -> None:
         self.student, self.names, self.settings = student, names, settings
         self.networks = {"student": student}
@@ -70,7 +70,7 @@ class MeanTeacherTask:
         )
 
     @staticmethod
-    def probabilities(logits: Tensor) -> Tensor:
+    def probabilities(logits: Tensor, structures: Structures) -> Tensor:
         """One sigmoid per ROI."""
         return probabilities(logits)
 

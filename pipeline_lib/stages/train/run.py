@@ -63,9 +63,9 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
     ):
         if store.restored(distributed, [outputs.model, outputs.history]):
             return
-        if settings.method.supervised.dice == "batch" and distributed.world_size > 1:
+        if settings.method.sums_over_batch and distributed.world_size > 1:
             wrong = "is batch, which would depend on how many processes share the batch"
-            raise UserError("supervised.dice", wrong, "train in one process, or choose another form")
+            raise UserError("dice", wrong, "train in one process, or choose another form")
         if distributed.is_main:
             write_json(checkpoints.folder / RUN_FILE, {"run": settings.run})
         task = segmentation_task(settings, execution, inputs, distributed)
@@ -154,7 +154,10 @@ def save(settings: Settings, task: SegmentationTask, outputs: Outputs) -> None:
     """Write the student, and the teacher if there is one, with all that is needed to use them."""
     description = settings.model_dump(
         mode="json",
-        include={"run", "seed", "method", "network", "rois", "patches", "spacing_mm", "window_hu", "mirrors"},
+        include={
+            *("run", "seed", "method", "network", "rois", "structures"),
+            *("patches", "spacing_mm", "window_hu", "mirrors"),
+        },
     )
     predictors = task.predictors()
     save_model(outputs.model, predictors["student"], description, predictors.get("teacher"))
