@@ -40,6 +40,7 @@ def check_methods(config: Config) -> None:
             )
         _check_patches(config.patches, name, network)
         _check_batch_dice(config, name, method)
+        _check_mixing(config, name, method)
         _check_labelled_cases(config, name, method)
     # A method that is not compared may lie there until there is what it needs.
     for name in config.compare or config.methods:
@@ -77,6 +78,15 @@ def _check_batch_dice(config: Config, name: str, method: Method) -> None:
         raise ValueError(
             f"method {name}: `dice: batch` sums over samples that are computed together, so its result would depend on "
             "`execution.gradient_accumulation_steps`: set that to 1"
+        )
+
+
+def _check_mixing(config: Config, name: str, method: Method) -> None:
+    together = config.segmentation.batch_size // config.execution.gradient_accumulation_steps
+    if method.mixes_samples and together < 2:
+        raise ValueError(
+            f"method {name} mixes samples that are computed together, which here is one at a time: raise "
+            "`segmentation.batch_size`, or lower `execution.gradient_accumulation_steps`"
         )
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from .section import Count, Fraction, Name, Section
 
+Sampling = Literal["uniform_case", "uniform_dataset", "square_root"]
 DiceForm = Literal["published", "smoothed", "smoothed_100", "batch", "present"]
 
 
@@ -16,7 +17,8 @@ class SupervisedLoss(Section):
     """Eq. 1 on labelled ROIs, whose form the paper leaves open: binary cross-entropy plus soft Dice, or one of them.
 
     The paper sums Eq. 1 to 3 over the ROIs; here each is a mean over the ROIs that it selects in a sample, so that the
-    weight of a term does not grow with their number. (DoDNet and the Universal Model take means over a whole batch.)
+    weight of a term does not grow with their number, unless `over_rois` says so of Eq. 1. (DoDNet and the Universal
+    Model take means over a whole batch.)
     """
 
     cross_entropy: bool = Field(default=True, description="Include the binary cross-entropy.")
@@ -26,6 +28,11 @@ class SupervisedLoss(Section):
         "Model); smoothed and smoothed_100 add 1 or 100 voxels to numerator and denominator; batch sums over the "
         "samples computed together (nnU-Net); present is published, averaged over the ROIs that the patch contains; "
         "null leaves the term out.",
+    )
+    over_rois: Literal["mean", "sum"] = Field(
+        default="mean",
+        description="mean: over the ROIs that a sample labels; sum: each weighs the same, however many the sample "
+        "labels (MultiTalent).",
     )
     absent_weight: Annotated[float, Field(gt=0)] = Field(
         default=1.0, description="Weight of the cross-entropy of a labelled ROI that the patch does not contain."
@@ -63,6 +70,13 @@ class MethodSettings(Section):
         "place of the others, so that nothing else changes (data sets not named: all cases).",
     )
 
+    sampling: Sampling = Field(
+        default="uniform_case",
+        description="Which case the next crop is of. uniform_case: every case once in each epoch; uniform_dataset: "
+        "each data set equally often; square_root: a data set of n cases in proportion to √n (MultiTalent). The last "
+        "two draw with replacement.",
+    )
+
     @property
     def needs_organs(self) -> bool:
         """Whether it must know which ROIs are parts of the same organ (`structures` and `organ` of the ROIs)."""
@@ -71,6 +85,11 @@ class MethodSettings(Section):
     @property
     def sums_over_batch(self) -> bool:
         """Whether a term sums over the samples that are computed together, so that their number changes the result."""
+        return False
+
+    @property
+    def mixes_samples(self) -> bool:
+        """Whether it mixes samples that are computed together, so that there must be two."""
         return False
 
 
@@ -96,8 +115,8 @@ class LeafMethodSettings(MethodSettings):
         return True
 
 
-class TeacherMethodSettings(SupervisedMethodSettings):
-    """The keys of every method that learns from a mean teacher too."""
+class TeacherScheduleSettings(SupervisedMethodSettings):
+    """The keys of every method that learns from a mean teacher too: when its terms count."""
 
     needs_teacher: ClassVar[bool] = True
 
@@ -108,6 +127,17 @@ class TeacherMethodSettings(SupervisedMethodSettings):
         default=0.0,
         description="Share of the training, after the warm-up, over which their weights rise as exp(−5(1−t)²).",
     )
+
+    @model_validator(mode="after")
+    def _schedule_fits_the_training(self) -> Self:
+        if self.warmup_fraction + self.rampup_fraction > 1:
+            raise ValueError("`warmup_fraction` and `rampup_fraction` together must not exceed 1")
+        return self
+
+
+class TeacherMethodSettings(TeacherScheduleSettings):
+    """The keys of every method in which the teacher may say that a voxel belongs to two organs."""
+
     exclusive_organs: bool = Field(
         default=False,
         description="True: no voxel is taught as two organs. Where it is labelled as another organ, or where the "
@@ -117,12 +147,6 @@ class TeacherMethodSettings(SupervisedMethodSettings):
     @property
     def needs_organs(self) -> bool:
         return self.exclusive_organs
-
-    @model_validator(mode="after")
-    def _schedule_fits_the_training(self) -> Self:
-        if self.warmup_fraction + self.rampup_fraction > 1:
-            raise ValueError("`warmup_fraction` and `rampup_fraction` together must not exceed 1")
-        return self
 
 
 class Teacher(Section):

@@ -13,6 +13,7 @@ from ..methods.implicit_labelling.settings import ImplicitLabelling
 from ..methods.labels_alone.settings import LabelsAlone
 from ..methods.latent_class.settings import LatentClass
 from ..methods.leaf_dice.settings import LeafDice
+from ..methods.ltuda_cda.settings import LtudaCda
 from ..methods.marginal_exclusion.settings import MarginalExclusion
 from ..methods.mean_teacher.settings import MeanTeacher
 from ..methods.target_adaptive.settings import TargetAdaptive
@@ -26,7 +27,8 @@ Method = Annotated[
     | TargetAdaptive
     | MarginalExclusion
     | LeafDice
-    | Background,
+    | Background
+    | LtudaCda,
     Field(discriminator="kind"),
 ]
 """One row of the result table; `kind` says which of these it is."""

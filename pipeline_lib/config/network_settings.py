@@ -24,3 +24,10 @@ class NetworkSettings(Section):
     conditioning: ClassVar[Conditioning] = "text"
 
     kind: str = Field(description="Architecture.")
+    per_data_set: Literal["outputs", "head", "network"] | None = Field(
+        default=None,
+        description="What each data set has of its own, which its samples alone train (labels_alone); a ROI is "
+        "predicted by those of the data sets that label it. outputs: a last 1×1×1 convolution; head: two convolutions; "
+        "network: everything; null: nothing. The first two replace swin_unetr's text-conditioned head, so that the "
+        "method's `encoder` has no effect.",
+    )

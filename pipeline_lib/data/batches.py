@@ -21,7 +21,7 @@ class Batch:
     """Samples of one step on the device.
 
     x_T and x_S float32 B 1 D H W, label bits uint8 B P D H W, labelled bool B K, existence scores float32 B K; `names`
-    say which case and crop each sample is.
+    say which case and crop each sample is, `datasets` from which data set, `samples` its number in the training.
     """
 
     names: tuple[str, ...]
@@ -30,6 +30,8 @@ class Batch:
     planes: Tensor
     labelled: Tensor
     scores: Tensor
+    datasets: tuple[str, ...] = ()
+    samples: tuple[int, ...] = ()
 
     @property
     def labels(self) -> Tensor:
@@ -69,6 +71,8 @@ class ViewMaker:
             planes=torch.stack(planes),
             labelled=labelled,
             scores=scores,
+            datasets=tuple(region.dataset for region in regions),
+            samples=tuple(region.sample for region in regions),
         )
 
     def _weak(self, region: Region) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,8 @@ from .latent_class.settings import LatentClass
 from .latent_class.task import LatentClassTask
 from .leaf_dice.settings import LeafDice
 from .leaf_dice.task import LeafDiceTask
+from .ltuda_cda.settings import LtudaCda
+from .ltuda_cda.task import LtudaCdaTask
 from .marginal_exclusion.settings import MarginalExclusion
 from .marginal_exclusion.task import MarginalExclusionTask
 from .mean_teacher.settings import MeanTeacher
@@ -31,6 +33,7 @@ TASKS: dict[type[MethodSettings], type[SegmentationTask]] = {
     MarginalExclusion: MarginalExclusionTask,
     LeafDice: LeafDiceTask,
     Background: BackgroundTask,
+    LtudaCda: LtudaCdaTask,
 }
 """Settings class → task class of every method."""
 

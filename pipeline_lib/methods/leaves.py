@@ -44,7 +44,7 @@ def leaf_logits(logits: Tensor, leaves: Leaves) -> Tensor:
     """The leaves' logits from those of the ROIs: B K D H W → B L D H W."""
     of_rois = at_least_float32(logits)
     # Not a matrix product: autocast would compute that in half precision.
-    z = {(): torch.zeros_like(of_rois[:, 0])}
+    z: dict[tuple[int, ...], Tensor] = {(): torch.zeros_like(of_rois[:, 0])}
     for leaf in leaves[1:]:
         z[leaf] = z[leaf[:-1]] + of_rois[:, leaf[-1]]
     return torch.stack([z[leaf] for leaf in leaves], 1)
@@ -77,8 +77,8 @@ def allowed_leaves(labels: Tensor, labelled: Tensor, leaves: Leaves) -> Tensor:
     known = labelled[:, :, None, None, None]
     present, absent = labels & known, ~labels & known
     wanted = present.sum(1, dtype=torch.int16)
-    hits = {(): torch.zeros_like(wanted)}
-    wrong = {(): torch.zeros_like(present[:, 0])}
+    hits: dict[tuple[int, ...], Tensor] = {(): torch.zeros_like(wanted)}
+    wrong: dict[tuple[int, ...], Tensor] = {(): torch.zeros_like(present[:, 0])}
     for leaf in leaves[1:]:
         hits[leaf] = hits[leaf[:-1]] + present[:, leaf[-1]]
         wrong[leaf] = wrong[leaf[:-1]] | absent[:, leaf[-1]]

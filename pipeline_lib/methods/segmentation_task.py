@@ -20,7 +20,8 @@ class Ingredients:
 
     `new_network` builds a segmentation network with fresh weights on the device of the training. `rois` are the names
     of the K ROIs, `structures` those that decide each one's existence. The `scorer` is given where existence scores are
-    computed online; without one they come with the batch.
+    computed online; without one they come with the batch. `datasets` are the names of the data sets, in the order of
+    the parts that some networks have for each. `seed` keys what a method draws itself.
     """
 
     new_network: Callable[[], nn.Module]
@@ -28,6 +29,8 @@ class Ingredients:
     structures: Structures
     teacher: Teacher
     scorer: RoiScorer | None
+    datasets: tuple[str, ...] = ()
+    seed: int = 0
 
 
 class SegmentationTask(Task, Protocol):

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..config.method_settings import SupervisedLoss
 from ..networks.probabilities import at_least_float32, probabilities
 from .dice_loss import dice_loss
-from .roi_maps import mean_over_rois, selected_maps
+from .roi_maps import mean_over_rois, selected_maps, sum_over_rois
 
 
 def supervised_loss(logits: Tensor, targets: Tensor, labelled: Tensor, settings: SupervisedLoss) -> Tensor:
@@ -22,9 +22,9 @@ def supervised_loss(logits: Tensor, targets: Tensor, labelled: Tensor, settings:
     `logits` B K D H W, `targets` bool or uint8 B K D H W, `labelled` bool B K → B. The paper leaves the form open; this
     is DoDNet's and the Universal Model's. Targets of unlabelled ROIs are never read.
 
-    The mean over the labelled ROIs of a sample stands for the paper's sum. A ROI that is labelled alone (colon cancer,
-    lung tumour and spleen in MOTS) so weighs twice as much as one of two; in the paper's sum, and nearly so in DoDNet's
-    means over the samples of a batch, every labelled ROI weighs the same.
+    The mean over the labelled ROIs of a sample stands for the paper's sum (`over_rois: sum`). A ROI that is labelled
+    alone (colon cancer, lung tumour and spleen in MOTS) so weighs twice as much as one of two; in the paper's sum, and
+    nearly so in DoDNet's means over the samples of a batch, every labelled ROI weighs the same.
     """
     student = at_least_float32(selected_maps(logits, labelled))
     truth = selected_maps(targets, labelled).to(student.dtype)
@@ -33,10 +33,11 @@ def supervised_loss(logits: Tensor, targets: Tensor, labelled: Tensor, settings:
     if settings.cross_entropy:
         cross_entropy = F.binary_cross_entropy_with_logits(student, truth, reduction="none").mean(1)
         values = values + cross_entropy * torch.where(present, 1.0, settings.absent_weight)
+    over_rois = mean_over_rois if settings.over_rois == "mean" else sum_over_rois
     if settings.dice is None:
-        return mean_over_rois(values, labelled)
+        return over_rois(values, labelled)
     dice = dice_loss(probabilities(student), truth, labelled, settings.dice)
     if settings.dice == "present":
         counted = torch.zeros_like(labelled).masked_scatter(labelled, present)
-        return mean_over_rois(values, labelled) + mean_over_rois(dice[present], counted)
-    return mean_over_rois(values + dice, labelled)
+        return over_rois(values, labelled) + over_rois(dice[present], counted)
+    return over_rois(values + dice, labelled)

@@ -13,6 +13,7 @@ from ..config.optimisation import Checkpointing
 from ..config.roi_aware import RoiAware
 from .dodnet.network import DodNetwork
 from .dodnet.settings import DodNet
+from .per_data_set import OneNetworkPerDataSet
 from .roi_aware import roi_aware_network
 from .swin_unetr.network import TextConditionedSwinUnetr
 from .swin_unetr.settings import SwinUnetr
@@ -22,7 +23,8 @@ class SegmentationNetwork(Protocol):
     """A module of image B 1 D H W in −1…1 → logits B K D H W, and what it says about itself.
 
     `channels_last_on_cpu` is whether its training on a CPU in float32 gains from channels last; its `for_prediction`
-    gives the form in which it predicts fastest on a device in a precision.
+    gives the form in which it predicts fastest on a device in a precision. One that has parts for each data set says
+    `answers_per_data_set`, and takes the samples' data sets too, int64 B, in training.
     """
 
     channels_last_on_cpu: bool
@@ -38,14 +40,24 @@ def build_segmentation_network(
     rois: Sequence[str],
     gradient_checkpointing: Checkpointing = "none",
     fused_head: bool = True,
-) -> DodNetwork | TextConditionedSwinUnetr:
+    labelled: Sequence[Sequence[str]] = (),
+) -> DodNetwork | TextConditionedSwinUnetr | OneNetworkPerDataSet:
     """The segmentation network that `network` describes, a `SegmentationNetwork`.
 
-    `embeddings` K×E (row k is that of `rois[k]`) become a buffer of the network and are saved with it.
+    `embeddings` K×E (row k is that of `rois[k]`) become a buffer of the network and are saved with it. `labelled` are
+    the ROIs of each data set, for networks that have parts for each.
     """
+    own = [[rois.index(roi) for roi in of_data_set] for of_data_set in labelled]
+    if network.per_data_set == "network":
+        shared = network.model_copy(update={"per_data_set": None})
+        parts = [
+            build_segmentation_network(shared, embeddings[places], names, gradient_checkpointing, fused_head)
+            for places, names in zip(own, labelled, strict=True)
+        ]
+        return OneNetworkPerDataSet(parts, own, embeddings)
     match network:
         case SwinUnetr():
-            return TextConditionedSwinUnetr(network, embeddings, gradient_checkpointing, fused_head)
+            return TextConditionedSwinUnetr(network, embeddings, gradient_checkpointing, fused_head, own)
         case DodNet():
             return DodNetwork(network, embeddings, rois, gradient_checkpointing, fused_head)
 

@@ -3,7 +3,8 @@
 The description is JSON in the file's metadata. Its keys are the names of the stages' settings:
 
 - segmentation: `method`, `network`, `rois`, `patches`, `spacing_mm`, `window_hu`, and whatever else the stage adds, as
-  `mirrors` (ROI → what it becomes in a mirror image; files of older versions have none);
+  `mirrors` (ROI → what it becomes in a mirror image), `structures` (those of each ROI) and `labelled` (data set → its
+  ROIs), which files of older versions lack;
 - ROI-aware: `roi_aware`, `structures`, `patches`, `window_hu`, and whatever else the stage adds.
 
 The teacher of a mean-teacher method lies beside its student, its tensors' names preceded by `teacher.`.
@@ -72,7 +73,8 @@ def load_segmentation_model(
         tensors |= {name: held[_TEACHER + name] for name in tensors if _TEACHER + name in held}
     try:
         settings = TypeAdapter[Network](Network).validate_json(json.dumps(description["network"]))
-        network = build_segmentation_network(settings, tensors["embeddings"], description["rois"])
+        labelled = list(description["labelled"].values()) if settings.per_data_set else []
+        network = build_segmentation_network(settings, tensors["embeddings"], description["rois"], labelled=labelled)
     except (ValidationError, KeyError) as error:
         raise UserError(str(path), _OTHER_VERSION, _REMEDY) from error
     return _frozen(path, network, tensors, device), description

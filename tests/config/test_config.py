@@ -181,6 +181,14 @@ def test_dice_over_the_batch_is_refused_where_it_would_depend_on_accumulation(co
     assert "`execution.gradient_accumulation_steps`" in refusal(content)
 
 
+def test_mixing_is_refused_where_samples_are_computed_one_at_a_time(content):
+    content["methods"]["mixing"] = {"kind": "ltuda_cda", "network": "swin_unetr", "encoder": "wordllama"}
+    content["segmentation"]["batch_size"] = 2
+    load_config(content, BASE)
+    content["execution"]["gradient_accumulation_steps"] = 2
+    assert "method mixing mixes samples" in refusal(content)
+
+
 @pytest.mark.parametrize(("old", "new"), [("heads", "num_heads"), ("window", "window_size"), ("version_2", "use_v2")])
 def test_old_spellings_are_read_with_a_notice(content, capsys, old, new):
     section._notice.cache_clear()

@@ -31,6 +31,7 @@ from tests.support.training_world import (
     LABELLED,
     LATENT_CLASS,
     ROIS,
+    TINY,
     read_history,
     segmentation_settings,
     stage_arguments,
@@ -90,6 +91,24 @@ def test_every_method_trains_and_its_model_can_be_used(name, here, tmp_path):
     assert all(0 < row["loss"]["total"] < 10 for row in rows)
     assert ("positive" in rows[0]) == settings.method.needs_existence
     assert not list((tmp_path / "work" / "train").iterdir())
+
+
+@pytest.mark.parametrize("part", ["outputs", "head", "network"])
+def test_each_data_set_trains_its_own_part(part, here, tmp_path):
+    network = TINY["swin_unetr"].model_copy(update={"per_data_set": part})
+    settings = segmentation_settings(part, METHODS["baseline"], optimisation=SHORT, network=network)
+    inputs, outputs = paths(here, part, tmp_path)
+    segmentation.run(settings, EXECUTION, inputs, outputs)
+    trained, description = load_segmentation_model(outputs.model, "cpu")
+    assert description["labelled"] == {name: list(rois) for name, rois in LABELLED.items()}
+    assert trained(torch.zeros(1, 1, *settings.patches.shape)).shape == (1, len(ROIS), *settings.patches.shape)
+    rows = read_history(outputs.history)
+    assert all(0 < row["loss"]["total"] < 10 for row in rows)
+
+
+def test_a_data_set_whose_crops_are_flipped_has_an_output_for_the_mirrored_roi():
+    settings = segmentation_settings(mirrors=MIRRORS)
+    assert segmentation.rois_of_data_sets(settings) == {"livers": ROIS, "spleens": ("liver", "spleen")}
 
 
 @pytest.mark.parametrize(("axis", "exchanged"), [(0, True), (1, False), (2, False)])

@@ -75,12 +75,24 @@ class Scaled(nn.Module):
         return image * self.weights[:, None, None, None]
 
 
-def losses_of(method, seed):
-    """The losses of `method` on a drawn batch, and what they were computed from: logits, labels, labelled."""
+def drawn_batch(seed, weak=None):
+    """Three samples with drawn images and labels; without a weak view x_T is NaN, so that nothing may read it."""
     _, labels, labelled = drawn(seed)
     image = torch.tensor(np.random.default_rng(seed + 1).normal(size=(3, 1, 2, 3, 2)))
     planes = torch.tensor(np.packbits(labels.numpy(), axis=1, bitorder="little"))
-    batch = Batch(("a", "b", "c"), torch.full_like(image, math.nan), image, planes, labelled, torch.zeros(3, 4))
-    ingredients = Ingredients(new_network=Scaled, rois=ROIS, structures=STRUCTURES, teacher=Teacher(), scorer=None)
-    task = build_task(method, ingredients)
-    return task.losses(task.networks, batch, 0.0), Scaled()(image).detach(), labels, labelled
+    weak = torch.full_like(image, math.nan) if weak is None else weak
+    samples = {"datasets": ("x", "y", "x"), "samples": (7, 8, 9)}
+    return Batch(("a", "b", "c"), weak, image, planes, labelled, torch.zeros(3, 4), **samples)
+
+
+def task_of(method, seed=0):
+    ingredients = Ingredients(
+        new_network=Scaled, rois=ROIS, structures=STRUCTURES, teacher=Teacher(), scorer=None, seed=seed
+    )
+    return build_task(method, ingredients)
+
+
+def losses_of(method, seed):
+    """The losses of `method` on a drawn batch, and what they were computed from: logits, labels, labelled."""
+    task, batch = task_of(method), drawn_batch(seed)
+    return task.losses(task.networks, batch, 0.0), Scaled()(batch.strong).detach(), batch.labels, batch.labelled

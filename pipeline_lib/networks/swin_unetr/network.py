@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from monai.networks.nets import SwinUNETR
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...config.optimisation import Checkpointing
 from ..dynamic_head import TextConditionedHead
 from ..instance_norm import InstanceNorm
+from ..per_data_set import PerDataSet, head_per_data_set, output_per_roi
 from ..recomputing import recomputed
 from ..replacing import replace
 from .fast_form import fast_form
@@ -20,6 +21,8 @@ from .window_attention import fuse_attention
 
 class TextConditionedSwinUnetr(nn.Module):
     """One logit per ROI and voxel; the ROIs are given by their text embeddings, K×E, kept as a buffer.
+
+    With `per_data_set`, outputs or heads of the data sets take the place of the head that is conditioned on text.
 
     With `gradient_checkpointing` backward recomputes the transformer's activations, or those of the whole trunk, which
     are then not kept. The transformer's are a fifth of all on a GPU and half on a CPU, where attention keeps its
@@ -36,6 +39,7 @@ class TextConditionedSwinUnetr(nn.Module):
         embeddings: Tensor,
         gradient_checkpointing: Checkpointing = "none",
         fused_head: bool = True,
+        rois_of_data_sets: Sequence[Sequence[int]] = (),
     ) -> None:
         super().__init__()
         self.recomputes_blocks = gradient_checkpointing == "all"
@@ -53,12 +57,25 @@ class TextConditionedSwinUnetr(nn.Module):
         replace(self.trunk, nn.InstanceNorm3d, InstanceNorm)
         # The dynamic head takes its place; parameters that get no gradient would stop DistributedDataParallel.
         del self.trunk.out
-        self.head = TextConditionedHead(sizes.feature_size, 16 * sizes.feature_size, embeddings.shape[1], fused_head)
+        channels = sizes.feature_size
+        self.answers_per_data_set = sizes.per_data_set is not None
+        self.head: TextConditionedHead | PerDataSet
+        if self.answers_per_data_set:
+            branch = output_per_roi if sizes.per_data_set == "outputs" else head_per_data_set
+            branches = [branch(channels, len(rois)) for rois in rois_of_data_sets]
+            self.head = PerDataSet(branches, rois_of_data_sets, len(embeddings))
+        else:
+            self.head = TextConditionedHead(channels, 16 * channels, embeddings.shape[1], fused_head)
         self.register_buffer("embeddings", embeddings.detach().float().clone())
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits B K D H W of `image` B 1 D H W in −1…1; D, H and W must divide by 32."""
+    def forward(self, image: Tensor, datasets: Tensor | None = None) -> Tensor:
+        """Logits B K D H W of `image` B 1 D H W in −1…1; D, H and W must divide by 32.
+
+        `datasets` int64 B are the samples', for a head that has parts for each (see per_data_set.py).
+        """
         decoded, bottleneck = self._features(image)
+        if isinstance(self.head, PerDataSet):
+            return self.head(decoded, datasets)
         return self.head(decoded, bottleneck, self.embeddings)
 
     def for_prediction(self, device: torch.device, precision: torch.dtype) -> nn.Module:
