@@ -38,6 +38,11 @@ def check_methods(config: Config) -> None:
                 f"method {name}: a network of kind {network.kind} needs a text encoder "
                 + ("of kind one_hot" if network.conditioning == "one_hot" else "of another kind than one_hot")
             )
+        if method.asks_one_roi and not (network.answers_one_roi and network.per_data_set is None):
+            raise ValueError(
+                f"method {name} asks for one ROI of each sample, which needs a network of kind conemos without "
+                f"`per_data_set`; {method.network} is not one"
+            )
         _check_patches(config.patches, name, network)
         _check_batch_dice(config, name, method)
         _check_mixing(config, name, method)

@@ -50,12 +50,14 @@ class SupervisedLoss(Section):
 class MethodSettings(Section):
     """The keys of every method, and the facts that the settings class of a method states about it.
 
-    `needs_teacher` and `needs_existence` say whether it uses the mean teacher and existence scores; `terms` names the
-    terms of its loss, in the order of the figure of the losses, with their titles there.
+    `needs_teacher` and `needs_existence` say whether it uses the mean teacher and existence scores, `asks_one_roi`
+    whether it asks its network for one ROI of each sample; `terms` names the terms of its loss, in the order of the
+    figure of the losses, with their titles there.
     """
 
     needs_teacher: ClassVar[bool] = False
     needs_existence: ClassVar[bool] = False
+    asks_one_roi: ClassVar[bool] = False
     terms: ClassVar[Mapping[str, str]] = {"supervised": "supervised loss (Eq. 1)"}
 
     kind: str = Field(description="What the method learns from, and how.")

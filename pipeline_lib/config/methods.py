@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from ..errors import UserError
 from ..methods.background.settings import Background
+from ..methods.conemos.settings import Conemos
 from ..methods.implicit_labelling.settings import ImplicitLabelling
 from ..methods.labels_alone.settings import LabelsAlone
 from ..methods.latent_class.settings import LatentClass
@@ -28,7 +29,8 @@ Method = Annotated[
     | MarginalExclusion
     | LeafDice
     | Background
-    | LtudaCda,
+    | LtudaCda
+    | Conemos,
     Field(discriminator="kind"),
 ]
 """One row of the result table; `kind` says which of these it is."""

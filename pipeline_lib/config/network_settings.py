@@ -16,12 +16,13 @@ class NetworkSettings(Section):
 
     Every side of a patch must divide by `patch_multiple`; with `normalises_bottleneck` one side must be larger, because
     statistics over a single voxel are undefined. `conditioning` is what tells the network its ROIs: text embeddings,
-    or DoDNet's one-hot code of the task.
+    or DoDNet's one-hot code of the task. `answers_one_roi` is whether it can be asked for one ROI alone.
     """
 
     patch_multiple: ClassVar[int]
     normalises_bottleneck: ClassVar[bool] = False
     conditioning: ClassVar[Conditioning] = "text"
+    answers_one_roi: ClassVar[bool] = False
 
     kind: str = Field(description="Architecture.")
     per_data_set: Literal["outputs", "head", "network"] | None = Field(

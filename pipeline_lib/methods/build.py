@@ -6,6 +6,8 @@ from ..config.method_settings import MethodSettings
 from ..config.methods import Method
 from .background.settings import Background
 from .background.task import BackgroundTask
+from .conemos.settings import Conemos
+from .conemos.task import ConemosTask
 from .implicit_labelling.settings import ImplicitLabelling
 from .implicit_labelling.task import ImplicitLabellingTask
 from .labels_alone.settings import LabelsAlone
@@ -34,6 +36,7 @@ TASKS: dict[type[MethodSettings], type[SegmentationTask]] = {
     LeafDice: LeafDiceTask,
     Background: BackgroundTask,
     LtudaCda: LtudaCdaTask,
+    Conemos: ConemosTask,
 }
 """Settings class → task class of every method."""
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from ..config.networks import Network
 from ..config.optimisation import Checkpointing
 from ..config.roi_aware import RoiAware
+from .conemos.network import ConemosNetwork
+from .conemos.settings import ConemosUnet
 from .dodnet.network import DodNetwork
 from .dodnet.settings import DodNet
 from .per_data_set import OneNetworkPerDataSet
@@ -41,7 +43,7 @@ def build_segmentation_network(
     gradient_checkpointing: Checkpointing = "none",
     fused_head: bool = True,
     labelled: Sequence[Sequence[str]] = (),
-) -> DodNetwork | TextConditionedSwinUnetr | OneNetworkPerDataSet:
+) -> DodNetwork | TextConditionedSwinUnetr | ConemosNetwork | OneNetworkPerDataSet:
     """The segmentation network that `network` describes, a `SegmentationNetwork`.
 
     `embeddings` K×E (row k is that of `rois[k]`) become a buffer of the network and are saved with it. `labelled` are
@@ -60,6 +62,8 @@ def build_segmentation_network(
             return TextConditionedSwinUnetr(network, embeddings, gradient_checkpointing, fused_head, own)
         case DodNet():
             return DodNetwork(network, embeddings, rois, gradient_checkpointing, fused_head)
+        case ConemosUnet():
+            return ConemosNetwork(network, embeddings, gradient_checkpointing)
 
 
 def build_roi_aware_network(roi_aware: RoiAware, count: int) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What both segmentation networks promise to the training and the inference."""
+"""What all segmentation networks promise to the training and the inference."""
 
 from __future__ import annotations
 
