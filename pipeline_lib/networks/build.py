@@ -17,7 +17,7 @@ from .dodnet.network import DodNetwork
 from .dodnet.settings import DodNet
 from .per_data_set import OneNetworkPerDataSet
 from .roi_aware import roi_aware_network
-from .swin_unetr.network import TextConditionedSwinUnetr
+from .swin_unetr.network import PromptedSwinUnetr, TextConditionedSwinUnetr
 from .swin_unetr.settings import SwinUnetr
 
 
@@ -43,11 +43,13 @@ def build_segmentation_network(
     gradient_checkpointing: Checkpointing = "none",
     fused_head: bool = True,
     labelled: Sequence[Sequence[str]] = (),
-) -> DodNetwork | TextConditionedSwinUnetr | ConemosNetwork | OneNetworkPerDataSet:
+    patch: tuple[int, int, int] = (0, 0, 0),
+) -> DodNetwork | TextConditionedSwinUnetr | PromptedSwinUnetr | ConemosNetwork | OneNetworkPerDataSet:
     """The segmentation network that `network` describes, a `SegmentationNetwork`.
 
     `embeddings` K×E (row k is that of `rois[k]`) become a buffer of the network and are saved with it. `labelled` are
-    the ROIs of each data set, for networks that have parts for each.
+    the ROIs of each data set, for networks that have parts for each, and `patch` D H W is the size of all images, for
+    those that must know.
     """
     own = [[rois.index(roi) for roi in of_data_set] for of_data_set in labelled]
     if network.per_data_set == "network":
@@ -58,6 +60,8 @@ def build_segmentation_network(
         ]
         return OneNetworkPerDataSet(parts, own, embeddings)
     match network:
+        case SwinUnetr(per_data_set="prompt"):
+            return PromptedSwinUnetr(network, embeddings, gradient_checkpointing, own, patch)
         case SwinUnetr():
             return TextConditionedSwinUnetr(network, embeddings, gradient_checkpointing, fused_head, own)
         case DodNet():

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ..config.networks import Network
 from ..config.roi_aware import RoiAware
+from ..config.volumes import Patches
 from ..errors import UserError
 from ..files import atomic_write
 from .build import build_roi_aware_network, build_segmentation_network
@@ -74,7 +75,10 @@ def load_segmentation_model(
     try:
         settings = TypeAdapter[Network](Network).validate_json(json.dumps(description["network"]))
         labelled = list(description["labelled"].values()) if settings.per_data_set else []
-        network = build_segmentation_network(settings, tensors["embeddings"], description["rois"], labelled=labelled)
+        patch = Patches.model_validate(description["patches"]).shape
+        network = build_segmentation_network(
+            settings, tensors["embeddings"], description["rois"], labelled=labelled, patch=patch
+        )
     except (ValidationError, KeyError) as error:
         raise UserError(str(path), _OTHER_VERSION, _REMEDY) from error
     return _frozen(path, network, tensors, device), description

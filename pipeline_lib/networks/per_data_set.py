@@ -36,20 +36,12 @@ class PerDataSet(nn.Module):
         found, order = [], []
         for place in datasets.unique().tolist():
             rows = (datasets == place).nonzero().squeeze(1)
-            logits = self.branches[place](values[rows])
-            everything = logits.new_zeros(len(rows), self.count, *logits.shape[2:])
-            found.append(everything.index_copy(1, _index(self.rois[place], logits), logits))
+            found.append(placed(self.branches[place](values[rows]), self.rois[place], self.count))
             order.append(rows)
         return torch.cat(found)[torch.cat(order).argsort()]
 
     def _joined(self, values: Tensor) -> Tensor:
-        outputs: list[list[Tensor]] = [[] for _ in range(self.count)]
-        for branch, rois in zip(self.branches, self.rois, strict=True):
-            for roi, logits in zip(rois, branch(values).unbind(1), strict=True):
-                outputs[roi].append(logits)
-        known = next(logits for of_roi in outputs for logits in of_roi)
-        nowhere = torch.full_like(known, _NOWHERE)
-        return torch.stack([_mean_logit(of_roi) if of_roi else nowhere for of_roi in outputs], 1)
+        return joined([branch(values) for branch in self.branches], self.rois, self.count)
 
 
 class OneNetworkPerDataSet(PerDataSet):
@@ -87,6 +79,22 @@ def head_per_data_set(channels: int, count: int) -> nn.Module:
     )
 
 
+def placed(logits: Tensor, rois: Sequence[int], count: int) -> Tensor:
+    """Logits B K_t D H W of some `rois` at their places among all: B `count` D H W, 0 elsewhere."""
+    everything = logits.new_zeros(len(logits), count, *logits.shape[2:])
+    return everything.index_copy(1, torch.tensor(rois, device=logits.device), logits)
+
+
+def joined(outputs: Sequence[Tensor], rois: Sequence[Sequence[int]], count: int) -> Tensor:
+    """What data sets with logits B K_t D H W of `rois[t]` say together of every ROI: B `count` D H W."""
+    of_rois: list[list[Tensor]] = [[] for _ in range(count)]
+    for logits, own in zip(outputs, rois, strict=True):
+        for roi, of_roi in zip(own, logits.unbind(1), strict=True):
+            of_rois[roi].append(of_roi)
+    nowhere = torch.full_like(outputs[0][:, 0], _NOWHERE)
+    return torch.stack([_mean_logit(of_roi) if of_roi else nowhere for of_roi in of_rois], 1)
+
+
 def _mean_logit(logits: Sequence[Tensor]) -> Tensor:
     """The logit of the mean of probabilities, given their logits."""
     if len(logits) == 1:
@@ -94,7 +102,3 @@ def _mean_logit(logits: Sequence[Tensor]) -> Tensor:
     wide = at_least_float32(torch.stack(list(logits)))
     # log P − log(1 − P), each a log-sum of exponentials.
     return F.logsigmoid(wide).logsumexp(0) - F.logsigmoid(-wide).logsumexp(0)
-
-
-def _index(rois: Sequence[int], like: Tensor) -> Tensor:
-    return torch.tensor(rois, device=like.device)

@@ -18,7 +18,10 @@ from tests.support.network_fixtures import NETWORKS, ROIS
 
 LABELLED = (("liver", "liver_tumor"), ("spleen",))
 MOTS_LABELLED = tuple(MOTS[first:end] for first, end in ((0, 2), (2, 4), (4, 6), (6, 8), (8, 9), (9, 10), (10, 11)))
-PARTS = [("swin_unetr", "outputs"), ("swin_unetr", "head"), ("swin_unetr", "network"), ("dodnet", "network")]
+PARTS = [
+    *(("swin_unetr", "outputs"), ("swin_unetr", "head"), ("swin_unetr", "prompt"), ("swin_unetr", "network")),
+    ("dodnet", "network"),
+]
 
 
 class Constant(nn.Module):
@@ -59,11 +62,11 @@ def test_the_mean_of_probabilities_is_exact_where_logits_are_large():
     assert parts(torch.zeros(1, 1, 1, 1, 1)).item() == pytest.approx(200 + math.log(2))
 
 
-def tiny(kind, part):
+def tiny(kind, part, patch=(32, 64, 32)):
     torch.manual_seed(1)
     settings = NETWORKS[kind].model_copy(update={"per_data_set": part})
     embeddings = torch.eye(2)[[0, 0, 1]] if kind == "dodnet" else torch.randn(3, 5)
-    return build_segmentation_network(settings, embeddings, ROIS, labelled=LABELLED)
+    return build_segmentation_network(settings, embeddings, ROIS, labelled=LABELLED, patch=patch)
 
 
 @pytest.mark.parametrize(("kind", "part"), PARTS)
@@ -109,6 +112,20 @@ def test_its_model_file_brings_it_back(kind, part, patch, tmp_path):
         assert torch.equal(fast(patch), network.eval()(patch))
 
 
+def test_a_prompt_is_learned_by_all_data_sets_and_changes_what_a_map_means():
+    # Eight voxels in the bottleneck: normalised, two are ±1 whatever the prompt.
+    network = tiny("swin_unetr", "prompt", (64, 64, 64))
+    image = torch.rand(1, 1, 64, 64, 64, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    # Map 0 is the liver of the first data set and the spleen of the second.
+    liver, spleen = (network(image, torch.tensor([place])) for place in (0, 1))
+    assert not torch.allclose(liver[0, 0], spleen[0, 2], atol=1e-3)
+    spleen[0, 2].square().mean().backward()
+    gradients = network.prompt.universal.grad.abs().amax((0, 2, 3, 4))
+    assert (gradients > 0).all()
+    assert not network.head.weight.grad[1].any()
+    assert network.head.weight.grad[0].any()
+
+
 def count(*modules):
     return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
@@ -120,13 +137,20 @@ def test_the_numbers_of_parameters_in_mots():
     assert count(*heads) == 7 * (2 * 48 + 48 * 8 * 27 + 8 + 2 * 8) + 11 * 8 + 11
 
 
-def test_outputs_and_heads_take_the_place_of_the_text_head_and_networks_that_of_all():
-    """The tiny network: 12 channels, 192 in the bottleneck, embeddings of 5 numbers, three ROIs in two data sets."""
-    sizes = {part: count(tiny("swin_unetr", part)) for part in (None, "outputs", "head", "network")}
+def test_other_parts_take_the_place_of_the_text_head_and_networks_that_of_all():
+    """The tiny network: 12 channels, 192 in the bottleneck, embeddings of 5 numbers, three ROIs in two data sets.
+
+    UniSeg's prompt is 1×2×1 voxels large. It and two channels for the data sets join 192, so that 194 // 4 = 48; one
+    more channel enters the first decoder's transposed convolution, 2×2×2 to 96; two maps serve all ROIs.
+    """
+    sizes = {part: count(tiny("swin_unetr", part)) for part in (None, "outputs", "head", "prompt", "network")}
     text = 2 * 192 + 192 * 256 + 256 + 5 * 256 + 256 + 2 * 12 + 12 * 8 + 8 + 512 * 153 + 153
     outputs = 12 * 3 + 3
     heads = 2 * (2 * 12 + 12 * 8 * 27 + 8 + 2 * 8) + 3 * 8 + 3
-    assert sizes["outputs"] - outputs == sizes["head"] - heads == sizes[None] - text
+    fusion = 194 * 48 * 27 + 48 * 3 + 48 * 48 * 27 + 48 * 3 + 48 * 2 * 27 + 2 * 3
+    prompt = 2 * 1 * 2 * 1 + fusion + 96 * 8 + 12 * 2 + 2
+    trunk = sizes[None] - text
+    assert sizes["outputs"] - outputs == sizes["head"] - heads == sizes["prompt"] - prompt == trunk
     assert sizes["network"] == 2 * sizes[None]
 
 

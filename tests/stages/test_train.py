@@ -94,7 +94,7 @@ def test_every_method_trains_and_its_model_can_be_used(name, here, tmp_path):
     assert not list((tmp_path / "work" / "train").iterdir())
 
 
-@pytest.mark.parametrize("part", ["outputs", "head", "network"])
+@pytest.mark.parametrize("part", ["outputs", "head", "prompt", "network"])
 def test_each_data_set_trains_its_own_part(part, here, tmp_path):
     network = TINY["swin_unetr"].model_copy(update={"per_data_set": part})
     settings = segmentation_settings(part, METHODS["baseline"], optimisation=SHORT, network=network)

@@ -128,7 +128,13 @@ def segmentation_task(
     def new_network() -> nn.Module:
         recomputed = checkpointing(execution, distributed.device)
         network = build_segmentation_network(
-            settings.network, embeddings, settings.rois, recomputed, execution.fused_head, list(labelled.values())
+            settings.network,
+            embeddings,
+            settings.rois,
+            recomputed,
+            execution.fused_head,
+            list(labelled.values()),
+            settings.patches.shape,
         )
         return network.to(distributed.device, memory_format=memory_format(execution, network, distributed.device))
 
