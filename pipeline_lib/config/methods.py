@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from ..errors import UserError
 from ..methods.background.settings import Background
 from ..methods.conemos.settings import Conemos
+from ..methods.hermes.settings import Hermes
 from ..methods.implicit_labelling.settings import ImplicitLabelling
 from ..methods.labels_alone.settings import LabelsAlone
 from ..methods.latent_class.settings import LatentClass
@@ -30,7 +31,8 @@ Method = Annotated[
     | LeafDice
     | Background
     | LtudaCda
-    | Conemos,
+    | Conemos
+    | Hermes,
     Field(discriminator="kind"),
 ]
 """One row of the result table; `kind` says which of these it is."""

@@ -8,6 +8,8 @@ from .background.settings import Background
 from .background.task import BackgroundTask
 from .conemos.settings import Conemos
 from .conemos.task import ConemosTask
+from .hermes.settings import Hermes
+from .hermes.task import HermesTask
 from .implicit_labelling.settings import ImplicitLabelling
 from .implicit_labelling.task import ImplicitLabellingTask
 from .labels_alone.settings import LabelsAlone
@@ -37,6 +39,7 @@ TASKS: dict[type[MethodSettings], type[SegmentationTask]] = {
     Background: BackgroundTask,
     LtudaCda: LtudaCdaTask,
     Conemos: ConemosTask,
+    Hermes: HermesTask,
 }
 """Settings class → task class of every method."""
 

@@ -15,6 +15,8 @@ from .conemos.network import ConemosNetwork
 from .conemos.settings import ConemosUnet
 from .dodnet.network import DodNetwork
 from .dodnet.settings import DodNet
+from .hermes.network import HermesNetwork
+from .hermes.settings import HermesUnet
 from .per_data_set import OneNetworkPerDataSet
 from .roi_aware import roi_aware_network
 from .swin_unetr.network import PromptedSwinUnetr, TextConditionedSwinUnetr
@@ -44,7 +46,7 @@ def build_segmentation_network(
     fused_head: bool = True,
     labelled: Sequence[Sequence[str]] = (),
     patch: tuple[int, int, int] = (0, 0, 0),
-) -> DodNetwork | TextConditionedSwinUnetr | PromptedSwinUnetr | ConemosNetwork | OneNetworkPerDataSet:
+) -> DodNetwork | TextConditionedSwinUnetr | PromptedSwinUnetr | ConemosNetwork | HermesNetwork | OneNetworkPerDataSet:
     """The segmentation network that `network` describes, a `SegmentationNetwork`.
 
     `embeddings` K×E (row k is that of `rois[k]`) become a buffer of the network and are saved with it. `labelled` are
@@ -68,6 +70,8 @@ def build_segmentation_network(
             return DodNetwork(network, embeddings, rois, gradient_checkpointing, fused_head)
         case ConemosUnet():
             return ConemosNetwork(network, embeddings, gradient_checkpointing)
+        case HermesUnet():
+            return HermesNetwork(network, embeddings, gradient_checkpointing)
 
 
 def build_roi_aware_network(roi_aware: RoiAware, count: int) -> nn.Module:

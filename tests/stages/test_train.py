@@ -49,7 +49,7 @@ UMASK = os.umask(0)
 os.umask(UMASK)
 for kind in get_args(get_args(Method)[0]):
     name = get_args(kind.model_fields["kind"].annotation)[0]
-    trunk = "conemos" if kind.asks_one_roi else "swin_unetr"
+    trunk = name if name in TINY else "swin_unetr"
     METHODS.setdefault(name, kind(kind=name, network=trunk, encoder="vectors"))
 MIRRORS = {"liver": "spleen", "spleen": "liver"}
 SHORT = Optimisation(epochs=1, batch_size=2, learning_rate=1e-3)
