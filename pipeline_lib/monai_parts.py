@@ -27,6 +27,7 @@ def left_out(*packages: str) -> Iterator[None]:
 
 with left_out(*_UNUSED):
     from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+    from monai.networks.blocks import UnetrUpBlock
     from monai.networks.nets.resnet import ResNet, ResNetBlock
     from monai.networks.nets.swin_unetr import (
         BasicLayer,
@@ -41,6 +42,7 @@ __all__ = [
     "ResNet",
     "ResNetBlock",
     "SwinUNETR",
+    "UnetrUpBlock",
     "WindowAttention",
     "compute_hausdorff_distance",
     "compute_mask",

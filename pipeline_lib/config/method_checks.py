@@ -38,8 +38,14 @@ def check_methods(config: Config) -> None:
                 f"method {name}: a network of kind {network.kind} needs a text encoder "
                 + ("of kind one_hot" if network.conditioning == "one_hot" else "of another kind than one_hot")
             )
+        if method.asks_one_roi and not (network.answers_one_roi and network.per_data_set is None):
+            raise ValueError(
+                f"method {name} asks for one ROI of each sample, which needs a network of kind conemos without "
+                f"`per_data_set`; {method.network} is not one"
+            )
         _check_patches(config.patches, name, network)
         _check_batch_dice(config, name, method)
+        _check_mixing(config, name, method)
         _check_labelled_cases(config, name, method)
     # A method that is not compared may lie there until there is what it needs.
     for name in config.compare or config.methods:
@@ -73,10 +79,19 @@ def _check_patches(patches: Patches, name: str, network: Network) -> None:
 
 
 def _check_batch_dice(config: Config, name: str, method: Method) -> None:
-    if method.supervised.dice == "batch" and config.execution.gradient_accumulation_steps > 1:
+    if method.sums_over_batch and config.execution.gradient_accumulation_steps > 1:
         raise ValueError(
             f"method {name}: `dice: batch` sums over samples that are computed together, so its result would depend on "
             "`execution.gradient_accumulation_steps`: set that to 1"
+        )
+
+
+def _check_mixing(config: Config, name: str, method: Method) -> None:
+    together = config.segmentation.batch_size // config.execution.gradient_accumulation_steps
+    if method.mixes_samples and together < 2:
+        raise ValueError(
+            f"method {name} mixes samples that are computed together, which here is one at a time: raise "
+            "`segmentation.batch_size`, or lower `execution.gradient_accumulation_steps`"
         )
 
 

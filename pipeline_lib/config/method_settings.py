@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from .section import Count, Fraction, Name, Section
 
+Sampling = Literal["uniform_case", "uniform_dataset", "square_root"]
 DiceForm = Literal["published", "smoothed", "smoothed_100", "batch", "present"]
 
 
@@ -16,7 +17,8 @@ class SupervisedLoss(Section):
     """Eq. 1 on labelled ROIs, whose form the paper leaves open: binary cross-entropy plus soft Dice, or one of them.
 
     The paper sums Eq. 1 to 3 over the ROIs; here each is a mean over the ROIs that it selects in a sample, so that the
-    weight of a term does not grow with their number. (DoDNet and the Universal Model take means over a whole batch.)
+    weight of a term does not grow with their number, unless `over_rois` says so of Eq. 1. (DoDNet and the Universal
+    Model take means over a whole batch.)
     """
 
     cross_entropy: bool = Field(default=True, description="Include the binary cross-entropy.")
@@ -26,6 +28,11 @@ class SupervisedLoss(Section):
         "Model); smoothed and smoothed_100 add 1 or 100 voxels to numerator and denominator; batch sums over the "
         "samples computed together (nnU-Net); present is published, averaged over the ROIs that the patch contains; "
         "null leaves the term out.",
+    )
+    over_rois: Literal["mean", "sum"] = Field(
+        default="mean",
+        description="mean: over the ROIs that a sample labels; sum: each weighs the same, however many the sample "
+        "labels (MultiTalent).",
     )
     absent_weight: Annotated[float, Field(gt=0)] = Field(
         default=1.0, description="Weight of the cross-entropy of a labelled ROI that the patch does not contain."
@@ -43,12 +50,14 @@ class SupervisedLoss(Section):
 class MethodSettings(Section):
     """The keys of every method, and the facts that the settings class of a method states about it.
 
-    `needs_teacher` and `needs_existence` say whether it uses the mean teacher and existence scores; `terms` names the
-    terms of its loss, in the order of the figure of the losses, with their titles there.
+    `needs_teacher` and `needs_existence` say whether it uses the mean teacher and existence scores, `asks_one_roi`
+    whether it asks its network for one ROI of each sample; `terms` names the terms of its loss, in the order of the
+    figure of the losses, with their titles there.
     """
 
     needs_teacher: ClassVar[bool] = False
     needs_existence: ClassVar[bool] = False
+    asks_one_roi: ClassVar[bool] = False
     terms: ClassVar[Mapping[str, str]] = {"supervised": "supervised loss (Eq. 1)"}
 
     kind: str = Field(description="What the method learns from, and how.")
@@ -57,11 +66,17 @@ class MethodSettings(Section):
         description="Text encoder, one of `text.encoders`, of the kind that the network needs: one_hot for dodnet, "
         "any other for swin_unetr."
     )
-    supervised: SupervisedLoss = Field(default=SupervisedLoss(), description="Eq. 1, the loss on labelled ROIs.")
     labelled_cases: dict[Name, Count] = Field(
         default={},
         description="Data set → number of its training cases to learn from, drawn by the seed. They are repeated in "
         "place of the others, so that nothing else changes (data sets not named: all cases).",
+    )
+
+    sampling: Sampling = Field(
+        default="uniform_case",
+        description="Which case the next crop is of. uniform_case: every case once in each epoch; uniform_dataset: "
+        "each data set equally often; square_root: a data set of n cases in proportion to √n (MultiTalent). The last "
+        "two draw with replacement.",
     )
 
     @property
@@ -69,9 +84,41 @@ class MethodSettings(Section):
         """Whether it must know which ROIs are parts of the same organ (`structures` and `organ` of the ROIs)."""
         return False
 
+    @property
+    def sums_over_batch(self) -> bool:
+        """Whether a term sums over the samples that are computed together, so that their number changes the result."""
+        return False
 
-class TeacherMethodSettings(MethodSettings):
-    """The keys of every method that learns from a mean teacher too."""
+    @property
+    def mixes_samples(self) -> bool:
+        """Whether it mixes samples that are computed together, so that there must be two."""
+        return False
+
+
+class SupervisedMethodSettings(MethodSettings):
+    """The keys of every method of which the loss on labels is Eq. 1."""
+
+    supervised: SupervisedLoss = Field(default=SupervisedLoss(), description="Eq. 1, the loss on labelled ROIs.")
+
+    @property
+    def sums_over_batch(self) -> bool:
+        return self.supervised.dice == "batch"
+
+
+class LeafMethodSettings(MethodSettings):
+    """The keys of every method with one softmax over the sets of ROIs that a voxel can be in, in place of Eq. 1.
+
+    Such a set is a leaf. Its logit is the sum of those of its ROIs, so ROIs of one organ stay independent, and ROIs
+    that exclude each other compete in a softmax with the background, whose logit is 0.
+    """
+
+    @property
+    def needs_organs(self) -> bool:
+        return True
+
+
+class TeacherScheduleSettings(SupervisedMethodSettings):
+    """The keys of every method that learns from a mean teacher too: when its terms count."""
 
     needs_teacher: ClassVar[bool] = True
 
@@ -82,6 +129,17 @@ class TeacherMethodSettings(MethodSettings):
         default=0.0,
         description="Share of the training, after the warm-up, over which their weights rise as exp(−5(1−t)²).",
     )
+
+    @model_validator(mode="after")
+    def _schedule_fits_the_training(self) -> Self:
+        if self.warmup_fraction + self.rampup_fraction > 1:
+            raise ValueError("`warmup_fraction` and `rampup_fraction` together must not exceed 1")
+        return self
+
+
+class TeacherMethodSettings(TeacherScheduleSettings):
+    """The keys of every method in which the teacher may say that a voxel belongs to two organs."""
+
     exclusive_organs: bool = Field(
         default=False,
         description="True: no voxel is taught as two organs. Where it is labelled as another organ, or where the "
@@ -91,12 +149,6 @@ class TeacherMethodSettings(MethodSettings):
     @property
     def needs_organs(self) -> bool:
         return self.exclusive_organs
-
-    @model_validator(mode="after")
-    def _schedule_fits_the_training(self) -> Self:
-        if self.warmup_fraction + self.rampup_fraction > 1:
-            raise ValueError("`warmup_fraction` and `rampup_fraction` together must not exceed 1")
-        return self
 
 
 class Teacher(Section):

@@ -8,13 +8,33 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ..errors import UserError
+from ..methods.background.settings import Background
+from ..methods.conemos.settings import Conemos
+from ..methods.hermes.settings import Hermes
 from ..methods.implicit_labelling.settings import ImplicitLabelling
 from ..methods.labels_alone.settings import LabelsAlone
 from ..methods.latent_class.settings import LatentClass
+from ..methods.leaf_dice.settings import LeafDice
+from ..methods.ltuda_cda.settings import LtudaCda
+from ..methods.marginal_exclusion.settings import MarginalExclusion
 from ..methods.mean_teacher.settings import MeanTeacher
+from ..methods.target_adaptive.settings import TargetAdaptive
 from .existence import DecisionRule
 
-Method = Annotated[LabelsAlone | MeanTeacher | LatentClass | ImplicitLabelling, Field(discriminator="kind")]
+Method = Annotated[
+    LabelsAlone
+    | MeanTeacher
+    | LatentClass
+    | ImplicitLabelling
+    | TargetAdaptive
+    | MarginalExclusion
+    | LeafDice
+    | Background
+    | LtudaCda
+    | Conemos
+    | Hermes,
+    Field(discriminator="kind"),
+]
 """One row of the result table; `kind` says which of these it is."""
 
 

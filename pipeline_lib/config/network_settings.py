@@ -16,11 +16,19 @@ class NetworkSettings(Section):
 
     Every side of a patch must divide by `patch_multiple`; with `normalises_bottleneck` one side must be larger, because
     statistics over a single voxel are undefined. `conditioning` is what tells the network its ROIs: text embeddings,
-    or DoDNet's one-hot code of the task.
+    or DoDNet's one-hot code of the task. `answers_one_roi` is whether it can be asked for one ROI alone.
     """
 
     patch_multiple: ClassVar[int]
     normalises_bottleneck: ClassVar[bool] = False
     conditioning: ClassVar[Conditioning] = "text"
+    answers_one_roi: ClassVar[bool] = False
 
     kind: str = Field(description="Architecture.")
+    per_data_set: Literal["outputs", "head", "prompt", "network"] | None = Field(
+        default=None,
+        description="What each data set has of its own, which its samples alone train (labels_alone); a ROI is "
+        "predicted by those of the data sets that label it. outputs: a last 1×1×1 convolution; head: two convolutions; "
+        "prompt: UniSeg's, at the bottleneck, under one head for all; network: everything; null: nothing. The first "
+        "three replace swin_unetr's text-conditioned head, so that the method's `encoder` has no effect.",
+    )

@@ -6,10 +6,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from ..networks.conemos.settings import ConemosUnet
 from ..networks.dodnet.settings import DodNet
+from ..networks.hermes.settings import HermesUnet
 from ..networks.swin_unetr.settings import SwinUnetr
 
-Network = Annotated[SwinUnetr | DodNet, Field(discriminator="kind")]
+Network = Annotated[SwinUnetr | DodNet | ConemosUnet | HermesUnet, Field(discriminator="kind")]
 """A segmentation network of some size; `kind` says which of these it is."""
 
 DEFAULT_NETWORKS: dict[str, Network] = {

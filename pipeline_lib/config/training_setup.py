@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .schema import Config
 from .section import Section
 
@@ -24,15 +22,16 @@ def training_setup(config: Config) -> TrainingSetup:
         batch_size=config.segmentation.batch_size,
         patch_voxels=config.patches.size_voxels,
         spacing_mm=config.volumes.spacing_mm,
-        networks={name: _in_words(config.networks[name].model_dump()) for name in used},
+        networks={name: _in_words(config.networks[name]) for name in used},
     )
 
 
-def _in_words(sizes: dict[str, Any]) -> str:
-    """`{"feature_size": 12, "depths": (1, 1)}` as "feature_size 12, depths 1-1"; switches that are off are left out."""
+def _in_words(network: Section) -> str:
+    """Sizes as "feature_size 12, depths 1-1"; of switches and choices those that are not at their default."""
+    fields = type(network).model_fields
     words = (
         f"{key} {'-'.join(map(str, value)) if isinstance(value, tuple) else value}"
-        for key, value in sizes.items()
-        if key != "kind" and value is not False
+        for key, value in network
+        if key != "kind" and (isinstance(value, tuple) or type(value) is int or value != fields[key].default)
     )
     return ", ".join(words)

@@ -21,8 +21,9 @@ class Batch:
     """Samples of one step on the device.
 
     x_T and x_S float32 B 1 D H W, label bits uint8 B P D H W, labelled bool B K, existence scores float32 B K; `names`
-    say which case and crop each sample is. `unknown` has the bits of the voxels at which a ROI is unknown, though the
-    sample labels it (uint8 B P D H W; None if the batch has no such case).
+    say which case and crop each sample is, `datasets` from which data set, `samples` its number in the training.
+    `unknown` has the bits of the voxels at which a ROI is unknown, though the sample labels it (uint8 B P D H W; None
+    if the batch has no such case).
     """
 
     names: tuple[str, ...]
@@ -32,6 +33,8 @@ class Batch:
     labelled: Tensor
     scores: Tensor
     unknown: Tensor | None = None
+    datasets: tuple[str, ...] = ()
+    samples: tuple[int, ...] = ()
 
     @property
     def labels(self) -> Tensor:
@@ -86,6 +89,8 @@ class ViewMaker:
             labelled=labelled,
             scores=scores,
             unknown=self._unknown(regions) if any(len(region.unknown) for region in regions) else None,
+            datasets=tuple(region.dataset for region in regions),
+            samples=tuple(region.sample for region in regions),
         )
 
     def _unknown(self, regions: Sequence[Region]) -> Tensor:

@@ -2,12 +2,14 @@
 
 Samples are numbered through the whole training: step s has samples s·batch_size … (s + 1)·batch_size − 1. An epoch is
 one crop of every case in a freshly shuffled order, so batches run on across the end of an epoch. Where the cases of a
-data set label different ROIs, those that label a rare one are drawn more often (`case_weights`).
+data set label different ROIs, those that label a rare one are drawn more often (`case_weights`). Where data sets are to
+have other shares, an epoch is as many crops of cases that are drawn with replacement.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..config.method_settings import Sampling
 from ..config.optimisation import Optimisation
 from ..randomness import random_generator
 
@@ -52,7 +55,8 @@ class Crop:
 class CropPlan:
     """The crops of a whole training on `cases` cases with pools of `pool_size` positions.
 
-    `weights` say how often each case is drawn in an epoch, on average; their sum is `cases`. None: each once.
+    `weights` say how often each case is drawn in an epoch, on average; their sum is `cases`. None: each once. `shares`
+    are the probabilities of the cases, summed up to each, for cases drawn with replacement; they hold the weights.
     """
 
     cases: int
@@ -61,20 +65,35 @@ class CropPlan:
     batch_size: int
     seed: int
     weights: tuple[float, ...] | None = None
+    shares: tuple[float, ...] | None = None
 
     @classmethod
-    def from_cases(cls, cases: tuple[TrainingCase, ...], optimisation: Optimisation, seed: int) -> CropPlan:
+    def from_cases(
+        cls,
+        cases: tuple[TrainingCase, ...],
+        optimisation: Optimisation,
+        seed: int,
+        sampling: Sampling = "uniform_case",
+    ) -> CropPlan:
         # Every position that may be drawn is one of every case's pool.
         pool_size = min(len(case.pool) for case in cases)
         weights = case_weights(cases)
-        return cls(len(cases), pool_size, optimisation.epochs, optimisation.batch_size, seed, weights)
+        shares = None if sampling == "uniform_case" else _shares(cases, sampling, weights)
+        return cls(len(cases), pool_size, optimisation.epochs, optimisation.batch_size, seed, weights, shares)
 
     @property
     def steps(self) -> int:
         return math.ceil(self.epochs * self.cases / self.batch_size)
 
     def crop(self, sample: int) -> Crop:
-        """The crop of `sample`; keyed by (seed, epoch) the order of cases, by (seed, epoch, case) the position."""
+        """The crop of `sample`; keyed by (seed, epoch) the order of cases, by (seed, epoch, case) the position.
+
+        With `shares`, case and position are keyed by (seed, sample): a case may come twice in an epoch.
+        """
+        if self.shares is not None:
+            random = random_generator("drawn crop", self.seed, sample)
+            case = min(int(np.searchsorted(self.shares, random.random(), side="right")), self.cases - 1)
+            return Crop(sample, case, int(random.integers(self.pool_size)))
         epoch, turn = divmod(sample, self.cases)
         case = int(_case_order(self.seed, epoch, self.cases, self.weights)[turn])
         position = random_generator("crop", self.seed, epoch, case).integers(self.pool_size)
@@ -114,6 +133,17 @@ def case_weights(cases: Sequence[TrainingCase]) -> tuple[float, ...] | None:
         raw = np.where(labelled, factors, 1.0).max(axis=1)
         weights[own] = raw * (len(own) / raw.sum())
     return None if np.allclose(weights, 1) else tuple(weights.tolist())
+
+
+def _shares(
+    cases: tuple[TrainingCase, ...], sampling: Sampling, weights: tuple[float, ...] | None
+) -> tuple[float, ...]:
+    """Sums of the cases' probabilities: weight/n for a data set of n cases, or weight/√n, divided by the sum of all."""
+    sizes = Counter(case.dataset for case in cases)
+    power = 1.0 if sampling == "uniform_dataset" else 0.5
+    each = [sizes[case.dataset] ** -power for case in cases]
+    summed = np.cumsum(each if weights is None else np.multiply(each, weights))
+    return tuple((summed / summed[-1]).tolist())
 
 
 @lru_cache(maxsize=4)

@@ -45,6 +45,7 @@ class Region:
 
     sample: int
     name: str
+    dataset: str
     draw: WeakDraw
     image: Tensor
     codes: Tensor
@@ -55,7 +56,7 @@ class Region:
 
     def pin_memory(self) -> Region:
         """Called by DataLoader, so that copies to a GPU overlap with computation."""
-        return Region(self.sample, self.name, self.draw, *(tensor.pin_memory() for tensor in self._tensors))
+        return Region(*self._origin, *(tensor.pin_memory() for tensor in self._tensors))
 
     def in_shared_memory(self) -> Region | _ThroughPipe:
         """The region with its tensors in shared memory, or as arrays for the queue's pipe where that is too small."""
@@ -63,8 +64,12 @@ class Region:
             for tensor in self._tensors:
                 tensor.share_memory_()
         except (RuntimeError, OSError):
-            return _ThroughPipe(self.sample, self.name, self.draw, tuple(tensor.numpy() for tensor in self._tensors))
+            return _ThroughPipe(*self._origin, tuple(tensor.numpy() for tensor in self._tensors))
         return self
+
+    @property
+    def _origin(self) -> tuple[int, str, str, WeakDraw]:
+        return self.sample, self.name, self.dataset, self.draw
 
     @property
     def _tensors(self) -> tuple[Tensor, ...]:
@@ -77,11 +82,12 @@ class _ThroughPipe:
 
     sample: int
     name: str
+    dataset: str
     draw: WeakDraw
     arrays: tuple[NDArray[Any], ...]
 
     def region(self) -> Region:
-        return Region(self.sample, self.name, self.draw, *map(torch.from_numpy, self.arrays))
+        return Region(self.sample, self.name, self.dataset, self.draw, *map(torch.from_numpy, self.arrays))
 
 
 class StopWhileWaiting(Exception):  # noqa: N818
@@ -133,6 +139,7 @@ class CropReader(Dataset[Region | _ThroughPipe | _Failure]):
         return Region(
             sample=sample,
             name=f"{case.dataset}/{case.name} at z,y,x {','.join(map(str, start))}",
+            dataset=case.dataset,
             draw=draw,
             image=torch.from_numpy(volume.read_image(first, shape)),
             codes=torch.from_numpy(volume.read_codes(first, shape)),

@@ -7,6 +7,9 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+Structures = tuple[tuple[str, ...], ...]
+"""For each of K ROIs, the structures that decide its existence."""
+
 Rivals = tuple[tuple[int, ...], ...]
 """For each of K ROIs, the indices of those that cannot share a voxel with it."""
 
@@ -14,7 +17,7 @@ _CERTAIN = 1000.0
 """Logit of a label; large enough to stay certain after any sharpening, and finite."""
 
 
-def exclusive_rois(structures: tuple[tuple[str, ...], ...]) -> Rivals:
+def exclusive_rois(structures: Structures) -> Rivals:
     """For each ROI, the indices of its rivals: those that cannot share a voxel with it.
 
     Two ROIs are rivals if they have no structure in common. `structures` are those that decide each ROI's existence,

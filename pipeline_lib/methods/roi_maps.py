@@ -43,6 +43,10 @@ def mean_over_voxels_and_rois(values: Tensor, selected: Tensor, where: Tensor | 
 
 def mean_over_rois(values: Tensor, selected: Tensor) -> Tensor:
     """Mean of `values` (one per selected pair, in order) over the ROIs of each sample → B; 0 where none is selected."""
+    return sum_over_rois(values, selected) / selected.sum(1).clamp(min=1)
+
+
+def sum_over_rois(values: Tensor, selected: Tensor) -> Tensor:
+    """Sum of `values` (one per selected pair, in order) over the ROIs of each sample → B."""
     samples = selected.nonzero()[:, 0]
-    totals = torch.zeros(len(selected), dtype=values.dtype, device=values.device).index_add(0, samples, values)
-    return totals / selected.sum(1).clamp(min=1)
+    return torch.zeros(len(selected), dtype=values.dtype, device=values.device).index_add(0, samples, values)

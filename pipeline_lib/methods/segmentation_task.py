@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..config.method_settings import Teacher
 from ..existence.scores import RoiScorer
 from ..training.task import Task
+from .exclusive_organs import Structures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,14 +20,17 @@ class Ingredients:
 
     `new_network` builds a segmentation network with fresh weights on the device of the training. `rois` are the names
     of the K ROIs, `structures` those that decide each one's existence. The `scorer` is given where existence scores are
-    computed online; without one they come with the batch.
+    computed online; without one they come with the batch. `datasets` are the names of the data sets, in the order of
+    the parts that some networks have for each. `seed` keys what a method draws itself.
     """
 
     new_network: Callable[[], nn.Module]
     rois: tuple[str, ...]
-    structures: tuple[tuple[str, ...], ...]
+    structures: Structures
     teacher: Teacher
     scorer: RoiScorer | None
+    datasets: tuple[str, ...] = ()
+    seed: int = 0
 
 
 class SegmentationTask(Task, Protocol):
@@ -37,8 +41,11 @@ class SegmentationTask(Task, Protocol):
         """The task of the method with these settings."""
 
     @staticmethod
-    def probabilities(logits: Tensor) -> Tensor:
-        """Probability of each ROI at each voxel from the logits of a predictor: B K D H W → B K D H W, float32."""
+    def probabilities(logits: Tensor, structures: Structures) -> Tensor:
+        """Probability of each ROI at each voxel from the logits of a predictor: B K D H W → B K D H W, float32.
+
+        `structures` are those that decide each ROI's existence; they say which ROIs exclude each other.
+        """
 
     def predictors(self) -> Mapping[str, nn.Module]:
         """The networks that the model file keeps: `student`, and `teacher` if there is one."""

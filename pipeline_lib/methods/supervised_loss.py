@@ -13,7 +13,7 @@ from torch import Tensor
 from ..config.method_settings import SupervisedLoss
 from ..networks.probabilities import at_least_float32, probabilities
 from .dice_loss import dice_loss
-from .roi_maps import mean_over_rois, mean_over_voxels, selected_maps
+from .roi_maps import mean_over_rois, mean_over_voxels, selected_maps, sum_over_rois
 
 
 def supervised_loss(
@@ -24,9 +24,9 @@ def supervised_loss(
     `logits` B K D H W, `targets` bool or uint8 B K D H W, `labelled` bool B K → B. The paper leaves the form open; this
     is DoDNet's and the Universal Model's. Targets of unlabelled ROIs are never read.
 
-    The mean over the labelled ROIs of a sample stands for the paper's sum. A ROI that is labelled alone (colon cancer,
-    lung tumour and spleen in MOTS) so weighs twice as much as one of two; in the paper's sum, and nearly so in DoDNet's
-    means over the samples of a batch, every labelled ROI weighs the same.
+    The mean over the labelled ROIs of a sample stands for the paper's sum (`over_rois: sum`). A ROI that is labelled
+    alone (colon cancer, lung tumour and spleen in MOTS) so weighs twice as much as one of two; in the paper's sum, and
+    nearly so in DoDNet's means over the samples of a batch, every labelled ROI weighs the same.
 
     `known` (bool B K D H W) leaves voxels out, as an ignore label does: both terms are over the known voxels of a
     labelled ROI, and one without any counts as unlabelled.
@@ -43,11 +43,12 @@ def supervised_loss(
     if settings.cross_entropy:
         cross_entropy = mean_over_voxels(F.binary_cross_entropy_with_logits(student, truth, reduction="none"), where)
         values = values + cross_entropy * torch.where(present, 1.0, settings.absent_weight)
+    over_rois = mean_over_rois if settings.over_rois == "mean" else sum_over_rois
     if settings.dice is None:
-        return mean_over_rois(values, labelled)
+        return over_rois(values, labelled)
     predicted = probabilities(student)
     dice = dice_loss(predicted if where is None else predicted.where(where, 0), truth, labelled, settings.dice)
     if settings.dice == "present":
         counted = torch.zeros_like(labelled).masked_scatter(labelled, present)
-        return mean_over_rois(values, labelled) + mean_over_rois(dice[present], counted)
-    return mean_over_rois(values + dice, labelled)
+        return over_rois(values, labelled) + over_rois(dice[present], counted)
+    return over_rois(values + dice, labelled)

@@ -11,10 +11,15 @@ from torch import Tensor, nn
 from ..config.networks import Network
 from ..config.optimisation import Checkpointing
 from ..config.roi_aware import RoiAware
+from .conemos.network import ConemosNetwork
+from .conemos.settings import ConemosUnet
 from .dodnet.network import DodNetwork
 from .dodnet.settings import DodNet
+from .hermes.network import HermesNetwork
+from .hermes.settings import HermesUnet
+from .per_data_set import OneNetworkPerDataSet
 from .roi_aware import roi_aware_network
-from .swin_unetr.network import TextConditionedSwinUnetr
+from .swin_unetr.network import PromptedSwinUnetr, TextConditionedSwinUnetr
 from .swin_unetr.settings import SwinUnetr
 
 
@@ -22,7 +27,8 @@ class SegmentationNetwork(Protocol):
     """A module of image B 1 D H W in −1…1 → logits B K D H W, and what it says about itself.
 
     `channels_last_on_cpu` is whether its training on a CPU in float32 gains from channels last; its `for_prediction`
-    gives the form in which it predicts fastest on a device in a precision.
+    gives the form in which it predicts fastest on a device in a precision. One that has parts for each data set says
+    `answers_per_data_set`, and takes the samples' data sets too, int64 B, in training.
     """
 
     channels_last_on_cpu: bool
@@ -38,16 +44,34 @@ def build_segmentation_network(
     rois: Sequence[str],
     gradient_checkpointing: Checkpointing = "none",
     fused_head: bool = True,
-) -> DodNetwork | TextConditionedSwinUnetr:
+    labelled: Sequence[Sequence[str]] = (),
+    patch: tuple[int, int, int] = (0, 0, 0),
+) -> DodNetwork | TextConditionedSwinUnetr | PromptedSwinUnetr | ConemosNetwork | HermesNetwork | OneNetworkPerDataSet:
     """The segmentation network that `network` describes, a `SegmentationNetwork`.
 
-    `embeddings` K×E (row k is that of `rois[k]`) become a buffer of the network and are saved with it.
+    `embeddings` K×E (row k is that of `rois[k]`) become a buffer of the network and are saved with it. `labelled` are
+    the ROIs of each data set, for networks that have parts for each, and `patch` D H W is the size of all images, for
+    those that must know.
     """
+    own = [[rois.index(roi) for roi in of_data_set] for of_data_set in labelled]
+    if network.per_data_set == "network":
+        shared = network.model_copy(update={"per_data_set": None})
+        parts = [
+            build_segmentation_network(shared, embeddings[places], names, gradient_checkpointing, fused_head)
+            for places, names in zip(own, labelled, strict=True)
+        ]
+        return OneNetworkPerDataSet(parts, own, embeddings)
     match network:
+        case SwinUnetr(per_data_set="prompt"):
+            return PromptedSwinUnetr(network, embeddings, gradient_checkpointing, own, patch)
         case SwinUnetr():
-            return TextConditionedSwinUnetr(network, embeddings, gradient_checkpointing, fused_head)
+            return TextConditionedSwinUnetr(network, embeddings, gradient_checkpointing, fused_head, own)
         case DodNet():
             return DodNetwork(network, embeddings, rois, gradient_checkpointing, fused_head)
+        case ConemosUnet():
+            return ConemosNetwork(network, embeddings, gradient_checkpointing)
+        case HermesUnet():
+            return HermesNetwork(network, embeddings, gradient_checkpointing)
 
 
 def build_roi_aware_network(roi_aware: RoiAware, count: int) -> nn.Module:

@@ -35,16 +35,25 @@ def head_features(channels: int) -> nn.Sequential:
 class TextConditionedHead(nn.Module):
     """The Universal Model's head: 153 parameters per sample and ROI, from the image and the ROI's embedding.
 
-    Its layers are those of the Universal Model; two things are not: the embeddings are standardised first, and the
-    controller starts from other weights (`standardised`, `start_as_plain_network`).
+    Its layers are those of the Universal Model; two things are not, unless asked for: the embeddings are standardised
+    first (not with `raw_embeddings`), and the controller starts from other weights (not with `published_start`); see
+    `standardised` and `start_as_plain_network`.
 
     `bottleneck_channels` are those of SwinUNETR's `encoder10` (768 in the published network); `fused` is
     `generated_layers`'.
     """
 
-    def __init__(self, channels: int, bottleneck_channels: int, embedding_size: int, fused: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        bottleneck_channels: int,
+        embedding_size: int,
+        fused: bool = True,
+        raw_embeddings: bool = False,
+        published_start: bool = False,
+    ) -> None:
         super().__init__()
-        self.fused = fused
+        self.fused, self.raw_embeddings = fused, raw_embeddings
         self.image_feature = nn.Sequential(
             nn.GroupNorm(groups_for(bottleneck_channels), bottleneck_channels),
             nn.ReLU(inplace=False),
@@ -54,12 +63,13 @@ class TextConditionedHead(nn.Module):
         self.text_feature = nn.Sequential(nn.Linear(embedding_size, _CONDITION), nn.ReLU(inplace=True))
         self.features = head_features(channels)
         self.controller = nn.Linear(2 * _CONDITION, parameter_count(1))
-        start_as_plain_network(self.controller, maps=1)
+        if not published_start:
+            start_as_plain_network(self.controller, maps=1)
 
     def forward(self, decoded: Tensor, bottleneck: Tensor, embeddings: Tensor) -> Tensor:
         """Logits B K D H W from `decoded` B C D H W, `bottleneck` B C' D' H' W' and `embeddings` K E."""
         image = self.image_feature(bottleneck).flatten(1)
-        text = self.text_feature(standardised(embeddings))
+        text = self.text_feature(embeddings if self.raw_embeddings else standardised(embeddings))
         B, K = len(image), len(text)
         condition = torch.cat([image[:, None].expand(-1, K, -1), text[None].expand(B, -1, -1)], dim=2)
         parameters = self.controller(condition)

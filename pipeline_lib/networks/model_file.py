@@ -3,7 +3,8 @@
 The description is JSON in the file's metadata. Its keys are the names of the stages' settings:
 
 - segmentation: `method`, `network`, `rois`, `patches`, `spacing_mm`, `window_hu`, and whatever else the stage adds, as
-  `mirrors` (ROI → what it becomes in a mirror image; files of older versions have none);
+  `mirrors` (ROI → what it becomes in a mirror image), `structures` (those of each ROI) and `labelled` (data set → its
+  ROIs), which files of older versions lack;
 - ROI-aware: `roi_aware`, `structures`, `patches`, `window_hu`, and whatever else the stage adds.
 
 The teacher of a mean-teacher method lies beside its student, its tensors' names preceded by `teacher.`.
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from ..config.networks import Network
 from ..config.roi_aware import RoiAware
+from ..config.volumes import Patches
 from ..errors import UserError
 from ..files import atomic_write
 from .build import build_roi_aware_network, build_segmentation_network
@@ -72,7 +74,11 @@ def load_segmentation_model(
         tensors |= {name: held[_TEACHER + name] for name in tensors if _TEACHER + name in held}
     try:
         settings = TypeAdapter[Network](Network).validate_json(json.dumps(description["network"]))
-        network = build_segmentation_network(settings, tensors["embeddings"], description["rois"])
+        labelled = list(description["labelled"].values()) if settings.per_data_set else []
+        patch = Patches.model_validate(description["patches"]).shape
+        network = build_segmentation_network(
+            settings, tensors["embeddings"], description["rois"], labelled=labelled, patch=patch
+        )
     except (ValidationError, KeyError) as error:
         raise UserError(str(path), _OTHER_VERSION, _REMEDY) from error
     return _frozen(path, network, tensors, device), description

@@ -181,6 +181,24 @@ def test_dice_over_the_batch_is_refused_where_it_would_depend_on_accumulation(co
     assert "`execution.gradient_accumulation_steps`" in refusal(content)
 
 
+def test_mixing_is_refused_where_samples_are_computed_one_at_a_time(content):
+    content["methods"]["mixing"] = {"kind": "ltuda_cda", "network": "swin_unetr", "encoder": "wordllama"}
+    content["segmentation"]["batch_size"] = 2
+    load_config(content, BASE)
+    content["execution"]["gradient_accumulation_steps"] = 2
+    assert "method mixing mixes samples" in refusal(content)
+
+
+@pytest.mark.parametrize("network", [{"kind": "dodnet"}, {"kind": "conemos", "per_data_set": "network"}])
+def test_a_network_that_cannot_be_asked_for_one_roi_is_refused(content, network):
+    content["networks"] |= {"one": {"kind": "conemos"}, "other": network}
+    content["methods"]["conemos"] = {"kind": "conemos", "network": "one", "encoder": "wordllama"}
+    load_config(content, BASE)
+    content["methods"]["conemos"]["network"] = "other"
+    content["methods"]["conemos"]["encoder"] = "one_hot" if network["kind"] == "dodnet" else "wordllama"
+    assert "method conemos asks for one ROI of each sample" in refusal(content)
+
+
 @pytest.mark.parametrize(("old", "new"), [("heads", "num_heads"), ("window", "window_size"), ("version_2", "use_v2")])
 def test_old_spellings_are_read_with_a_notice(content, capsys, old, new):
     section._notice.cache_clear()

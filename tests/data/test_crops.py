@@ -137,3 +137,46 @@ def test_in_every_epoch_a_case_is_drawn_as_often_as_its_weight_rounded_down_or_u
         drawn = np.bincount([plan.crop(sample).case for sample in samples], minlength=len(cases))
         assert (drawn >= np.floor(weights - 1e-9)).all()
         assert (drawn <= np.ceil(weights + 1e-9)).all()
+
+
+def data_sets(**sizes):
+    """Training cases of data sets with these numbers of cases."""
+    return tuple(
+        TrainingCase(name, f"{name}_{number}", Path(name), np.ones(1, bool), np.zeros((5, 3), np.int64))
+        for name, size in sizes.items()
+        for number in range(size)
+    )
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"), [("uniform_dataset", [1 / 3, 1 / 3, 1 / 3]), ("square_root", [1 / 6, 2 / 6, 3 / 6])]
+)
+def test_data_sets_have_the_shares_that_are_asked_for(sampling, expected):
+    """1, 4 and 9 cases: √n is 1, 2 and 3. Four standard deviations of a share in 3000 draws are less than 0.04."""
+    cases = data_sets(a=1, b=4, c=9)
+    plan = CropPlan.from_cases(cases, Optimisation(epochs=1, batch_size=2), 0, sampling)
+    drawn = [plan.crop(sample) for sample in range(3000)]
+    counts = Counter(cases[crop.case].dataset for crop in drawn)
+    assert [counts[name] / 3000 for name in "abc"] == pytest.approx(expected, abs=0.04)
+    # Within a data set all cases, and of a case all positions.
+    assert {crop.case for crop in drawn} == set(range(14))
+    assert {crop.position for crop in drawn if crop.case == 0} == set(range(5))
+    assert plan.steps == 7
+    assert plan.crop(17) == CropPlan.from_cases(cases, Optimisation(epochs=1, batch_size=2), 0, sampling).crop(17)
+    assert drawn != [CropPlan.from_cases(cases, Optimisation(), 1, sampling).crop(sample) for sample in range(3000)]
+
+
+def test_every_case_once_is_what_it_was():
+    cases = data_sets(a=2, b=5)
+    plain = CropPlan.from_cases(cases, Optimisation(), 3)
+    assert plain == CropPlan.from_cases(cases, Optimisation(), 3, "uniform_case")
+    assert plain.shares is None
+
+
+def test_shares_of_data_sets_keep_the_weights_of_their_cases():
+    """One of four heads labels a ROI of its own: √3 against 1. Both data sets have half of the draws."""
+    cases = (*labelling("heads", {0}, {0}, {0}, {1}), *labelling("spleens", {2}))
+    plan = CropPlan.from_cases(cases, Optimisation(epochs=1), 0, "uniform_dataset")
+    drawn = np.bincount([plan.crop(sample).case for sample in range(4000)]) / 4000
+    rare = math.sqrt(3) / (3 + math.sqrt(3)) / 2
+    np.testing.assert_allclose(drawn, [(0.5 - rare) / 3] * 3 + [rare, 0.5], atol=0.03)

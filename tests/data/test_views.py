@@ -248,6 +248,8 @@ def test_a_batch_is_its_samples_one_by_one(tiny):
         for name in ("weak", "strong", "labels", "labelled", "scores", "labelled_voxels"):
             assert torch.equal(getattr(whole, name)[number], getattr(alone, name)[0]), name
     assert torch.equal(whole.labels.sum((2, 3, 4)), whole.labelled_voxels)
+    assert whole.samples == tuple(range(6))
+    assert whole.datasets == ("tiny",) * 6
     assert whole.weak.dtype == whole.strong.dtype == torch.float32
     assert not torch.equal(whole.weak, whole.strong)
 

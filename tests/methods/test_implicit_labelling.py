@@ -9,20 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
-from pipeline_lib.config.method_settings import Teacher
-from pipeline_lib.data.batches import Batch
-from pipeline_lib.methods.build import build_task
-from pipeline_lib.methods.exclusive_organs import exclusive_rois
 from pipeline_lib.methods.implicit_labelling.settings import ImplicitLabelling
 from pipeline_lib.methods.implicit_labelling.task import exclusion_loss
 from pipeline_lib.methods.labels_alone.settings import LabelsAlone
-from pipeline_lib.methods.segmentation_task import Ingredients
-
-ROIS = ("liver", "liver_tumor", "spleen", "pancreas")
-STRUCTURES = (("liver",), ("liver",), ("spleen",), ("pancreas",))
-RIVALS = exclusive_rois(STRUCTURES)
+from tests.support.partial_labels import RIVALS, STRUCTURES, drawn, losses_of
 
 
 def test_a_worked_example():
@@ -61,13 +52,6 @@ def naive(logits, targets, labelled):
     return values
 
 
-def drawn(seed):
-    """Logits, targets and which ROIs are labelled, for three samples."""
-    random = np.random.default_rng(seed)
-    logits = torch.tensor(random.normal(0, 3, (3, 4, 2, 3, 2)))
-    return logits, torch.tensor(random.random((3, 4, 2, 3, 2)) < 0.3), torch.tensor(random.random((3, 4)) < 0.4)
-
-
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_the_term_equals_its_loop(seed):
@@ -92,32 +76,12 @@ def test_targets_of_unlabelled_rois_are_never_read():
     assert torch.equal(exclusion_loss(logits, targets, labelled, RIVALS), before)
 
 
-class Scaled(nn.Module):
-    """Logits of ROI k are the image times weight k."""
-
-    def __init__(self):
-        super().__init__()
-        self.weights = nn.Parameter(torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64))
-
-    def forward(self, image):
-        return image * self.weights[:, None, None, None]
-
-
 @pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
 def test_the_task_adds_the_weighted_term_to_equation_1(weight):
-    _, targets, labelled = drawn(3)
-    image = torch.tensor(np.random.default_rng(4).normal(size=(3, 1, 2, 3, 2)))
-    planes = torch.tensor(np.packbits(targets.numpy(), axis=1, bitorder="little"))
-    batch = Batch(("a", "b", "c"), torch.full_like(image, math.nan), image, planes, labelled, torch.zeros(3, 4))
     shared = {"network": "any", "encoder": "any"}
-    ingredients = Ingredients(new_network=Scaled, rois=ROIS, structures=STRUCTURES, teacher=Teacher(), scorer=None)
-    methods = (
-        ImplicitLabelling(kind="implicit_labelling", label_exclusion_weight=weight, **shared),
-        LabelsAlone(kind="labels_alone", **shared),
-    )
-    tasks = [build_task(method, ingredients) for method in methods]
-    mine, baseline = (task.losses(task.networks, batch, 0.0) for task in tasks)
-    expected = np.array(naive(Scaled()(image).detach(), targets, labelled))
+    method = ImplicitLabelling(kind="implicit_labelling", label_exclusion_weight=weight, **shared)
+    mine, logits, targets, labelled = losses_of(method, 3)
+    baseline = losses_of(LabelsAlone(kind="labels_alone", **shared), 3)[0]
+    expected = np.array(naive(logits, targets, labelled))
     np.testing.assert_allclose((mine.total - baseline.total).detach(), weight * expected, atol=1e-12)
-    assert set(mine.terms) == set(tasks[0].terms)
-    assert set(tasks[0].predictors()) == {"student"}
+    assert set(mine.terms) == set(method.terms)

@@ -254,3 +254,15 @@ def test_autocast_computes_the_terms_in_float32(dtype):
     example.student, example.teacher = example.student.double(), example.teacher.double()
     for narrow, wide in zip(mine, example.losses(), strict=True):
         np.testing.assert_allclose(narrow, wide, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dice", ["published", "present", None])
+def test_the_sum_over_the_rois_is_their_mean_times_their_number(dice):
+    """A worked case: two labelled ROIs that the patch contains, whose terms are added instead of averaged."""
+    example = Example(8, kinds=[[LABELLED, LABELLED, POSITIVE], [LABELLED, AMBIGUOUS, NEGATIVE]])
+    labelled = example.decisions.labelled
+    mean, total = (
+        supervised_loss(example.student, example.targets, labelled, SupervisedLoss(dice=dice, over_rois=how))
+        for how in ("mean", "sum")
+    )
+    assert total.tolist() == pytest.approx([2 * float(mean[0]), float(mean[1])])

@@ -223,3 +223,28 @@ def test_before_the_warm_up_ends_the_teacher_is_not_heard():
     early, baseline = (each.losses(each.networks, batch, 0.49).total for each in (task, labels_alone))
     assert torch.equal(early, baseline)
     assert (task.losses(task.networks, batch, 0.5).total > baseline).all()
+
+
+def test_labels_alone_tells_a_network_with_parts_for_each_data_set_which_one_a_sample_is_of():
+    class Told(Scaled):
+        answers_per_data_set = True
+
+        def forward(self, image, datasets):
+            return super().forward(image) * (1 + datasets)[:, None, None, None, None]
+
+    weights = (1.0, -2.0, 0.5, 3.0)
+    batch = make_batch()
+    told = Batch(*(vars(batch) | {"datasets": ("spleens", "livers")}).values())
+    ingredients = Ingredients(
+        new_network=lambda: Told(weights),
+        rois=ROIS,
+        structures=tuple((STRUCTURE[roi],) for roi in ROIS),
+        teacher=Teacher(),
+        scorer=None,
+        datasets=("livers", "spleens"),
+    )
+    task = build_task(METHODS["baseline"], ingredients)
+    found = task.losses(task.networks, told, 0.0).total.detach()
+    plain = naive_total(batch, METHODS["baseline"], weights, weights)
+    doubled = naive_total(batch, METHODS["baseline"], tuple(2 * weight for weight in weights), weights)
+    np.testing.assert_allclose(found, [doubled[0], plain[1]], rtol=1e-6)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline_lib.networks.build import build_segmentation_network
 from pipeline_lib.networks.dynamic_head import TextConditionedHead
 from pipeline_lib.networks.head_parameters import parameter_count
+from pipeline_lib.networks.swin_unetr.settings import SwinUnetr
 from tests.support.naive_layers import naive_layers
 
 
@@ -17,9 +19,9 @@ def test_parameter_counts_are_the_published_ones():
     assert TextConditionedHead(48, 768, 512).controller.out_features == 153
 
 
-def make_head(seed=0):
+def make_head(seed=0, **options):
     torch.manual_seed(seed)
-    return TextConditionedHead(channels=12, bottleneck_channels=32, embedding_size=5)
+    return TextConditionedHead(channels=12, bottleneck_channels=32, embedding_size=5, **options)
 
 
 def inputs(B=2, K=4):
@@ -40,8 +42,10 @@ def group_norm(values, groups, layer):
 def naive_head(head, decoded, bottleneck, embeddings):
     """The Universal Model's head, a sample and a ROI at a time, in float64 NumPy."""
     norm, _, _, projection = head.image_feature
-    words = embeddings - embeddings.mean(0)
-    words = words / np.sqrt((words**2).mean())
+    words = embeddings
+    if not head.raw_embeddings:
+        words = words - words.mean(0)
+        words = words / np.sqrt((words**2).mean())
     text_weight, text_bias = (
         part.detach().numpy() for part in (head.text_feature[0].weight, head.text_feature[0].bias)
     )
@@ -61,8 +65,9 @@ def naive_head(head, decoded, bottleneck, embeddings):
     return logits
 
 
-def test_the_whole_head_equals_the_loop():
-    head, (decoded, bottleneck, embeddings) = make_head().double(), inputs()
+@pytest.mark.parametrize("raw", [False, True])
+def test_the_whole_head_equals_the_loop(raw):
+    head, (decoded, bottleneck, embeddings) = make_head(raw_embeddings=raw).double(), inputs()
     arguments = [part.double() for part in (decoded, bottleneck, embeddings)]
     with torch.no_grad():
         # Norms start at 1 and 0, which would hide that they are left out.
@@ -108,3 +113,27 @@ def test_logits_start_at_a_sane_scale_for_any_encoder(scale):
     with torch.no_grad():
         deviation = head(decoded, bottleneck, scale * embeddings).std().item()
     assert 0.1 < deviation < 3
+
+
+def test_the_published_start_is_pytorchs_default():
+    """Uniform in ±1/√512, weights and biases alike, also for the generated biases, which otherwise start at 0."""
+    head, plain = make_head(published_start=True), make_head()
+    bound = 512**-0.5
+    for values in (head.controller.weight, head.controller.bias):
+        assert values.abs().max() <= bound
+        assert values.std().item() == pytest.approx(bound / 3**0.5, rel=0.15)
+    assert plain.controller.weight.abs().max() > 2 * bound
+    # The last of the 153 is a bias.
+    assert plain.controller.bias[-1] == 0
+    assert head.controller.bias[-1] != 0
+
+
+@pytest.mark.parametrize("key", [{"embedding_scale": "raw"}, {"head_start": "published"}])
+def test_keys_of_the_text_head_are_refused_where_there_is_none(key):
+    with pytest.raises(ValueError, match="text-conditioned head, which gives way"):
+        SwinUnetr(kind="swin_unetr", per_data_set="outputs", **key)
+    torch.manual_seed(0)
+    settings = SwinUnetr(kind="swin_unetr", feature_size=12, depths=(1, 1, 1, 1), window_size=2, **key)
+    network = build_segmentation_network(settings, torch.randn(3, 5), ("liver", "kidney", "spleen"))
+    assert network.head.raw_embeddings == ("embedding_scale" in key)
+    assert (network.head.controller.bias[-1] != 0) == ("head_start" in key)

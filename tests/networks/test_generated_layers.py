@@ -93,6 +93,7 @@ def test_where_layers_may_be_fused(device_type, precision, maps, compiling, expe
     assert module.may_be_fused(device_type, precision, maps, compiling) == expected
 
 
+@pytest.mark.parametrize("network_name", ["swin_unetr", "dodnet"])
 @pytest.mark.parametrize("fused_head", [True, False])
 def test_both_networks_heads_hear_of_the_key(network_name, build, patch, fused_head, monkeypatch):
     """As on a GPU: the layers that are found there are used, unless the key says no."""

@@ -52,6 +52,16 @@ def test_the_guard_sees_a_changed_default_and_a_raised_version():
     assert unannounced(recorded, changed) == {}, "keys that come and go change no default"
 
 
+def test_a_section_that_gains_a_key_is_a_changed_default_only_if_it_sets_that_key():
+    recorded = current()
+    changed = copy.deepcopy(recorded)
+    changed["train"]["defaults"]["SupervisedLoss.new_key"] = 3
+    changed["train"]["defaults"]["LabelsAlone.supervised"]["new_key"] = 3
+    assert unannounced(recorded, changed) == {}
+    changed["train"]["defaults"]["LabelsAlone.supervised"]["new_key"] = 4
+    assert unannounced(recorded, changed) == {"train": ["LabelsAlone.supervised"]}
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize(("stage", "execution"), SLICES)
 def test_settings_are_read_back_as_they_were(name, stage, execution, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.geometry import Geometry
 from pipeline_lib.label_bits import pack, read_roi_bits, roi_mask, roi_names
 from pipeline_lib.methods.mean_teacher.settings import MeanTeacher
+from pipeline_lib.methods.target_adaptive.settings import TargetAdaptive
 from pipeline_lib.networks.build import build_segmentation_network
 from pipeline_lib.networks.model_file import load_segmentation_model, save_model
 from pipeline_lib.networks.probabilities import probabilities
@@ -262,3 +263,16 @@ def test_mirrored_windows_exchange_the_rois_that_the_model_file_pairs(world):
     assert inference.sliding_window(*settings, description, torch.device("cpu")).partners == ()
     description["mirrors"] = {"spleen": "liver", "liver": "spleen"}
     assert inference.sliding_window(*settings, description, torch.device("cpu")).partners == (2, 1, 0)
+
+
+def test_a_method_with_a_softmax_predicts_by_the_structures_in_the_model_file(world):
+    _, description = load_segmentation_model(world / "model.safetensors", "cpu")
+    description |= {
+        "method": TargetAdaptive(kind="target_adaptive", network="small", encoder="some").model_dump(mode="json"),
+        "structures": [["liver"], ["liver"], ["spleen"]],
+    }
+    settings = Prediction(), PredictionExecution(device="cpu", precision="float32")
+    window = inference.sliding_window(*settings, description, torch.device("cpu"))
+    found = window.to_probabilities(torch.zeros(1, 3, 1, 1, 1)).flatten().tolist()
+    # Background, liver, tumour, both, spleen: equally likely.
+    assert found == pytest.approx([2 / 5, 2 / 5, 1 / 5])

@@ -32,6 +32,7 @@ from tests.support.training_world import (
     LABELLED,
     LATENT_CLASS,
     ROIS,
+    TINY,
     read_history,
     segmentation_settings,
     stage_arguments,
@@ -49,7 +50,8 @@ UMASK = os.umask(0)
 os.umask(UMASK)
 for kind in get_args(get_args(Method)[0]):
     name = get_args(kind.model_fields["kind"].annotation)[0]
-    METHODS.setdefault(name, kind(kind=name, network="swin_unetr", encoder="vectors"))
+    trunk = name if name in TINY else "swin_unetr"
+    METHODS.setdefault(name, kind(kind=name, network=trunk, encoder="vectors"))
 MIRRORS = {"liver": "spleen", "spleen": "liver"}
 SHORT = Optimisation(epochs=1, batch_size=2, learning_rate=1e-3)
 
@@ -96,14 +98,33 @@ def test_every_method_trains_and_its_model_can_be_used(name, trained):
     network, description = load_segmentation_model(outputs.model, "cpu")
     assert tuple(description["rois"]) == ROIS
     assert (description["run"], description["seed"]) == (name, 0)
+    assert tuple(map(tuple, description["structures"])) == settings.structures
     assert network(torch.zeros(1, 1, *settings.patches.shape)).shape == (1, len(ROIS), *settings.patches.shape)
     student, teacher = weights(outputs), weights(outputs, "teacher")
     same = all(torch.equal(value, teacher[key]) for key, value in student.items())
     assert same != settings.method.needs_teacher
     rows = read_history(outputs.history)
     assert [row["step"] for row in rows] == [1, 2, 3]
-    assert all(0 < row["loss"]["supervised"] < 10 for row in rows)
+    assert all(0 < row["loss"]["total"] < 10 for row in rows)
     assert ("positive" in rows[0]) == settings.method.needs_existence
+
+
+@pytest.mark.parametrize("part", ["outputs", "head", "prompt", "network"])
+def test_each_data_set_trains_its_own_part(part, here, tmp_path):
+    network = TINY["swin_unetr"].model_copy(update={"per_data_set": part})
+    settings = segmentation_settings(part, METHODS["baseline"], optimisation=SHORT, network=network)
+    inputs, outputs = paths(here, part, tmp_path)
+    segmentation.run(settings, EXECUTION, inputs, outputs)
+    trained, description = load_segmentation_model(outputs.model, "cpu")
+    assert description["labelled"] == {name: list(rois) for name, rois in LABELLED.items()}
+    assert trained(torch.zeros(1, 1, *settings.patches.shape)).shape == (1, len(ROIS), *settings.patches.shape)
+    rows = read_history(outputs.history)
+    assert all(0 < row["loss"]["total"] < 10 for row in rows)
+
+
+def test_a_data_set_whose_crops_are_flipped_has_an_output_for_the_mirrored_roi():
+    settings = segmentation_settings(mirrors=MIRRORS)
+    assert segmentation.rois_of_data_sets(settings) == {"livers": ROIS, "spleens": ("liver", "spleen")}
 
 
 @pytest.mark.parametrize(("axis", "exchanged"), [(0, True), (1, False), (2, False)])

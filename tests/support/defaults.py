@@ -46,10 +46,23 @@ def unannounced(recorded: dict[str, Any], now: dict[str, Any]) -> dict[str, list
         if now[stage]["version"] > recorded[stage]["version"]:
             continue
         old, new = recorded[stage]["defaults"], now[stage]["defaults"]
-        changed = sorted(key for key in old.keys() & new.keys() if old[key] != new[key])
+        changed = sorted(
+            key for key in old.keys() & new.keys() if old[key] != _without_new_keys(new[key], old[key], new)
+        )
         if changed:
             found[stage] = changed
     return found
+
+
+def _without_new_keys(value: Any, before: Any, defaults: dict[str, Any]) -> Any:
+    """`value`, a default, without the keys that its section has gained since `before`, if they have their defaults."""
+    if not (isinstance(value, dict) and isinstance(before, dict)):
+        return value
+    return {
+        key: _without_new_keys(part, before.get(key), defaults)
+        for key, part in value.items()
+        if key in before or not any(name.endswith(f".{key}") and default == part for name, default in defaults.items())
+    }
 
 
 def read_record() -> dict[str, Any]:

@@ -7,7 +7,9 @@ import torch
 
 from pipeline_lib.methods.labels_alone.settings import LabelsAlone
 from pipeline_lib.networks.build import build_segmentation_network
+from pipeline_lib.networks.conemos.settings import ConemosUnet
 from pipeline_lib.networks.dodnet.settings import DodNet
+from pipeline_lib.networks.hermes.settings import HermesUnet
 from pipeline_lib.networks.swin_unetr.settings import SwinUnetr
 
 NETWORKS = {
@@ -15,11 +17,13 @@ NETWORKS = {
         kind="swin_unetr", feature_size=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), window_size=2
     ),
     "dodnet": DodNet(kind="dodnet", width=8),
+    "conemos": ConemosUnet(kind="conemos", width=4),
+    "hermes": HermesUnet(kind="hermes", width=8),
 }
 ROIS = ("liver", "liver_tumor", "spleen")
 
 
-@pytest.fixture(params=["swin_unetr", "dodnet"])
+@pytest.fixture(params=["swin_unetr", "dodnet", "conemos", "hermes"])
 def network_name(request):
     return request.param
 

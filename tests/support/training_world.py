@@ -15,7 +15,9 @@ from pipeline_lib.config.method_settings import Teacher
 from pipeline_lib.config.optimisation import Execution, Optimisation
 from pipeline_lib.config.roi_aware import RoiAware
 from pipeline_lib.methods.latent_class.settings import LatentClass
+from pipeline_lib.networks.conemos.settings import ConemosUnet
 from pipeline_lib.networks.dodnet.settings import DodNet
+from pipeline_lib.networks.hermes.settings import HermesUnet
 from pipeline_lib.networks.swin_unetr.settings import SwinUnetr
 from pipeline_lib.stages.score_existence import run as existence
 from pipeline_lib.stages.score_existence.settings import Settings as ScoreExistenceSettings
@@ -35,6 +37,8 @@ FULL_CASES = ("full_1", "full_2", "full_3", "full_4")
 TINY = {
     "swin_unetr": SwinUnetr(kind="swin_unetr", feature_size=12, depths=(1, 1, 1, 1), window_size=4),
     "dodnet": DodNet(kind="dodnet", width=8),
+    "conemos": ConemosUnet(kind="conemos", width=4),
+    "hermes": HermesUnet(kind="hermes", width=8),
 }
 LATENT_CLASS = LatentClass(kind="latent_class", network="swin_unetr", encoder="vectors")
 EXECUTION = Execution(device="cpu", num_workers=0)

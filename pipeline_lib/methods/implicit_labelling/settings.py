@@ -7,11 +7,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from ...config.method_settings import MethodSettings
+from ...config.method_settings import SupervisedMethodSettings
 from ...config.section import NonNegative
 
 
-class ImplicitLabelling(MethodSettings):
+class ImplicitLabelling(SupervisedMethodSettings):
     """Eq. 1, and the label of one organ as evidence against every other organ, without a teacher.
 
     Jenke et al.: "One model to use them all", International Journal of Computer Assisted Radiology and Surgery, 2024.

@@ -11,23 +11,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Self
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...config.method_settings import SupervisedLoss
 from ...data.batches import Batch
-from ...networks.probabilities import at_least_float32, probabilities
-from ...training.task import Losses, Stateless
-from ..exclusive_organs import Rivals, exclusive_rois
+from ...networks.probabilities import at_least_float32
+from ...training.task import Losses
+from ..exclusive_organs import Rivals, Structures, exclusive_rois
 from ..label_counts import label_counts
+from ..negatives import labelled_as_rival
+from ..one_student import OneStudent
 from ..roi_maps import mean_over_voxels_and_rois, selected_maps
 from ..segmentation_task import Ingredients
 from ..supervised_loss import supervised_loss
 from .settings import ImplicitLabelling
 
 
-class ImplicitLabellingTask(Stateless):
+class ImplicitLabellingTask(OneStudent):
     """Eq. 1 and the exclusion term for the ROIs `names`; the student sees x_S.
 
     `structures` are those that decide each ROI's existence; they say which ROIs are rivals.
@@ -42,10 +43,10 @@ class ImplicitLabellingTask(Stateless):
         names: tuple[str, ...],
         supervised: SupervisedLoss,
         exclusion_weight: float,
-        structures: tuple[tuple[str, ...], ...],
+        structures: Structures,
     ) -> None:
-        self.student, self.names, self.supervised, self.exclusion_weight = student, names, supervised, exclusion_weight
-        self.networks = {"student": student}
+        super().__init__(student, names)
+        self.supervised, self.exclusion_weight = supervised, exclusion_weight
         self.rivals = exclusive_rois(structures)
 
     @classmethod
@@ -69,14 +70,6 @@ class ImplicitLabellingTask(Stateless):
             label_counts(logits, batch),
         )
 
-    @staticmethod
-    def probabilities(logits: Tensor) -> Tensor:
-        """One sigmoid per ROI."""
-        return probabilities(logits)
-
-    def predictors(self) -> dict[str, nn.Module]:
-        return {"student": self.student}
-
 
 def exclusion_loss(
     logits: Tensor, targets: Tensor, labelled: Tensor, rivals: Rivals, known: Tensor | None = None
@@ -87,14 +80,8 @@ def exclusion_loss(
     least float32, and over the unlabelled ROIs of which a rival is labelled. Targets of unlabelled ROIs are never read.
     With `known` (bool B K D H W) a ROI is unlabelled wherever its label is not known.
     """
-    known_or_labelled = labelled[:, :, None, None, None] if known is None else known
-    positives = targets.bool() & known_or_labelled
-    unlabelled = ~labelled if known is None else ~known.flatten(2).all(2)
-    negatives, selected = torch.zeros_like(positives), torch.zeros_like(labelled)
-    for roi, others in enumerate(rivals):
-        if others:
-            negatives[:, roi] = positives[:, others].any(1)
-            selected[:, roi] = unlabelled[:, roi] & labelled[:, others].any(1)
+    negatives, informed = labelled_as_rival(targets, labelled, rivals, known)
+    selected = informed & (~labelled if known is None else ~known.flatten(2).all(2))
     # Cross-entropy of σ(z) with target 0 is −log(1 − σ(z)) = softplus(z).
     cross_entropy = F.softplus(at_least_float32(selected_maps(logits, selected)))
     where = None if known is None else ~known

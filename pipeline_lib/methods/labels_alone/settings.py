@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ...config.method_settings import MethodSettings
+from ...config.method_settings import SupervisedMethodSettings
 
 
-class LabelsAlone(MethodSettings):
+class LabelsAlone(SupervisedMethodSettings):
     """Eq. 1 on the ROIs that a sample labels, and nothing on the others."""
 
     kind: Literal["labels_alone"]

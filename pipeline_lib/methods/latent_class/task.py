@@ -7,28 +7,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...config.method_settings import Teacher
 from ...data.batches import Batch
 from ...existence.decisions import decide
 from ...existence.scores import RoiScorer
-from ...networks.probabilities import probabilities
 from ...training.task import Losses
-from ..ema_teacher import EmaTeacher
-from ..exclusive_organs import exclusive_rois
+from ..exclusive_organs import Structures, exclusive_rois
 from ..label_counts import label_counts
 from ..ramp_up import teacher_weight
 from ..segmentation_task import Ingredients
 from ..supervised_loss import supervised_loss
+from ..taught_student import TaughtStudent
 from ..teacher_losses import consistency_loss, latent_loss
 from .settings import LatentClass
 
 
-class LatentClassTask:
+class LatentClassTask(TaughtStudent):
     """Eq. 1 to 4 for the ROIs `names`; the student sees x_S, its teacher x_T.
 
     Existence scores come with the batch, or with a `scorer` from x_T in every step, as in the paper. `structures` are
@@ -42,15 +41,14 @@ class LatentClassTask:
         names: tuple[str, ...],
         settings: LatentClass,
         teacher: Teacher,
-        structures: tuple[tuple[str, ...], ...],
+        structures: Structures,
         scorer: RoiScorer | None,
     ) -> None:
-        self.student, self.names, self.settings, self.scorer = student, names, settings, scorer
-        self.networks = {"student": student}
+        super().__init__(student, names, teacher)
+        self.settings, self.scorer = settings, scorer
         self.terms = {
             term: title for term, title in settings.terms.items() if settings.consistency or term != "consistency"
         }
-        self.teacher = EmaTeacher(student, teacher)
         self.rivals = exclusive_rois(structures) if settings.exclusive_organs else None
 
     @classmethod
@@ -88,20 +86,3 @@ class LatentClassTask:
                 total = total + weight * settings.consistency_weight * terms["consistency"]
         unlabelled = {name: mask & ~batch.labelled for name, mask in vars(decisions).items()}
         return Losses(total, terms, {**unlabelled, **label_counts(logits, batch)})
-
-    @staticmethod
-    def probabilities(logits: Tensor) -> Tensor:
-        """One sigmoid per ROI."""
-        return probabilities(logits)
-
-    def predictors(self) -> dict[str, nn.Module]:
-        return {"student": self.student, "teacher": self.teacher.network}
-
-    def after_update(self) -> None:
-        self.teacher.update(self.student)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.teacher.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.teacher.load_state_dict(state)

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...config.method_settings import Teacher
 from ...data.batches import Batch
-from ...networks.probabilities import probabilities
 from ...training.task import Losses
-from ..ema_teacher import EmaTeacher
-from ..exclusive_organs import exclusive_rois
+from ..exclusive_organs import Structures, exclusive_rois
 from ..label_counts import label_counts
 from ..ramp_up import teacher_weight
 from ..segmentation_task import Ingredients
 from ..supervised_loss import supervised_loss
+from ..taught_student import TaughtStudent
 from ..teacher_losses import consistency_loss
 from .settings import MeanTeacher
 
 
-class MeanTeacherTask:
+class MeanTeacherTask(TaughtStudent):
     """Eq. 1 and Eq. 3 on all ROIs `names`; the student sees x_S, its teacher x_T.
 
     `structures` are those that decide each ROI's existence; with `exclusive_organs` they say which ROIs are rivals.
@@ -37,11 +36,10 @@ class MeanTeacherTask:
         names: tuple[str, ...],
         settings: MeanTeacher,
         teacher: Teacher,
-        structures: tuple[tuple[str, ...], ...],
+        structures: Structures,
     ) -> None:
-        self.student, self.names, self.settings = student, names, settings
-        self.networks = {"student": student}
-        self.teacher = EmaTeacher(student, teacher)
+        super().__init__(student, names, teacher)
+        self.settings = settings
         self.rivals = exclusive_rois(structures) if settings.exclusive_organs else None
 
     @classmethod
@@ -68,20 +66,3 @@ class MeanTeacherTask:
             {"supervised": supervised, "consistency": consistency},
             label_counts(logits, batch),
         )
-
-    @staticmethod
-    def probabilities(logits: Tensor) -> Tensor:
-        """One sigmoid per ROI."""
-        return probabilities(logits)
-
-    def predictors(self) -> dict[str, nn.Module]:
-        return {"student": self.student, "teacher": self.teacher.network}
-
-    def after_update(self) -> None:
-        self.teacher.update(self.student)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.teacher.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.teacher.load_state_dict(state)

@@ -16,6 +16,9 @@ class DodNet(NetworkSettings):
     conditioning: ClassVar[Conditioning] = "one_hot"
 
     kind: Literal["dodnet"]
+    per_data_set: Literal["network"] | None = Field(
+        default=None, description="network: each data set has its own, which it alone trains; null: all share one."
+    )
     width: Annotated[int, Field(ge=8, multiple_of=8)] = Field(
         default=32, description="Channels of the first stage (32 is the published network)."
     )

@@ -1,25 +1,27 @@
-"""SwinUNETR's trunk (MONAI) under the text-conditioned dynamic head."""
+"""SwinUNETR's trunk (MONAI) under the text-conditioned dynamic head, or with parts that data sets have of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ...config.optimisation import Checkpointing
-from ...monai_parts import SwinUNETR
+from ...monai_parts import SwinUNETR, UnetrUpBlock
 from ..dynamic_head import TextConditionedHead
 from ..instance_norm import InstanceNorm
+from ..per_data_set import PerDataSet, head_per_data_set, joined, output_per_roi, placed
 from ..recomputing import recomputed
 from ..replacing import replace
+from ..universal_prompt import UniversalPrompt
 from .fast_form import fast_form
 from .settings import SwinUnetr
 from .window_attention import fuse_attention
 
 
-class TextConditionedSwinUnetr(nn.Module):
-    """One logit per ROI and voxel; the ROIs are given by their text embeddings, K×E, kept as a buffer.
+class SwinUnetrTrunk(nn.Module):
+    """What all networks on this trunk share; `embeddings` K×E have a row for each ROI and are kept as a buffer.
 
     With `gradient_checkpointing` backward recomputes the transformer's activations, or those of the whole trunk, which
     are then not kept. The transformer's are a fifth of all on a GPU and half on a CPU, where attention keeps its
@@ -30,13 +32,7 @@ class TextConditionedSwinUnetr(nn.Module):
 
     channels_last_on_cpu = True
 
-    def __init__(
-        self,
-        sizes: SwinUnetr,
-        embeddings: Tensor,
-        gradient_checkpointing: Checkpointing = "none",
-        fused_head: bool = True,
-    ) -> None:
+    def __init__(self, sizes: SwinUnetr, embeddings: Tensor, gradient_checkpointing: Checkpointing) -> None:
         super().__init__()
         self.recomputes_blocks = gradient_checkpointing == "all"
         self.trunk = SwinUNETR(
@@ -51,31 +47,136 @@ class TextConditionedSwinUnetr(nn.Module):
         )
         fuse_attention(self.trunk)
         replace(self.trunk, nn.InstanceNorm3d, InstanceNorm)
-        # The dynamic head takes its place; parameters that get no gradient would stop DistributedDataParallel.
+        # A head takes its place; parameters that get no gradient would stop DistributedDataParallel.
         del self.trunk.out
-        self.head = TextConditionedHead(sizes.feature_size, 16 * sizes.feature_size, embeddings.shape[1], fused_head)
         self.register_buffer("embeddings", embeddings.detach().float().clone())
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits B K D H W of `image` B 1 D H W in −1…1; D, H and W must divide by 32."""
-        decoded, bottleneck = self._features(image)
-        return self.head(decoded, bottleneck, self.embeddings)
 
     def for_prediction(self, device: torch.device, precision: torch.dtype) -> nn.Module:
         """This network, changed in place, in the form in which it predicts fastest (see fast_form.py)."""
         return fast_form(self, device, precision)
 
-    def _features(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The last decoder's output B C D H W and `encoder10`'s, B 16·C D/32 H/32 W/32."""
-        trunk, run = self.trunk, self._run
-        stages = trunk.swinViT(image, trunk.normalize)
-        bottleneck = run(trunk.encoder10, stages[4])
-        decoded = run(trunk.decoder5, bottleneck, stages[3])
-        decoded = run(trunk.decoder4, decoded, run(trunk.encoder4, stages[2]))
-        decoded = run(trunk.decoder3, decoded, run(trunk.encoder3, stages[1]))
-        decoded = run(trunk.decoder2, decoded, run(trunk.encoder2, stages[0]))
-        decoded = run(trunk.decoder1, decoded, run(trunk.encoder1, image))
-        return decoded, bottleneck
+    def encoded(self, image: Tensor) -> tuple[Tensor, Iterator[Tensor]]:
+        """`encoder10`'s output B 16·C D/32 H/32 W/32, and what else the decoders get, computed as they ask for it."""
+        stages = self.trunk.swinViT(image, self.trunk.normalize)
+        return self._run(self.trunk.encoder10, stages[4]), self._skips(image, stages)
+
+    def decoded(self, values: Tensor, skips: Iterable[Tensor]) -> Tensor:
+        """The last decoder's output, B C D H W."""
+        trunk = self.trunk
+        decoders = (trunk.decoder5, trunk.decoder4, trunk.decoder3, trunk.decoder2, trunk.decoder1)
+        for decoder, skip in zip(decoders, skips, strict=True):
+            values = self._run(decoder, values, skip)
+        return values
+
+    def _skips(self, image: Tensor, stages: Sequence[Tensor]) -> Iterator[Tensor]:
+        yield stages[3]
+        yield self._run(self.trunk.encoder4, stages[2])
+        yield self._run(self.trunk.encoder3, stages[1])
+        yield self._run(self.trunk.encoder2, stages[0])
+        yield self._run(self.trunk.encoder1, image)
 
     def _run(self, block: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
         return recomputed(block, *arguments) if self.recomputes_blocks else block(*arguments)
+
+
+class TextConditionedSwinUnetr(SwinUnetrTrunk):
+    """One logit per ROI and voxel; the ROIs are given by their text embeddings.
+
+    With `per_data_set`, outputs or heads of the data sets take the place of the head that is conditioned on text.
+    """
+
+    def __init__(
+        self,
+        sizes: SwinUnetr,
+        embeddings: Tensor,
+        gradient_checkpointing: Checkpointing = "none",
+        fused_head: bool = True,
+        rois_of_data_sets: Sequence[Sequence[int]] = (),
+    ) -> None:
+        super().__init__(sizes, embeddings, gradient_checkpointing)
+        channels = sizes.feature_size
+        self.answers_per_data_set = sizes.per_data_set is not None
+        self.head: TextConditionedHead | PerDataSet
+        if self.answers_per_data_set:
+            branch = output_per_roi if sizes.per_data_set == "outputs" else head_per_data_set
+            branches = [branch(channels, len(rois)) for rois in rois_of_data_sets]
+            self.head = PerDataSet(branches, rois_of_data_sets, len(embeddings))
+        else:
+            self.head = TextConditionedHead(
+                channels,
+                16 * channels,
+                embeddings.shape[1],
+                fused_head,
+                raw_embeddings=sizes.embedding_scale == "raw",
+                published_start=sizes.head_start == "published",
+            )
+
+    def forward(self, image: Tensor, datasets: Tensor | None = None) -> Tensor:
+        """Logits B K D H W of `image` B 1 D H W in −1…1; D, H and W must divide by 32.
+
+        `datasets` int64 B are the samples', for a head that has parts for each (see per_data_set.py).
+        """
+        bottleneck, skips = self.encoded(image)
+        decoded = self.decoded(bottleneck, skips)
+        if isinstance(self.head, PerDataSet):
+            return self.head(decoded, datasets)
+        return self.head(decoded, bottleneck, self.embeddings)
+
+
+class PromptedSwinUnetr(SwinUnetrTrunk):
+    """UniSeg on this trunk: the data set's prompt joins the bottleneck, and one head serves the ROIs of all data sets.
+
+    Ye et al.: "UniSeg: A prompt-driven universal segmentation model as well as a strong representation learner", MICCAI
+    2023. Map j is the j-th ROI of the data set that is asked for. Published: prompt, fusion and shared head. Ours: the
+    trunk (theirs is nnU-Net's), one sigmoid per ROI (theirs: softmax), and batches of several data sets.
+
+    `patch` D H W is the size of all images, since the prompt has a value for each place of the bottleneck. Prediction
+    decodes once for each data set.
+    """
+
+    answers_per_data_set = True
+
+    def __init__(
+        self,
+        sizes: SwinUnetr,
+        embeddings: Tensor,
+        gradient_checkpointing: Checkpointing,
+        rois_of_data_sets: Sequence[Sequence[int]],
+        patch: tuple[int, int, int],
+    ) -> None:
+        super().__init__(sizes, embeddings, gradient_checkpointing)
+        self.rois, channels = rois_of_data_sets, sizes.feature_size
+        self.prompt = UniversalPrompt(16 * channels, len(self.rois), tuple(side // 32 for side in patch))
+        # As MONAI's, but for one more channel.
+        self.trunk.decoder5 = UnetrUpBlock(
+            spatial_dims=3,
+            in_channels=16 * channels + 1,
+            out_channels=8 * channels,
+            kernel_size=3,
+            upsample_kernel_size=2,
+            norm_name="instance",
+            res_block=True,
+        )
+        replace(self.trunk.decoder5, nn.InstanceNorm3d, InstanceNorm)
+        self.head = nn.Conv3d(channels, max(map(len, self.rois)), kernel_size=1)
+
+    def forward(self, image: Tensor, datasets: Tensor | None = None) -> Tensor:
+        """Logits B K D H W of `image` B 1 D H W in −1…1; `datasets` int64 B are the samples', without them all's."""
+        bottleneck, skips = self.encoded(image)
+        prompts, count = self.prompt(bottleneck), len(self.embeddings)  # type: ignore[arg-type]
+        if datasets is None:
+            kept = list(skips)
+            outputs = [
+                self._answer(bottleneck, prompts[:, [place]], kept)[:, : len(rois)]
+                for place, rois in enumerate(self.rois)
+            ]
+            return joined(outputs, self.rois, count)
+        own = prompts[torch.arange(len(image), device=image.device), datasets][:, None]
+        logits = self._answer(bottleneck, own, skips)
+        places = [self.rois[place] for place in datasets.tolist()]
+        each = zip(logits.split(1), places, strict=True)
+        return torch.cat([placed(maps[:, : len(rois)], rois, count) for maps, rois in each])
+
+    def _answer(self, bottleneck: Tensor, prompt: Tensor, skips: Iterable[Tensor]) -> Tensor:
+        """Logits B M D H W of the data set with this `prompt`, B 1 D/32 H/32 W/32."""
+        return self.head(self.decoded(torch.cat([bottleneck, prompt], 1), skips))

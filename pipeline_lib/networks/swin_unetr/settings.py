@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ...config.network_settings import NetworkSettings
 
@@ -24,3 +24,23 @@ class SwinUnetr(NetworkSettings):
     num_heads: tuple[int, int, int, int] = Field(default=(3, 6, 12, 24), description="Attention heads per stage.")
     window_size: Annotated[int, Field(ge=2)] = Field(default=7, description="Side of the attention window in tokens.")
     use_v2: bool = Field(default=False, description="SwinUNETR v2's residual convolution at each stage.")
+    embedding_scale: Literal["standardised", "raw"] = Field(
+        default="standardised",
+        description="Text embeddings as the head sees them. standardised: centred over the ROIs, mean square 1; raw: "
+        "as the encoder gives them (Universal Model).",
+    )
+    head_start: Literal["scaled", "published"] = Field(
+        default="scaled",
+        description="First weights of the head's controller. scaled: the layers that it generates start like ordinary "
+        "ones; published: PyTorch's default (Universal Model).",
+    )
+
+    @model_validator(mode="after")
+    def _has_the_head_that_it_describes(self) -> Self:
+        text_head = self.per_data_set in (None, "network")
+        if not text_head and (self.embedding_scale != "standardised" or self.head_start != "scaled"):
+            raise ValueError(
+                "`embedding_scale` and `head_start` are of the text-conditioned head, which gives way to "
+                f"`per_data_set: {self.per_data_set}`: leave them out"
+            )
+        return self

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,8 @@ def sliding_window(
 ) -> SlidingWindow:
     """Windows as the config lays them, of the patch size and intensity window that the model was trained with."""
     rois, mirrors = description["rois"], description.get("mirrors", {})
+    structures = tuple(map(tuple, description.get("structures", ())))
+    to_probabilities = task_class(read_method(description["method"])).probabilities
     return SlidingWindow(
         shape=Patches.model_validate(description["patches"]).shape,
         overlap=prediction.overlap,
@@ -90,7 +93,7 @@ def sliding_window(
         window_hu=tuple(description["window_hu"]),
         device=device,
         precision=autocast_type(execution.precision, device, training=False),
-        to_probabilities=task_class(read_method(description["method"])).probabilities,
+        to_probabilities=partial(to_probabilities, structures=structures),
         partners=tuple(rois.index(mirrors.get(roi, roi)) for roi in rois) if mirrors else (),
     )
 

@@ -63,9 +63,9 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
     ):
         if store.restored(distributed, [outputs.model, outputs.history]):
             return
-        if settings.method.supervised.dice == "batch" and distributed.world_size > 1:
+        if settings.method.sums_over_batch and distributed.world_size > 1:
             wrong = "is batch, which would depend on how many processes share the batch"
-            raise UserError("supervised.dice", wrong, "train in one process, or choose another form")
+            raise UserError("dice", wrong, "train in one process, or choose another form")
         if distributed.is_main:
             write_json(checkpoints.folder / RUN_FILE, {"run": settings.run})
         task = segmentation_task(settings, execution, inputs, distributed)
@@ -111,7 +111,7 @@ def training_cases(settings: Settings, inputs: Inputs) -> tuple[TrainingCase, ..
 def training_data(settings: Settings, cases: tuple[TrainingCase, ...], distributed: Distributed) -> TrainingData:
     """Which crops are learned from, and how they look."""
     patch, augmentation = settings.patches.shape, settings.augmentation
-    plan = CropPlan.from_cases(cases, settings.optimisation, settings.seed)
+    plan = CropPlan.from_cases(cases, settings.optimisation, settings.seed, settings.method.sampling)
     view_maker = ViewMaker(augmentation.strong, patch, settings.window_hu, settings.seed, distributed.device)
     partners = partner_indices(settings.rois, settings.mirrors)
     return TrainingData(plan, CropReader(cases, plan, patch, augmentation.weak, partners), view_maker)
@@ -123,11 +123,18 @@ def segmentation_task(
     """The task of the method: its networks with their seeded first weights, its teacher and its losses."""
     torch.manual_seed(key_number("first weights", settings.seed) % 2**63)
     embeddings = read_embeddings(inputs.embeddings, settings.rois)
+    labelled = rois_of_data_sets(settings)
 
     def new_network() -> nn.Module:
         recomputed = checkpointing(execution, distributed.device)
         network = build_segmentation_network(
-            settings.network, embeddings, settings.rois, recomputed, execution.fused_head
+            settings.network,
+            embeddings,
+            settings.rois,
+            recomputed,
+            execution.fused_head,
+            list(labelled.values()),
+            settings.patches.shape,
         )
         return network.to(distributed.device, memory_format=memory_format(execution, network, distributed.device))
 
@@ -137,6 +144,8 @@ def segmentation_task(
         structures=settings.structures,
         teacher=settings.teacher,
         scorer=online_scorer(settings, inputs, distributed) if settings.method.needs_existence else None,
+        datasets=tuple(labelled),
+        seed=settings.seed,
     )
     return build_task(settings.method, ingredients)
 
@@ -150,12 +159,25 @@ def online_scorer(settings: Settings, inputs: Inputs, distributed: Distributed) 
     return load_scorer(inputs.roi_aware_model, settings.structures, distributed.device)
 
 
+def rois_of_data_sets(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """Data set → the ROIs that its samples label, mirrored or not, in the order of all ROIs."""
+    found = {}
+    for dataset, labelled in settings.labelled.items():
+        known = {*labelled, *(settings.mirrors.get(roi, roi) for roi in labelled)}
+        found[dataset] = tuple(roi for roi in settings.rois if roi in known)
+    return found
+
+
 def save(settings: Settings, task: SegmentationTask, outputs: Outputs) -> None:
     """Write the student, and the teacher if there is one, with all that is needed to use them."""
     description = settings.model_dump(
         mode="json",
-        include={"run", "seed", "method", "network", "rois", "patches", "spacing_mm", "window_hu", "mirrors"},
+        include={
+            *("run", "seed", "method", "network", "rois", "structures"),
+            *("patches", "spacing_mm", "window_hu", "mirrors"),
+        },
     )
+    description["labelled"] = rois_of_data_sets(settings)
     predictors = task.predictors()
     save_model(outputs.model, predictors["student"], description, predictors.get("teacher"))
 

@@ -1,0 +1,122 @@
+"""LTUDA's cross-set data augmentation: hard, exclusive pseudo labels, and CutMix between data sets.
+
+Jiang et al.: "Labeled-to-unlabeled distribution alignment for partially-supervised multi-organ medical image
+segmentation", Medical Image Analysis, 2025.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...config.method_settings import Teacher
+from ...data.batches import Batch
+from ...networks.probabilities import at_least_float32
+from ...training.task import Losses
+from ..cutmix import box_masks, mixed, partners
+from ..exclusive_organs import Rivals, Structures, exclusive_logits, exclusive_rois
+from ..label_counts import label_counts
+from ..ramp_up import teacher_weight
+from ..segmentation_task import Ingredients
+from ..supervised_loss import supervised_loss
+from ..taught_student import TaughtStudent
+from .settings import LtudaCda
+
+
+class LtudaCdaTask(TaughtStudent):
+    """Eq. 1 of x_S for the ROIs `names`, and both terms of each mixed copy of it; the teacher sees x_T.
+
+    `structures` are those that decide each ROI's existence; they say which ROIs are rivals. Boxes are keyed by `seed`.
+    """
+
+    terms = LtudaCda.terms
+
+    def __init__(
+        self,
+        *,
+        student: nn.Module,
+        names: tuple[str, ...],
+        settings: LtudaCda,
+        teacher: Teacher,
+        structures: Structures,
+        seed: int,
+    ) -> None:
+        super().__init__(student, names, teacher)
+        self.settings, self.seed = settings, seed
+        self.rivals = exclusive_rois(structures)
+
+    @classmethod
+    def build(cls, settings: LtudaCda, ingredients: Ingredients) -> Self:
+        return cls(
+            student=ingredients.new_network(),
+            names=ingredients.rois,
+            settings=settings,
+            teacher=ingredients.teacher,
+            structures=ingredients.structures,
+            seed=ingredients.seed,
+        )
+
+    def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
+        """Losses of `batch`; the history counts how often each ROI was labelled."""
+        settings, labels, labelled = self.settings, batch.labels, batch.labelled
+        weight = teacher_weight(progress, settings.warmup_fraction, settings.rampup_fraction)
+        boxes = [self._boxes(batch, view) for view in range(settings.mixed_views)]
+        # One pass: DistributedDataParallel expects a single one before it goes backward.
+        views = torch.cat([batch.strong, *(mixed(batch.strong, box) for box in boxes)])
+        logits, *of_copies = networks["student"](views).chunk(1 + len(boxes))
+        supervised = supervised_loss(logits, labels, labelled, settings.supervised)
+        terms = {
+            "supervised": supervised,
+            "pseudo": torch.zeros_like(supervised),
+            "mixed": torch.zeros_like(supervised),
+        }
+        targets = self._targets(batch) if weight > 0 else None
+        for copy, box in zip(of_copies, boxes, strict=True):
+            terms["mixed"] = terms["mixed"] + label_loss(copy, labels, labelled, box)
+            if targets is not None:
+                terms["pseudo"] = terms["pseudo"] + target_loss(copy, mixed(targets, box))
+        total = supervised + settings.mixed_weight * (terms["mixed"] + weight * terms["pseudo"])
+        return Losses(total, terms, label_counts(logits, batch))
+
+    def _boxes(self, batch: Batch, view: int) -> Tensor:
+        depth, height, width = batch.strong.shape[2:]
+        return box_masks((depth, height, width), self.seed, batch.samples, view, batch.strong.device)
+
+    def _targets(self, batch: Batch) -> Tensor:
+        return hard_targets(self.teacher.logits(batch), batch.labels, batch.labelled, self.rivals)
+
+
+def hard_targets(teacher_logits: Tensor, labels: Tensor, labelled: Tensor, rivals: Rivals) -> Tensor:
+    """What all ROIs are taught to be: their labels, or where they are unlabelled hard pseudo labels. bool B K D H W.
+
+    An unlabelled ROI is taught to be where the teacher's probability is at least 1/2 and no rival is labelled or more
+    likely. Where all ROIs are rivals, that is the publication's most likely organ or background; but here a rival that
+    is labelled as absent does not count.
+    """
+    pseudo = exclusive_logits(teacher_logits, labels, labelled, rivals) >= 0
+    return torch.where(labelled[:, :, None, None, None], labels, pseudo)
+
+
+def target_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of all ROIs, mean over voxels and ROIs: B K D H W, bool B K D H W → B."""
+    return _cross_entropy(logits, targets).flatten(1).mean(1)
+
+
+def label_loss(logits: Tensor, labels: Tensor, labelled: Tensor, box: Tensor) -> Tensor:
+    """Cross-entropy of mixed samples with their labels, where they have any: B K D H W, …, bool B 1 D H W → B.
+
+    A mean over all voxels, of which those count at which the ROI is labelled, inside the box by the partner; and over
+    the ROIs that the sample or its partner labels.
+    """
+    known = mixed(labelled[:, :, None, None, None].expand_as(labels), box)
+    of_rois = (_cross_entropy(logits, mixed(labels, box)) * known).flatten(2).mean(2)
+    return of_rois.sum(1) / (labelled | partners(labelled)).sum(1).clamp(min=1)
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    wide = at_least_float32(logits)
+    return F.binary_cross_entropy_with_logits(wide, targets.to(wide.dtype), reduction="none")
