@@ -20,6 +20,7 @@ from pipeline_lib.networks.model_file import load_segmentation_model, save_model
 from pipeline_lib.networks.probabilities import probabilities
 from pipeline_lib.networks.swin_unetr.settings import SwinUnetr
 from pipeline_lib.nifti import Placement, read_placement
+from pipeline_lib.prediction.windows import sliding_window
 from pipeline_lib.stages.predict import run as inference
 from pipeline_lib.stages.predict.settings import Settings as PredictSettings
 from pipeline_lib.volumes.intensity import scaled
@@ -223,6 +224,6 @@ def test_a_prediction_repeats_the_header_of_a_ct_that_says_unusually_where_it_li
 def test_mirrored_windows_exchange_the_rois_that_the_model_file_pairs(world):
     _, description = load_segmentation_model(world / "model.safetensors", "cpu")
     settings = Prediction(flip_tta=True), PredictionExecution(device="cpu", precision="float32")
-    assert inference.sliding_window(*settings, description, torch.device("cpu")).partners == ()
+    assert sliding_window(*settings, description, torch.device("cpu")).partners == ()
     description["mirrors"] = {"spleen": "liver", "liver": "spleen"}
-    assert inference.sliding_window(*settings, description, torch.device("cpu")).partners == (2, 1, 0)
+    assert sliding_window(*settings, description, torch.device("cpu")).partners == (2, 1, 0)
