@@ -74,6 +74,15 @@ def is_disk_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+def disk_full(error: BaseException, fallback: Path, remedy: str) -> UserError:
+    """What did not fit in words: the file that the error names, or else `fallback`."""
+    name = getattr(error, "filename", None)
+    where = Path(name) if isinstance(name, str) else fallback
+    free = shutil.disk_usage(next(folder for folder in (where, *where.absolute().parents) if folder.is_dir())).free
+    said = getattr(error, "strerror", None) or error
+    return UserError(str(where), f"does not fit on the disk, where {free / 1e9:.1f} GB are free now ({said})", remedy)
+
+
 def _is_full(folder: Path) -> bool:
     return shutil.disk_usage(folder).free < _NEARLY_NOTHING_BYTES
 

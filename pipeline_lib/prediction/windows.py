@@ -1,4 +1,4 @@
-"""From a model file's description and a volume to the ROIs' probabilities: what stage predict and `lacuna predict` share."""
+"""From a model's description and a volume to the ROIs' probabilities, for stage predict and `lacuna predict` alike."""
 
 from __future__ import annotations
 

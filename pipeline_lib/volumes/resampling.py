@@ -143,9 +143,7 @@ def upright_image(image: sitk.Image, outside: float) -> tuple[np.ndarray, Geomet
     return sitk.GetArrayFromImage(turned), upright
 
 
-def _interpolated_in_box(
-    array: np.ndarray, matrices: Matrices, dtype: type, finish: Finish
-) -> tuple[Box, np.ndarray]:
+def _interpolated_in_box(array: np.ndarray, matrices: Matrices, dtype: type, finish: Finish) -> tuple[Box, np.ndarray]:
     """`array`, interpolated and finished, in the box of target voxels that see anything but zero."""
     seen, inner = [], []
     for axis, matrix in enumerate(matrices):
