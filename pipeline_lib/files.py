@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,6 +68,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def make_writable(folder: Path, remedy: str) -> None:
+    """Make `folder` if it is not there; raises UserError if it cannot be made, or nothing can be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".lacuna"):
+            pass
+    except OSError as error:
+        raise UserError(str(folder), f"cannot be written ({error.strerror})", remedy) from error
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -26,7 +26,8 @@ def run(given: argparse.Namespace) -> int:
     from ..config.evaluation import Prediction
     from ..config.loading import load_config
     from ..errors import UserError
-    from ..networks.model_file import read_description, save_with_prediction
+    from ..networks.model_description import read_description
+    from ..networks.model_file import save_with_prediction
     from ..prediction.model import Options, asked_for
     from ..stages.predict.settings import prediction_of
 

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    from ..networks.model_file import has_teacher, read_description, without_teacher
+    from ..networks.model_description import has_teacher, read_description, without_teacher
 
     description, shapes = read_description(given.model)
     content = {

@@ -75,15 +75,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
+    from ..files import make_writable
+    from ..prediction.ct import find_cases
     from ..stages.command import HUGE_PAGES
 
-    os.environ.setdefault(HUGE_PAGES, "1")
-    from ..prediction.batch import check_output, segment_all
-    from ..prediction.ct import find_cases
-
-    # What can be wrong with paths shows before torch is loaded.
+    # What is wrong with paths shows before torch is loaded.
     cases = find_cases(given.ct)
-    check_output(given.out)
+    make_writable(given.out, "name another folder with -o")
+    os.environ.setdefault(HUGE_PAGES, "1")
+    from ..prediction.batch import segment_all
+
     return segment_all(cases, _job(given))
 
 

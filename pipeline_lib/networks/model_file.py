@@ -14,14 +14,12 @@ The teacher of a mean-teacher method lies beside its student, its tensors' names
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -32,26 +30,22 @@ from ..config.volumes import Patches
 from ..errors import UserError
 from ..files import atomic_write
 from .build import build_roi_aware_network, build_segmentation_network
-from .model_checks import (
+from .model_checks import check_finite, check_shapes
+from .model_description import (
     AGAIN,
+    DESCRIPTION,
     OTHER_VERSION,
-    check_beginning,
+    ROI_AWARE_KEYS,
+    SEGMENTATION_KEYS,
+    TEACHER,
     check_description,
-    check_finite,
-    check_shapes,
+    description_in,
+    opened,
+    shapes_in,
+    without_teacher,
 )
 
 Weights = Literal["student", "teacher"]
-
-SEGMENTATION_KEYS = frozenset({"method", "network", "rois", "patches", "spacing_mm", "window_hu"})
-ROI_AWARE_KEYS = frozenset({"roi_aware", "structures", "patches", "window_hu"})
-
-_DESCRIPTION = "description"
-_TEACHER = "teacher."
-_KINDS = {
-    SEGMENTATION_KEYS: ("a segmentation model", "results/models/RUN/model.safetensors"),
-    ROI_AWARE_KEYS: ("a ROI-aware network", "results/roi_aware_network/model.safetensors"),
-}
 
 
 def save_model(path: Path, network: nn.Module, description: dict[str, Any], teacher: nn.Module | None = None) -> None:
@@ -65,13 +59,13 @@ def save_model(path: Path, network: nn.Module, description: dict[str, Any], teac
         raise ValueError(f"the description of {path} has only the keys {sorted(description)}")
     tensors = dict(network.state_dict())
     if teacher is not None:
-        tensors |= {_TEACHER + name: tensor for name, tensor in teacher.state_dict().items()}
+        tensors |= {TEACHER + name: tensor for name, tensor in teacher.state_dict().items()}
     _save(path, {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, description)
 
 
 def _save(path: Path, tensors: dict[str, Tensor], description: Mapping[str, Any]) -> None:
     with atomic_write(path) as partial:
-        save_file(tensors, partial, metadata={_DESCRIPTION: json.dumps(description, allow_nan=False)})
+        save_file(tensors, partial, metadata={DESCRIPTION: json.dumps(description, allow_nan=False)})
 
 
 def load_segmentation_model(
@@ -83,10 +77,10 @@ def load_segmentation_model(
 
     Raises UserError if the file is missing, broken, or not a segmentation model of this version.
     """
-    with _opened(path) as file:
-        description = _description(path, file, SEGMENTATION_KEYS)
+    with opened(path, "pt") as file:
+        description = description_in(path, file, SEGMENTATION_KEYS)
         settings = _settings(path, TypeAdapter[Network](Network), description["network"])
-        shapes = _shapes(file)
+        shapes = shapes_in(file)
         embeddings, rois = shapes.get("embeddings", ()), description["rois"]
         if len(embeddings) != 2 or embeddings[0] != len(rois) or embeddings[1] == 0:
             raise UserError(str(path), f"has embeddings of shape {embeddings} for {len(rois)} ROIs", AGAIN)
@@ -95,11 +89,11 @@ def load_segmentation_model(
             wrong = f"has patches of {patch.size_voxels} voxels, whose sides do not divide by {settings.patch_multiple}"
             raise UserError(str(path), wrong, AGAIN)
         first = file.get_tensor("embeddings")
-        check_shapes(path, shapes, lambda: build_segmentation_network(settings, first, rois), _TEACHER)
+        check_shapes(path, shapes, lambda: build_segmentation_network(settings, first, rois))
         # The teacher's tensors are not read where the student is asked for.
         chosen = {name: name for name in without_teacher(shapes)}
         if weights == "teacher":
-            chosen |= {name: _TEACHER + name for name in chosen if _TEACHER + name in shapes}
+            chosen |= {name: TEACHER + name for name in chosen if TEACHER + name in shapes}
         tensors = {name: file.get_tensor(held) for name, held in chosen.items()}
     check_finite(path, tensors)
     network = build_segmentation_network(settings, tensors["embeddings"], rois)
@@ -111,33 +105,14 @@ def load_roi_aware_model(path: Path, device: torch.device | str) -> tuple[nn.Mod
 
     Raises UserError if the file is missing, broken, or not a ROI-aware model of this version.
     """
-    with _opened(path) as file:
-        description = _description(path, file, ROI_AWARE_KEYS)
+    with opened(path, "pt") as file:
+        description = description_in(path, file, ROI_AWARE_KEYS)
         roi_aware = _settings(path, TypeAdapter(RoiAware), description["roi_aware"])
         count = len(description["structures"])
-        check_shapes(path, _shapes(file), lambda: build_roi_aware_network(roi_aware, count), _TEACHER)
-        tensors = {name: file.get_tensor(name) for name in _shapes(file)}
+        check_shapes(path, shapes_in(file), lambda: build_roi_aware_network(roi_aware, count))
+        tensors = {name: file.get_tensor(name) for name in shapes_in(file)}
     check_finite(path, tensors)
     return _frozen(build_roi_aware_network(roi_aware, count), tensors, device), description
-
-
-def read_description(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
-    """The description of a segmentation model and the shapes of its tensors, without reading the tensors.
-
-    Raises UserError as `load_segmentation_model` does for what shows in them.
-    """
-    with _opened(path) as file:
-        return _description(path, file, SEGMENTATION_KEYS), _shapes(file)
-
-
-def has_teacher(shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether a file with tensors of these names holds a teacher too."""
-    return any(name.startswith(_TEACHER) for name in shapes)
-
-
-def without_teacher(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """The tensors of the student alone."""
-    return {name: shape for name, shape in shapes.items() if not name.startswith(_TEACHER)}
 
 
 def save_with_prediction(path: Path, out: Path, prediction: Prediction) -> None:
@@ -145,35 +120,12 @@ def save_with_prediction(path: Path, out: Path, prediction: Prediction) -> None:
 
     Raises UserError if `path` is not a usable model, or `prediction` does not fit it.
     """
-    with _opened(path) as file:
-        description = _description(path, file, SEGMENTATION_KEYS)
+    with opened(path, "pt") as file:
+        description = description_in(path, file, SEGMENTATION_KEYS)
         description["prediction"] = prediction.model_dump(mode="json")
         check_description(path, description)
-        tensors = {name: file.get_tensor(name) for name in _shapes(file)}
+        tensors = {name: file.get_tensor(name) for name in shapes_in(file)}
     _save(out, tensors, description)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        check_beginning(path)
-        with safe_open(path, framework="pt", device="cpu") as file:
-            yield file
-    except OSError as error:
-        raise UserError(str(path), f"cannot be read ({error.strerror or error})", "check the path") from error
-    except SafetensorError as error:
-        raise UserError(str(path), f"is not a complete safetensors file ({error})", AGAIN) from error
-
-
-def _description(path: Path, file: Any, keys: frozenset[str]) -> dict[str, Any]:
-    try:
-        description = json.loads((file.metadata() or {}).get(_DESCRIPTION, "{}"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(str(path), "has a description that is not JSON", AGAIN) from error
-    if not isinstance(description, dict) or not description.keys() >= keys:
-        raise _other_kind(path, description if isinstance(description, dict) else {}, keys)
-    check_description(path, description)
-    return description
 
 
 def _settings(path: Path, kind: TypeAdapter[Any], content: Any) -> Any:
@@ -183,21 +135,6 @@ def _settings(path: Path, kind: TypeAdapter[Any], content: Any) -> Any:
         raise UserError(str(path), OTHER_VERSION, AGAIN) from error
 
 
-def _shapes(file: Any) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-
-
 def _frozen(network: nn.Module, tensors: dict[str, Tensor], device: torch.device | str) -> nn.Module:
     network.load_state_dict(tensors)
     return network.to(device).eval().requires_grad_(False)
-
-
-def _other_kind(path: Path, description: dict[str, Any], wanted: frozenset[str]) -> UserError:
-    """What the file is instead. It may be the only copy of a good model, so that nobody is told to delete it."""
-    kind, place = _KINDS[wanted]
-    for keys, (held, _) in _KINDS.items():
-        if description.keys() >= keys:
-            return UserError(str(path), f"is {held}, and {kind} is expected here", f"give one, such as {place}")
-    if description.keys() & wanted:
-        return UserError(str(path), OTHER_VERSION, AGAIN)
-    return UserError(str(path), f"holds no network, and {kind} is expected here", f"give one, such as {place}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 import traceback
 from collections.abc import Iterable, Mapping
@@ -39,16 +38,6 @@ class Job:
     wanted: Wanted
     existing: Literal["refuse", "skip", "overwrite"] = "refuse"
     allow_other_units: bool = False
-
-
-def check_output(out: Path) -> None:
-    """Make the folder `out`; raises UserError if it cannot be made or written."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=out, prefix=".lacuna"):
-            pass
-    except OSError as error:
-        raise UserError(str(out), f"cannot be written ({error.strerror})", "name another folder with -o") from error
 
 
 def segment_all(cases: Mapping[str, Path], job: Job) -> int:

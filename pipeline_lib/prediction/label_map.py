@@ -12,8 +12,8 @@ from ..volumes.resampling import FOREGROUND, Box
 
 RULE = (
     "The value of a ROI is its place in the list, from 1. A lesion is written over the organ that it lies in, so an "
-    "organ is its own value and those of its lesions together. Where two organs, or two lesions, claim a voxel, the more "
-    "probable one has it, of equal ones the first."
+    "organ is its own value and those of its lesions together. Where two organs, or two lesions, claim a voxel, the "
+    "more probable one has it, of equal ones the first."
 )
 
 

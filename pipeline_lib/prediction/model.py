@@ -17,7 +17,8 @@ from ..errors import UserError
 from ..files import file_digest
 from ..geometry import Geometry
 from ..inference.sliding_window import Shape, SlidingWindow, window_count
-from ..networks.model_file import Weights, has_teacher, load_segmentation_model, read_description
+from ..networks.model_description import has_teacher, read_description
+from ..networks.model_file import Weights, load_segmentation_model
 from ..volumes.resampling import image_volume
 from ..volumes.store import read_box
 from .ct import Ct, ct_from_image, read_ct
