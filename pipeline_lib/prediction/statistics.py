@@ -71,8 +71,7 @@ def as_json(rows: Iterable[RoiStatistics]) -> dict[str, dict[str, Any]]:
     """ROI → its measurements, rounded."""
     content = {}
     for row in rows:
-        values = asdict(row)
-        content[values.pop("roi")] = {name: _rounded(name, value) for name, value in values.items()}
+        content[row.roi] = {name: _rounded(name, value) for name, value in asdict(row).items() if name != "roi"}
     return content
 
 

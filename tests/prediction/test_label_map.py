@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline_lib.geometry import Geometry
+from pipeline_lib.geometry import Geometry, from_canonical
 from pipeline_lib.prediction.label_map import LabelMap
 
 ROIS = ("liver", "spleen", "liver_tumor", "lung_nodule")
@@ -28,19 +28,13 @@ def test_every_voxel_follows_the_rule(direction):
     rng = np.random.default_rng(0)
     grid = Geometry(size=(5, 6, 7), spacing_mm=(1, 1, 1), origin_mm=(0, 0, 0), direction=direction)
     labels = LabelMap(grid, ROIS)
-    from pipeline_lib.geometry import from_canonical
-
     shape = grid.canonical().shape
     # Probabilities 128 and 129 of organs count as one, so none is drawn.
     probabilities = {roi: rng.choice([0, 127, 130, 140, 200, 255], shape).astype(np.uint8) for roi in ROIS}
     for roi in ROIS:
         labels.add(roi, WHOLE, probabilities[roi])
-    expected = np.array(
-        [
-            naive(dict(zip(ROIS, values, strict=True)))
-            for values in np.stack(list(probabilities.values()), -1).reshape(-1, 4)
-        ]
-    ).reshape(shape)
+    columns = np.stack(list(probabilities.values()), -1).reshape(-1, len(ROIS))
+    expected = np.array([naive(dict(zip(ROIS, column, strict=True))) for column in columns]).reshape(shape)
     assert np.array_equal(labels.values, from_canonical(expected, grid))
 
 

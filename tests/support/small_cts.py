@@ -14,7 +14,7 @@ GRID = Geometry(size=(30, 26, 14), spacing_mm=(3.0, 3.0, 6.0), origin_mm=(-40.0,
 
 def hounsfield(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
     """int16 D H W: an ellipse of noisy tissue with a rim of fat and a spine of bone, in air."""
-    depth, height, width = shape
+    _, height, width = shape
     rng = np.random.default_rng(seed)
     y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     radius = np.hypot(x / 0.9, y / 0.8)
