@@ -1,7 +1,9 @@
 """Say what a model file holds: its ROIs, how it was trained, and how it predicts. Nothing in the file is run.
 
-lacuna info model.safetensors
-lacuna info model.safetensors --json
+    lacuna info model.safetensors
+    lacuna info model.safetensors --json
+
+It says nothing about how good the model is: that stands in the report of the pipeline that trained it.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -30,6 +30,7 @@ from ..config.volumes import Patches
 from ..errors import UserError
 from ..files import atomic_write
 from .build import build_roi_aware_network, build_segmentation_network
+from .dodnet.network import DodNetwork
 from .model_checks import check_finite, check_shapes
 from .model_description import (
     AGAIN,
@@ -44,8 +45,10 @@ from .model_description import (
     shapes_in,
     without_teacher,
 )
+from .swin_unetr.network import TextConditionedSwinUnetr
 
 Weights = Literal["student", "teacher"]
+Built = TypeVar("Built", bound=nn.Module)
 
 
 def save_model(path: Path, network: nn.Module, description: dict[str, Any], teacher: nn.Module | None = None) -> None:
@@ -70,7 +73,7 @@ def _save(path: Path, tensors: dict[str, Tensor], description: Mapping[str, Any]
 
 def load_segmentation_model(
     path: Path, device: torch.device | str, weights: Weights = "student"
-) -> tuple[nn.Module, dict[str, Any]]:
+) -> tuple[DodNetwork | TextConditionedSwinUnetr, dict[str, Any]]:
     """The segmentation network in eval mode on `device`, without gradients, and its description.
 
     `weights` are the student's, or its teacher's if the method had one.
@@ -135,6 +138,6 @@ def _settings(path: Path, kind: TypeAdapter[Any], content: Any) -> Any:
         raise UserError(str(path), OTHER_VERSION, AGAIN) from error
 
 
-def _frozen(network: nn.Module, tensors: dict[str, Tensor], device: torch.device | str) -> nn.Module:
+def _frozen(network: Built, tensors: dict[str, Tensor], device: torch.device | str) -> Built:
     network.load_state_dict(tensors)
     return network.to(device).eval().requires_grad_(False)

@@ -73,9 +73,9 @@ def segment_all(cases: Mapping[str, Path], job: Job) -> int:
     if job.wanted.statistics and len(cases) > 1:
         _join_statistics(job.out, cases)
     say(f"{len(todo) - len(failed)} of {len(cases)} CTs segmented, in {job.out}")
-    for name, error in failed.items():
-        say(f"failed: {name}: {error}")
-    return max((_code(error) for error in failed.values()), key=lambda code: code == _BUG, default=0)
+    for name, fault in failed.items():
+        say(f"failed: {name}: {fault}")
+    return max((_code(fault) for fault in failed.values()), key=lambda code: code == _BUG, default=0)
 
 
 def _todo(cases: Mapping[str, Path], job: Job) -> dict[str, Path]:

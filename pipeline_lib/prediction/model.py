@@ -121,7 +121,8 @@ def load_models(paths: Sequence[Path], options: Options = DEFAULTS) -> Model:
     device = compute_device(options.device, "--device")
     execution = PredictionExecution(device=options.device, precision=options.precision)
     notes: list[str] = []
-    networks, windows = [], []
+    networks: list[nn.Module] = []
+    windows: list[SlidingWindow] = []
     first: dict[str, Any] = {}
     prediction = Prediction()
     for path in paths:

@@ -23,6 +23,8 @@ from .statistics import RoiStatistics, as_json, write_csv
 Format = Literal["labels", "masks", "bits"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
+_SLOPE = float(np.nextafter(np.float32(1 / PROBABILITY_STEPS), np.float32(0)))
+"""What a step of a probability's byte is in the file's float32, so that the highest does not read as more than 1."""
 RESULT = "result.json"
 """Says what a case's folder holds, and by which models; marks it as one that may be overwritten."""
 
@@ -72,7 +74,7 @@ def write_segmentation(
             write(f"masks/{part.roi}", segmentation.whole(part.box, part.mask.astype(np.uint8)))
         if wanted.probabilities:
             whole = segmentation.whole(part.box, part.probability)
-            write(f"probabilities/{part.roi}", whole, slope=1 / PROBABILITY_STEPS)
+            write(f"probabilities/{part.roi}", whole, slope=_SLOPE)
         if wanted.statistics or wanted.preview:
             rows.append(segmentation.measured(part))
         on_roi(part.roi)

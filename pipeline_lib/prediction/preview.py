@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.patches as patches
 import numpy as np
@@ -98,7 +99,7 @@ def _draw_legend(
     axes.set_ylim(_ROWS_OF_LEGEND + 2.5, -0.5)
     for place, row in enumerate(found):
         column, line = divmod(place, _ROWS_OF_LEGEND)
-        text = {"color": _TEXT, "fontsize": 8, "va": "center"}
+        text: dict[str, Any] = {"color": _TEXT, "fontsize": 8, "va": "center"}
         axes.add_patch(patches.Rectangle((column + 0.02, line - 0.32), 0.06, 0.64, color=_share(colours[row.roi])))
         axes.text(column + 0.11, line, roi_label(row.roi), ha="left", **text)
         axes.text(column + 0.93, line, _volume(row.volume_ml), ha="right", **text)

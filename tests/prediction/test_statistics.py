@@ -87,4 +87,4 @@ def test_an_absent_roi_has_no_numbers_but_its_volume(tmp_path):
     with (tmp_path / "table.csv").open(newline="") as file:
         spleen, liver = csv.DictReader(file)
     assert (spleen["case"], spleen["volume_ml"], spleen["mean_hu"], spleen["extent_z_mm"]) == ("case", "0.0", "", "")
-    assert (liver["volume_ml"], liver["mean_hu"], liver["extent_x_mm"], liver["parts"]) == ("0.027", "7.3", "3", "1")
+    assert (liver["volume_ml"], liver["mean_hu"], liver["extent_x_mm"], liver["parts"]) == ("0.027", "7.3", "3.0", "1")
