@@ -14,6 +14,17 @@ from ..errors import UserError
 from .model_description import AGAIN, OTHER_VERSION, TEACHER, Shapes, without_teacher
 
 
+def check_repeats(path: Path, network: Mapping[str, Any], shapes: Shapes) -> None:
+    """Raise UserError if a network's settings repeat a block more often than the file has tensors.
+
+    Building blocks takes time even where it takes no memory.
+    """
+    lists = [value for value in network.values() if isinstance(value, list)]
+    most = max((number for value in lists for number in value if isinstance(number, int)), default=0)
+    if most > len(shapes):
+        raise UserError(str(path), f"has {len(shapes)} tensors and describes a network of {most} blocks", AGAIN)
+
+
 def check_shapes(path: Path, shapes: Shapes, build: Callable[[], nn.Module]) -> None:
     """Raise UserError unless `shapes` of a file's tensors are those of the network that `build` makes.
 

@@ -31,7 +31,7 @@ from ..errors import UserError
 from ..files import atomic_write
 from .build import build_roi_aware_network, build_segmentation_network
 from .dodnet.network import DodNetwork
-from .model_checks import check_finite, check_shapes
+from .model_checks import check_finite, check_repeats, check_shapes
 from .model_description import (
     AGAIN,
     DESCRIPTION,
@@ -84,6 +84,7 @@ def load_segmentation_model(
         description = description_in(path, file, SEGMENTATION_KEYS)
         settings = _settings(path, TypeAdapter[Network](Network), description["network"])
         shapes = shapes_in(file)
+        check_repeats(path, description["network"], shapes)
         embeddings, rois = shapes.get("embeddings", ()), description["rois"]
         if len(embeddings) != 2 or embeddings[0] != len(rois) or embeddings[1] == 0:
             raise UserError(str(path), f"has embeddings of shape {embeddings} for {len(rois)} ROIs", AGAIN)

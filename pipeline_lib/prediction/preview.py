@@ -61,6 +61,7 @@ def preview(ct: Ct, labels: LabelMap, rows: Sequence[RoiStatistics], footer: str
     scale = _HEIGHT_INCHES / max(sides[1:])
     across, behind = scale * sides[0], scale * sides[1]
     legend = columns * _LEGEND_INCHES
+    places: list[Any]
     if 2 * sides[2] < sides[1]:
         widths, places = [across, across, legend], [["axial", "coronal", "legend"], ["axial", "sagittal", "legend"]]
     else:

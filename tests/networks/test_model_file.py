@@ -162,12 +162,16 @@ def test_a_description_that_cannot_be_meant_is_one_line(build, tmp_path, changes
     assert said in one_line(error)
 
 
-def test_a_description_of_a_giant_network_takes_no_memory(build, tmp_path):
-    giant = {**described("swin_unetr")["network"], "feature_size": 1_200_000}
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [({"feature_size": 1_200_000}, "instead of"), ({"depths": [1, 1, 1, 10**9]}, "a network of 1000000000 blocks")],
+)
+def test_a_description_of_a_giant_network_takes_neither_memory_nor_time(build, tmp_path, size, said):
+    giant = {**described("swin_unetr")["network"], **size}
     path = stranger(build, described("swin_unetr"), tmp_path / "model.safetensors", {"network": giant})
     with pytest.raises(UserError) as error:
         load_segmentation_model(path, "cpu")
-    assert "instead of" in one_line(error)
+    assert said in one_line(error)
 
 
 @pytest.mark.parametrize(
