@@ -60,13 +60,12 @@ def segment_all(cases: Mapping[str, Path], job: Job) -> int:
         try:
             _segment(name, path, model, job)
         except Exception as error:
-            failed[name] = _for_people(error, path, job.out)
+            failed[name] = fault = _for_people(error, path, job.out)
+            if len(cases) == 1 and fault is error:
+                raise
             if len(cases) == 1:
-                raise failed[name] from error
-            if isinstance(failed[name], UserError):
-                say(f"error: {failed[name]}")
-            else:
-                say(traceback.format_exc())
+                raise fault from error
+            say(f"error: {fault}" if isinstance(fault, UserError) else traceback.format_exc())
         if number < len(todo):
             left = (time.monotonic() - started) / number * (len(todo) - number)
             say(f"{number} of {len(todo)} CTs are done, about {clock(left)} left")

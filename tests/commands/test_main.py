@@ -6,12 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from pipeline_lib.commands import main as module
 from pipeline_lib.commands.main import COMMANDS, main
 from pipeline_lib.config.evaluation import Prediction
+from pipeline_lib.config.loading import load_config
 from pipeline_lib.networks.model_description import read_description
+from pipeline_lib.scoring.scores import SCORES
 from tests.support.tiny_model import write_tiny_model
 
 BASE = Path(__file__).parents[2]
@@ -85,12 +88,46 @@ def test_an_exported_model_says_how_it_predicts(tmp_path, capsys):
     assert "is there already" in capsys.readouterr().err
 
 
+def test_a_model_card_says_what_was_measured_and_what_was_not(tmp_path, capsys):
+    path = write_tiny_model(tmp_path / "model.safetensors", run="latent_class-seed0", seed=0)
+    scores = tmp_path / "scores.csv"
+    columns = dict.fromkeys(SCORES, "")
+    rows = [
+        {"run": "latent_class-seed0", "dataset": "lab", "case": f"case_{number}", "roi": "liver",
+         "voxels_truth": 100, "voxels_prediction": 90, "lesions_truth": "", "lesions_found": "",
+         "lesions_predicted": "", "lesions_false": "", **columns, "dice": dice}
+        for number, dice in enumerate((0.8, 0.9, 0.7))
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(scores, index=False)
+    card = tmp_path / "card.md"
+    words = ["export", str(path), "-o", str(tmp_path / "a.safetensors"), "--model-card", str(card)]
+    assert main([*words, "--scores", str(scores), "--largest-part", "liver"]) == 0
+    text = card.read_text(encoding="utf-8")
+    assert "| liver | not known | 80.0 (" in text
+    assert "; 3) |" in text
+    assert "| spleen | not known | not measured |" in text
+    assert "how well it finds liver tumor, spleen" in text
+    assert "post-processing: liver: largest part" in text
+    # Scores of another run are refused, and nothing is written.
+    pd.DataFrame(rows).assign(run="baseline-seed0").to_csv(scores, index=False)
+    words = ["export", str(path), "-o", str(tmp_path / "b.safetensors"), "--model-card", str(tmp_path / "b.md")]
+    assert main([*words, "--scores", str(scores)]) == 2
+    assert "scores the run 'baseline-seed0'" in capsys.readouterr().err
+    assert not (tmp_path / "b.safetensors").exists()
+    assert not (tmp_path / "b.md").exists()
+
+
 def test_an_export_takes_the_section_of_a_config(tmp_path):
     path = write_tiny_model(tmp_path / "model.safetensors")
     config = tmp_path / "tiny.yaml"
     text = (BASE / "tests" / "configs" / "tiny.yaml").read_text(encoding="utf-8")
     config.write_text(f"{text}\ninference: {{flip_tta: true}}\n" if "inference:" not in text else text)
     out = tmp_path / "given.safetensors"
-    assert main(["export", str(path), "-o", str(out), "--configfile", str(config), "--weights", "teacher"]) == 0
+    assert main(["export", str(path), "-o", str(out), "--configfile", str(config), "--weights", "teacher",
+                 "--model-card", str(tmp_path / "card.md")]) == 0  # fmt: skip
     held = read_description(out)[0]["prediction"]
     assert held["weights"] == "teacher"
+    card = (tmp_path / "card.md").read_text(encoding="utf-8")
+    for dataset in load_config(config).datasets.partially_labelled:
+        assert f"| {dataset.name} | {len(dataset.split_cases('train'))} |" in card
+        assert dataset.licence in card
