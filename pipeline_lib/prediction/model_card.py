@@ -99,7 +99,11 @@ def _dice(description: Mapping[str, Any], scores: Path) -> dict[str, str]:
     run, seed = description.get("run", ""), description.get("seed", 0)
     if not scores.is_file():
         raise UserError(str(scores), "is missing", f"make it with `snakemake results/scores/{run}.csv --cores all`")
-    table = summary_table(read_results([scores], [(run, run, seed)], description["rois"]))
+    try:
+        table = summary_table(read_results([scores], [(run, run, seed)], description["rois"]))
+    except (KeyError, ValueError) as error:
+        wrong = f"is not a table of scores as the pipeline writes it ({error})"
+        raise UserError(str(scores), wrong, "give results/scores/RUN.csv") from error
     return {
         row["roi"]: f"{_percent(row['dice_mean'])} ({_percent(row['dice_low'])} to {_percent(row['dice_high'])}; "
         f"{row['dice_cases']})"

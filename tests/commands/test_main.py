@@ -14,7 +14,7 @@ from pipeline_lib.commands.main import COMMANDS, main
 from pipeline_lib.config.evaluation import Prediction
 from pipeline_lib.config.loading import load_config
 from pipeline_lib.networks.model_description import read_description
-from pipeline_lib.scoring.scores import SCORES
+from pipeline_lib.scoring.case_scores import columns
 from tests.support.tiny_model import write_tiny_model
 
 BASE = Path(__file__).parents[2]
@@ -91,13 +91,11 @@ def test_an_exported_model_says_how_it_predicts(tmp_path, capsys):
 def test_a_model_card_says_what_was_measured_and_what_was_not(tmp_path, capsys):
     path = write_tiny_model(tmp_path / "model.safetensors", run="latent_class-seed0", seed=0)
     scores = tmp_path / "scores.csv"
-    columns = dict.fromkeys(SCORES, "")
+    row = {"run": "latent_class-seed0", "dataset": "lab", "roi": "liver", "voxels_truth": 100, "voxels_prediction": 90}
     rows = [
-        {"run": "latent_class-seed0", "dataset": "lab", "case": f"case_{number}", "roi": "liver",
-         "voxels_truth": 100, "voxels_prediction": 90, "lesions_truth": "", "lesions_found": "",
-         "lesions_predicted": "", "lesions_false": "", **columns, "dice": dice}
+        {**dict.fromkeys(columns()), **row, "case": f"case_{number}", "dice": dice}
         for number, dice in enumerate((0.8, 0.9, 0.7))
-    ]  # fmt: skip
+    ]
     pd.DataFrame(rows).to_csv(scores, index=False)
     card = tmp_path / "card.md"
     words = ["export", str(path), "-o", str(tmp_path / "a.safetensors"), "--model-card", str(card)]
@@ -113,6 +111,9 @@ def test_a_model_card_says_what_was_measured_and_what_was_not(tmp_path, capsys):
     words = ["export", str(path), "-o", str(tmp_path / "b.safetensors"), "--model-card", str(tmp_path / "b.md")]
     assert main([*words, "--scores", str(scores)]) == 2
     assert "scores the run 'baseline-seed0'" in capsys.readouterr().err
+    scores.write_text("name\nanything\n")
+    assert main([*words, "--scores", str(scores)]) == 2
+    assert "is not a table of scores" in capsys.readouterr().err
     assert not (tmp_path / "b.safetensors").exists()
     assert not (tmp_path / "b.md").exists()
 
