@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,9 +70,28 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def make_writable(folder: Path, remedy: str) -> None:
+    """Make `folder` if it is not there; raises UserError if it cannot be made, or nothing can be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".lacuna"):
+            pass
+    except OSError as error:
+        raise UserError(str(folder), f"cannot be written ({error.strerror})", remedy) from error
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether the disk, or the user's share of it, is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def disk_full(error: BaseException, fallback: Path, remedy: str) -> UserError:
+    """What did not fit in words: the file that the error names, or else `fallback`."""
+    name = getattr(error, "filename", None)
+    where = Path(name) if isinstance(name, str) else fallback
+    free = shutil.disk_usage(next(folder for folder in (where, *where.absolute().parents) if folder.is_dir())).free
+    said = getattr(error, "strerror", None) or error
+    return UserError(str(where), f"does not fit on the disk, where {free / 1e9:.1f} GB are free now ({said})", remedy)
 
 
 def _is_full(folder: Path) -> bool:

@@ -165,7 +165,7 @@ class Geometry(BaseModel):
 
 
 def to_canonical(array: np.ndarray, grid: Geometry) -> np.ndarray:
-    """View of `array` (D H W on `grid`, not oblique) in the canonical frame's order."""
+    """View of `array` (D H W on `grid`) in the canonical frame's order; an oblique grid's axes count as the nearest."""
     order = [2 - axis for axis in reversed(grid.voxel_axes())]
     return _flipped(array.transpose(order), grid)
 

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import SimpleITK as sitk
 
 from .errors import UserError
-from .files import atomic_write, read_json, write_json
+from .files import read_json, write_json
 from .geometry import Geometry
-from .nifti import Placement, read_nifti, write_placement
+from .nifti import Placement, read_nifti
+from .nifti_writer import write_nifti
 
 NAMES_FILE = "rois.json"
 _WIDTHS = (8, 16, 32, 64)
+MOST_ROIS = _WIDTHS[-1]
+"""As many bits as one integer has."""
 _BITS = 8
 """Bits of a byte plane."""
 
@@ -97,15 +99,11 @@ def write_roi_bits(
 
     With `placement` the header says where the voxels lie in its words: those of the CT's own header.
     """
-    image = grid.image(np.ascontiguousarray(bits, bits_dtype(len(rois))))
     names = path.parent / NAMES_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     if not names.exists() or tuple(read_json(names)) != rois:
         write_json(names, list(rois))
-    with atomic_write(path) as partial:
-        sitk.WriteImage(image, str(partial), useCompression=True, imageIO="NiftiImageIO")
-        if placement is not None:
-            write_placement(partial, placement)
+    write_nifti(path, np.ascontiguousarray(bits, bits_dtype(len(rois))), grid, placement)
 
 
 def read_roi_bits(path: Path) -> tuple[np.ndarray, Geometry]:

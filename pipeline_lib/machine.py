@@ -7,6 +7,8 @@ import platform
 from functools import cache
 from pathlib import Path
 
+import psutil
+
 
 def visible_gpus(devices: Path = Path("/dev")) -> int:
     """Number of NVIDIA GPUs of this machine, or of those that CUDA_VISIBLE_DEVICES leaves to this user."""
@@ -26,3 +28,17 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def available_memory(groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes that a program can still take here: what the machine has free, or what its container may still take."""
+    free = int(psutil.virtual_memory().available)
+    try:
+        most = (groups / "memory.max").read_text(encoding="ascii").strip()
+        used = int((groups / "memory.current").read_text(encoding="ascii"))
+        counted = (groups / "memory.stat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return free
+    # Cached files count as used, and make room when it is needed.
+    cached = sum(int(line.split()[1]) for line in counted if line.startswith(("active_file ", "inactive_file ")))
+    return free if most == "max" else min(free, max(int(most) - used + cached, 0))

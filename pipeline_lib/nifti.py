@@ -8,7 +8,6 @@ ITK's to the last digit.
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,6 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from .errors import UserError
-from .files import atomic_write
 from .geometry import ALIGNED_WITHIN_VOXELS, Geometry
 from .gzip_stream import AGAIN, gunzipped
 
@@ -140,21 +138,6 @@ def read_placement(path: Path) -> Placement:
     """A file's own words on where its voxels lie; only its header is read."""
     content = _unpacked(path)
     return _header(path, next(content, b"")).placement
-
-
-def write_placement(path: Path, placement: Placement) -> None:
-    """Make a .nii.gz say that its voxels lie where `placement` says; leaves a file that says so already as it is."""
-    if read_placement(path) == placement:
-        return
-    with gzip.open(path, "rb") as file:
-        content = bytearray(file.read())
-    struct.pack_into("<4f", content, 76, *placement.pixdim)
-    struct.pack_into("<B", content, 123, placement.units)
-    struct.pack_into("<2h", content, 252, placement.qform_code, placement.sform_code)
-    struct.pack_into("<6f", content, 256, *placement.quaternion)
-    struct.pack_into("<12f", content, 280, *placement.sform)
-    with atomic_write(path) as partial, partial.open("wb") as file, gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
-        packed.write(content)
 
 
 def _header(path: Path, start: bytes) -> Header:

@@ -58,27 +58,14 @@ def _read(path: Path) -> ReadImage:
     if is_nifti(path):
         read = read_nifti(path)
         return ReadImage(read.grid.image(read.voxels), read.notes, read.placement)
-    image = _read_with_itk(path)
-    grid, notes = checked_right_angles(path, Geometry.from_image(image))
-    image.SetOrigin(grid.origin_mm)
-    image.SetDirection(grid.direction)
-    return ReadImage(image, notes)
+    return checked_image(path, _read_with_itk(path))
 
 
-def _read_with_itk(path: Path) -> sitk.Image:
-    reader_name, check = _READERS.get(path.suffix.lower(), ("", None))
-    if check is not None:
-        check(path)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.SetImageIO(reader_name)
-    try:
-        image = reader.Execute()
-    except RuntimeError as error:
-        # ITK's text ends with a matrix, or with "Reason: Success".
-        said = [line for line in str(error).splitlines() if re.search("[a-z]{3}", line) and "Success" not in line]
-        reason = said[-1].strip() if said else "ITK gives no reason"
-        raise UserError(str(path), f"cannot be read ({reason})", AGAIN) from error
+def checked_image(path: Path, image: sitk.Image) -> ReadImage:
+    """`image` as a 3-D image of plain numbers on a right-angled grid, and what to know about it.
+
+    Raises UserError, which names `path`, if it is anything else. The image itself is left as it is.
+    """
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[..., 0]
     if image.GetDimension() != 3:
@@ -93,7 +80,28 @@ def _read_with_itk(path: Path) -> sitk.Image:
     spacing = image.GetSpacing()
     if not all(np.isfinite(spacing)) or min(spacing) <= 0:
         raise UserError(str(path), f"has a spacing of {'×'.join(f'{side:g}' for side in spacing)} mm", FIX)
-    return image
+    grid, notes = checked_right_angles(path, Geometry.from_image(image))
+    if notes:
+        image = sitk.Image(image)
+        image.SetOrigin(grid.origin_mm)
+        image.SetDirection(grid.direction)
+    return ReadImage(image, notes)
+
+
+def _read_with_itk(path: Path) -> sitk.Image:
+    reader_name, check = _READERS.get(path.suffix.lower(), ("", None))
+    if check is not None:
+        check(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO(reader_name)
+    try:
+        return reader.Execute()
+    except RuntimeError as error:
+        # ITK's text ends with a matrix, or with "Reason: Success".
+        said = [line for line in str(error).splitlines() if re.search("[a-z]{3}", line) and "Success" not in line]
+        reason = said[-1].strip() if said else "ITK gives no reason"
+        raise UserError(str(path), f"cannot be read ({reason})", AGAIN) from error
 
 
 def _missing(path: Path) -> tuple[str, str]:

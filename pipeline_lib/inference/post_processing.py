@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-_HALF = 128
-"""Lowest byte (0…255 for 0…1) that is taken for foreground."""
+from ..volumes.resampling import FOREGROUND
 
 
 def largest_part(probability: np.ndarray) -> np.ndarray:
@@ -14,7 +13,7 @@ def largest_part(probability: np.ndarray) -> np.ndarray:
 
     Voxels that touch with a face, an edge or a corner belong to one part.
     """
-    foreground = probability >= _HALF
+    foreground = probability >= FOREGROUND
     boxes = ndimage.find_objects(foreground.view(np.int8))
     if not boxes:
         return probability

@@ -71,6 +71,12 @@ def window_starts(length: int, side: int, overlap: float) -> list[int]:
     return [round(start) for start in np.linspace(0, length - side, count)]
 
 
+def window_count(volume_shape: Shape, window: SlidingWindow) -> int:
+    """Number of windows that cover a volume."""
+    sides = zip(volume_shape, window.shape, strict=True)
+    return math.prod(len(window_starts(length, side, window.overlap)) for length, side in sides)
+
+
 def gaussian_profile(side: int) -> np.ndarray:
     """Blending weights along one axis, float32, highest 1; a window's weights are the product of three profiles."""
     distance = np.arange(side) - (side - 1) / 2

@@ -3,8 +3,10 @@
 The description is JSON in the file's metadata. Its keys are the names of the stages' settings:
 
 - segmentation: `method`, `network`, `rois`, `patches`, `spacing_mm`, `window_hu`, and whatever else the stage adds, as
-  `mirrors` (ROI → what it becomes in a mirror image), `structures` (those of each ROI) and `labelled` (data set → its
-  ROIs), which files of older versions lack;
+  `structures` (those of each ROI), `labelled` (data set → its ROIs) and `mirrors` (ROI → what it becomes in a mirror
+  image); files of older versions lack these. `prediction`, which decides how it predicts
+  (config.evaluation.Prediction), is added when the model is given away: until then the pipeline's config decides, so
+  that an edit of it trains nothing again;
 - ROI-aware: `roi_aware`, `structures`, `patches`, `window_hu`, and whatever else the stage adds.
 
 The teacher of a mean-teacher method lies beside its student, its tensors' names preceded by `teacher.`.
@@ -13,33 +15,40 @@ The teacher of a mean-teacher method lies beside its student, its tensors' names
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..config.evaluation import Prediction
 from ..config.networks import Network
 from ..config.roi_aware import RoiAware
 from ..config.volumes import Patches
 from ..errors import UserError
 from ..files import atomic_write
 from .build import build_roi_aware_network, build_segmentation_network
+from .model_checks import check_finite, check_repeats, check_shapes
+from .model_description import (
+    AGAIN,
+    DESCRIPTION,
+    OTHER_VERSION,
+    ROI_AWARE_KEYS,
+    SEGMENTATION_KEYS,
+    TEACHER,
+    check_description,
+    description_in,
+    opened,
+    shapes_in,
+    without_teacher,
+)
 
-SEGMENTATION_KEYS = frozenset({"method", "network", "rois", "patches", "spacing_mm", "window_hu"})
-ROI_AWARE_KEYS = frozenset({"roi_aware", "structures", "patches", "window_hu"})
-
-_DESCRIPTION = "description"
-_OTHER_VERSION = "comes from another version of Lacuna, whose networks differ"
-_TEACHER = "teacher."
-_REMEDY = "move it away and rerun the pipeline, which restores it from models/ or trains it again"
-_KINDS = {
-    SEGMENTATION_KEYS: ("a segmentation model", "results/models/RUN/model.safetensors"),
-    ROI_AWARE_KEYS: ("a ROI-aware network", "results/roi_aware_network/model.safetensors"),
-}
+Weights = Literal["student", "teacher"]
+Built = TypeVar("Built", bound=nn.Module)
 
 
 def save_model(path: Path, network: nn.Module, description: dict[str, Any], teacher: nn.Module | None = None) -> None:
@@ -53,14 +62,17 @@ def save_model(path: Path, network: nn.Module, description: dict[str, Any], teac
         raise ValueError(f"the description of {path} has only the keys {sorted(description)}")
     tensors = dict(network.state_dict())
     if teacher is not None:
-        tensors |= {_TEACHER + name: tensor for name, tensor in teacher.state_dict().items()}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        tensors |= {TEACHER + name: tensor for name, tensor in teacher.state_dict().items()}
+    _save(path, {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, description)
+
+
+def _save(path: Path, tensors: dict[str, Tensor], description: Mapping[str, Any]) -> None:
     with atomic_write(path) as partial:
-        save_file(tensors, partial, metadata={_DESCRIPTION: json.dumps(description, allow_nan=False)})
+        save_file(tensors, partial, metadata={DESCRIPTION: json.dumps(description, allow_nan=False)})
 
 
 def load_segmentation_model(
-    path: Path, device: torch.device | str, weights: Literal["student", "teacher"] = "student"
+    path: Path, device: torch.device | str, weights: Weights = "student"
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The segmentation network in eval mode on `device`, without gradients, and its description.
 
@@ -68,20 +80,29 @@ def load_segmentation_model(
 
     Raises UserError if the file is missing, broken, or not a segmentation model of this version.
     """
-    held, description = _read(path, SEGMENTATION_KEYS)
-    tensors = {name: tensor for name, tensor in held.items() if not name.startswith(_TEACHER)}
-    if weights == "teacher":
-        tensors |= {name: held[_TEACHER + name] for name in tensors if _TEACHER + name in held}
-    try:
-        settings = TypeAdapter[Network](Network).validate_json(json.dumps(description["network"]))
-        labelled = list(description["labelled"].values()) if settings.per_data_set else []
-        patch = Patches.model_validate(description["patches"]).shape
-        network = build_segmentation_network(
-            settings, tensors["embeddings"], description["rois"], labelled=labelled, patch=patch
-        )
-    except (ValidationError, KeyError) as error:
-        raise UserError(str(path), _OTHER_VERSION, _REMEDY) from error
-    return _frozen(path, network, tensors, device), description
+    with opened(path, "pt") as file:
+        description = description_in(path, file, SEGMENTATION_KEYS)
+        settings = _settings(path, TypeAdapter[Network](Network), description["network"])
+        shapes = shapes_in(file)
+        check_repeats(path, description["network"], shapes)
+        embeddings, rois = shapes.get("embeddings", ()), description["rois"]
+        if len(embeddings) != 2 or embeddings[0] != len(rois) or embeddings[1] == 0:
+            raise UserError(str(path), f"has embeddings of shape {embeddings} for {len(rois)} ROIs", AGAIN)
+        patch = Patches.model_validate(description["patches"])
+        if any(side % settings.patch_multiple for side in patch.shape):
+            wrong = f"has patches of {patch.size_voxels} voxels, whose sides do not divide by {settings.patch_multiple}"
+            raise UserError(str(path), wrong, AGAIN)
+        labelled = list(description.get("labelled", {}).values()) if settings.per_data_set else []
+        build = partial(build_segmentation_network, settings, rois=rois, labelled=labelled, patch=patch.shape)
+        first = file.get_tensor("embeddings")
+        check_shapes(path, shapes, lambda: build(embeddings=first))
+        # The teacher's tensors are not read where the student is asked for.
+        chosen = {name: name for name in without_teacher(shapes)}
+        if weights == "teacher":
+            chosen |= {name: TEACHER + name for name in chosen if TEACHER + name in shapes}
+        tensors = {name: file.get_tensor(held) for name, held in chosen.items()}
+    check_finite(path, tensors)
+    return _frozen(build(embeddings=tensors["embeddings"]), tensors, device), description
 
 
 def load_roi_aware_model(path: Path, device: torch.device | str) -> tuple[nn.Module, dict[str, Any]]:
@@ -89,42 +110,36 @@ def load_roi_aware_model(path: Path, device: torch.device | str) -> tuple[nn.Mod
 
     Raises UserError if the file is missing, broken, or not a ROI-aware model of this version.
     """
-    tensors, description = _read(path, ROI_AWARE_KEYS)
+    with opened(path, "pt") as file:
+        description = description_in(path, file, ROI_AWARE_KEYS)
+        roi_aware = _settings(path, TypeAdapter(RoiAware), description["roi_aware"])
+        count = len(description["structures"])
+        check_shapes(path, shapes_in(file), lambda: build_roi_aware_network(roi_aware, count))
+        tensors = {name: file.get_tensor(name) for name in shapes_in(file)}
+    check_finite(path, tensors)
+    return _frozen(build_roi_aware_network(roi_aware, count), tensors, device), description
+
+
+def save_with_prediction(path: Path, out: Path, prediction: Prediction) -> None:
+    """Write the segmentation model in `path` to `out`, with `prediction` as what decides how it predicts.
+
+    Raises UserError if `path` is not a usable model, or `prediction` does not fit it.
+    """
+    with opened(path, "pt") as file:
+        description = description_in(path, file, SEGMENTATION_KEYS)
+        description["prediction"] = prediction.model_dump(mode="json")
+        check_description(path, description)
+        tensors = {name: file.get_tensor(name) for name in shapes_in(file)}
+    _save(out, tensors, description)
+
+
+def _settings(path: Path, kind: TypeAdapter[Any], content: Any) -> Any:
     try:
-        roi_aware = RoiAware.model_validate_json(json.dumps(description["roi_aware"]))
+        return kind.validate_json(json.dumps(content))
     except ValidationError as error:
-        raise UserError(str(path), _OTHER_VERSION, _REMEDY) from error
-    network = build_roi_aware_network(roi_aware, len(description["structures"]))
-    return _frozen(path, network, tensors, device), description
+        raise UserError(str(path), OTHER_VERSION, AGAIN) from error
 
 
-def _read(path: Path, keys: frozenset[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            description = json.loads((file.metadata() or {}).get(_DESCRIPTION, "{}"))
-            if not description.keys() >= keys:
-                raise _other_kind(path, description, keys)
-            return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118
-    except OSError as error:
-        raise UserError(str(path), f"cannot be read ({error.strerror or error})", "check the path") from error
-    except SafetensorError as error:
-        raise UserError(str(path), f"is not a complete safetensors file ({error})", _REMEDY) from error
-
-
-def _frozen(path: Path, network: nn.Module, tensors: dict[str, Tensor], device: torch.device | str) -> nn.Module:
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise UserError(str(path), _OTHER_VERSION, _REMEDY) from error
+def _frozen(network: Built, tensors: dict[str, Tensor], device: torch.device | str) -> Built:
+    network.load_state_dict(tensors)
     return network.to(device).eval().requires_grad_(False)
-
-
-def _other_kind(path: Path, description: dict[str, Any], wanted: frozenset[str]) -> UserError:
-    """What the file is instead. It may be the only copy of a good model, so that nobody is told to delete it."""
-    kind, place = _KINDS[wanted]
-    for keys, (held, _) in _KINDS.items():
-        if description.keys() >= keys:
-            return UserError(str(path), f"is {held}, and {kind} is expected here", f"give one, such as {place}")
-    if description.keys() & wanted:
-        return UserError(str(path), _OTHER_VERSION, _REMEDY)
-    return UserError(str(path), f"holds no network, and {kind} is expected here", f"give one, such as {place}")

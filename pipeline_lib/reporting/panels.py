@@ -117,11 +117,14 @@ def _draw(
     draw_marks(axes)
 
 
-def draw_marks(axes: Axes) -> None:
-    """Mark the patient's right and left, and draw a scale bar, on an axial or coronal slice whose limits are set."""
+def draw_marks(axes: Axes, sides: tuple[str, str] = ("R", "L")) -> None:
+    """Mark a slice's `sides`, of axial and coronal ones the patient's right and left, and draw a scale bar.
+
+    The limits of `axes` must be set.
+    """
     left, right = axes.get_xlim()
     text = {"color": "white", "fontsize": 7, "path_effects": [effects.withStroke(linewidth=1.5, foreground="black")]}
-    for place, side, alignment in ((0.02, "R", "left"), (0.98, "L", "right")):
+    for place, side, alignment in ((0.02, sides[0], "left"), (0.98, sides[1], "right")):
         axes.text(place, 0.5, side, transform=axes.transAxes, ha=alignment, va="center", **text)
     fitting = [length for length in _SCALE_BARS_MM if length <= _LARGEST_SCALE_BAR * (right - left)]
     length = fitting[0] if fitting else _SCALE_BARS_MM[-1]

@@ -35,6 +35,13 @@ class Plane:
     extent_mm: tuple[float, float, float, float]
 
 
+def nearest_plane(array: np.ndarray, grid: Geometry, orientation: Orientation, position_mm: float) -> Plane:
+    """The slice of `array` (D H W on the canonical `grid`) nearest to `position_mm`."""
+    axis = ARRAY_AXIS[orientation]
+    index = int(np.clip(round(_index_at(grid, axis, position_mm)), 0, array.shape[axis] - 1))
+    return Plane(array.take(index, axis)[_rows(axis)], _extent(grid, axis))
+
+
 @dataclass(frozen=True)
 class Layer:
     """ROI bits (D H W) on their grid, whose frame is canonical wherever slices are asked for."""
@@ -60,9 +67,8 @@ class Layer:
 
     def plane(self, roi: int, orientation: Orientation, position_mm: float) -> Plane:
         """The slice of one ROI's mask nearest to `position_mm`."""
-        axis = ARRAY_AXIS[orientation]
-        index = int(np.clip(round(_index_at(self.grid, axis, position_mm)), 0, self.bits.shape[axis] - 1))
-        return Plane(roi_mask(self.bits.take(index, axis), roi)[_rows(axis)], _extent(self.grid, axis))
+        plane = nearest_plane(self.bits, self.grid, orientation, position_mm)
+        return Plane(roi_mask(plane.values, roi), plane.extent_mm)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ LABELLED, POSITIVE, NEGATIVE, AMBIGUOUS = "#000000", "#009E73", "#0072B2", "#E69
 
 # Of the ROIs: no two blues or greens, since organs lie beside each other and are filled, half transparent, on grey.
 _HUES = ((0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66), (213, 72, 0), (120, 60, 160))
-_DARKER = 0.55
+_DARKER, _SHADES = 0.55, 3
 
 _SETTINGS: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -51,14 +51,15 @@ def method_markers(methods: Sequence[str]) -> dict[str, str]:
 def roi_colours(rois: Sequence[str]) -> list[tuple[int, int, int]]:
     """One colour per ROI: an organ and its tumours share a hue, the tumour is the lighter one.
 
-    A tumour whose organ is not a ROI has a hue of its own. After all hues, the same ones come again, darker.
+    A tumour whose organ is not a ROI has a hue of its own. After all hues, the same ones come again, darker, and darker
+    once more; then everything repeats.
     """
     families: dict[str, int] = {}
     colours = []
     for roi in rois:
         parent = max((other for other in rois if roi.startswith(other + "_")), key=len, default=None)
         number = families.setdefault(parent or roi, len(families))
-        darker = _DARKER ** (number // len(_HUES))
+        darker = _DARKER ** (number // len(_HUES) % _SHADES)
         hue = tuple(round(darker * part) for part in _HUES[number % len(_HUES)])
         colours.append(tuple((part + 2 * 255) // 3 for part in hue) if parent else hue)
     return colours

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import shutil
 import sys
 import traceback
 import types
@@ -18,12 +17,12 @@ from pydantic import ValidationError
 
 from ..config.section import Section
 from ..errors import UserError
-from ..files import is_disk_full
+from ..files import disk_full, is_disk_full
 from ..progress import log_to, say
 
 BUG = 1
 
-_HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
+HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 """PyTorch reads it at its first allocation and then asks Linux for huge pages, which saves a CPU step a tenth."""
 
 
@@ -43,7 +42,7 @@ def stage_command(
     that have settings of how they run apart from what they make. Exit codes: 0 done, 2 something
     the user can fix (one line says what), 1 a bug (traceback).
     """
-    os.environ.setdefault(_HUGE_PAGES, "1")
+    os.environ.setdefault(HUGE_PAGES, "1")
     module = sys.modules[run.__module__]
     parser = argparse.ArgumentParser(
         description=(module.__doc__ or "").strip(), formatter_class=argparse.RawDescriptionHelpFormatter
@@ -78,11 +77,8 @@ def stage_command(
 def _disk_full(error: OSError, outputs: Any) -> UserError:
     """What did not fit: the file that the error names, or else the stage's first output."""
     paths = [path for path in vars(outputs).values() if isinstance(path, Path)] or [Path.cwd()]
-    where = Path(error.filename) if isinstance(error.filename, str) else paths[0]
-    free = shutil.disk_usage(next(folder for folder in (where, *where.absolute().parents) if folder.is_dir())).free
-    wrong = f"does not fit on the disk, where {free / 1e9:.1f} GB are free now ({error.strerror})"
     remedy = "free some space and rerun the same command (python -m pipeline_lib.tools.disk lists what a config needs)"
-    return UserError(str(where), wrong, remedy)
+    return disk_full(error, paths[0], remedy)
 
 
 def _read_json(model: type[Section], given: str, flag: str) -> Section:

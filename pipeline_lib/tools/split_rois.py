@@ -13,12 +13,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
 from ..errors import UserError
-from ..files import atomic_write
 from ..label_bits import read_roi_bits, roi_mask, roi_names
-from ..nifti import read_placement, write_placement
+from ..nifti import read_placement
+from ..nifti_writer import write_nifti
 from ..progress import Progress, say
 
 
@@ -32,10 +31,7 @@ def split_rois(bits_file: Path, folder: Path) -> None:
     placement = read_placement(bits_file)
     progress = Progress("split_rois", len(names), "ROI")
     for roi, name in enumerate(names):
-        mask = grid.image(roi_mask(bits, roi).astype(np.uint8))
-        with atomic_write(folder / f"{name}.nii.gz") as partial:
-            sitk.WriteImage(mask, str(partial), useCompression=True, imageIO="NiftiImageIO")
-            write_placement(partial, placement)
+        write_nifti(folder / f"{name}.nii.gz", roi_mask(bits, roi).astype(np.uint8), grid, placement)
         progress.advance(note=name)
 
 

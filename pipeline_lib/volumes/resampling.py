@@ -6,7 +6,7 @@ On axis-aligned grids (nearly all CT) three small matrices do it all; oblique gr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import SimpleITK as sitk
@@ -24,14 +24,19 @@ _METAL_ABOVE_HU = 4095
 # Halves come out of the sums a little more or less than themselves, and not the same on every machine.
 _HALF = 0.5 - 1e-4
 
+FOREGROUND = 128
+"""Lowest byte (0 … 255 for the probability 0 … 1) that is taken for foreground."""
+
 Box = tuple[slice, slice, slice]
+Finish = Callable[[np.ndarray], np.ndarray]
+"""Turns float32 blocks, which it may write into, into the values of a result."""
 
 
 def image_volume(image: sitk.Image, volume_grid: Geometry, window_hu: tuple[float, float]) -> np.ndarray:
     """The CT (HU) on the volume's grid: int16 D H W, clipped to the window."""
     low, high = window_hu
     image = _without_extremes(image, min(low, LEAST_HU), max(high, _METAL_ABOVE_HU))
-    array, upright = _upright(image, AIR_HU)
+    array, upright = upright_image(image, AIR_HU)
 
     def to_hu(block: np.ndarray) -> np.ndarray:
         np.clip(block, low, high, out=block)
@@ -47,11 +52,11 @@ def mask_volume(mask: np.ndarray, original: Geometry, volume_grid: Geometry) -> 
     vessels and small tumours on the way to the volume and back.
     """
     if original.is_oblique:
-        array, upright = _upright(original.image(mask.astype(np.float32)), 0)
+        array, upright = upright_image(original.image(mask.astype(np.float32)), 0)
     else:
         array, upright = to_canonical(mask, original), original.canonical()
     matrices = interpolation_matrices(upright, volume_grid, cubic, antialias=False)
-    return _thresholded(array, matrices, _HALF)
+    return _interpolated_in_box(array, matrices, bool, lambda block: block >= _HALF)
 
 
 def masks_on_original_grid(probabilities: Iterable[np.ndarray], record: CaseRecord) -> np.ndarray:
@@ -64,18 +69,35 @@ def masks_on_original_grid(probabilities: Iterable[np.ndarray], record: CaseReco
     bits = np.zeros(original.shape, np.uint8)
     for roi, probability in enumerate(probabilities):
         bits = bits.astype(bits_dtype(roi + 1), copy=False)
-        box, mask = _mask_on_original_grid(probability, record)
-        view = bits if original.is_oblique else to_canonical(bits, original)
-        add_mask(view, roi, mask, box)
+        half = 255 * _HALF if probability.dtype == np.uint8 else _HALF
+        box, mask = _on_original_grid(probability, record.grid, original, bool, lambda block, half=half: block >= half)
+        add_mask(to_canonical(bits, original), roi, mask, box)
     return bits
 
 
-def _mask_on_original_grid(probability: np.ndarray, record: CaseRecord) -> tuple[Box, np.ndarray]:
-    """A box and the mask in it: of the original array if it is oblique, else of its canonical view."""
-    original = record.original
-    half = 255 * _HALF if probability.dtype == np.uint8 else _HALF
+def probability_on_original_grid(
+    probability: np.ndarray, volume_grid: Geometry, original: Geometry
+) -> tuple[Box, np.ndarray]:
+    """A ROI's probability (uint8 D H W, 0 … 255 for 0 … 1) on the original grid: a box, and uint8 in it; 0 elsewhere.
+
+    The box is one of the original array's view `to_canonical`. A byte is at least `FOREGROUND` exactly where
+    `masks_on_original_grid` has the ROI.
+    """
+
+    def to_bytes(block: np.ndarray) -> np.ndarray:
+        inside = block >= 255 * _HALF
+        np.rint(block, out=block)
+        return np.where(inside, np.maximum(block, FOREGROUND), np.minimum(block, FOREGROUND - 1))
+
+    return _on_original_grid(probability, volume_grid, original, np.uint8, to_bytes)
+
+
+def _on_original_grid(
+    probability: np.ndarray, volume_grid: Geometry, original: Geometry, dtype: type, finish: Finish
+) -> tuple[Box, np.ndarray]:
+    """A box of the original array's view `to_canonical`, and the values in it that `finish` makes of float32."""
     if original.is_oblique:
-        volume = record.grid.image(probability.astype(np.float32))
+        volume = volume_grid.image(probability.astype(np.float32))
         turned = sitk.Resample(
             volume,
             original.size,
@@ -85,9 +107,10 @@ def _mask_on_original_grid(probability: np.ndarray, record: CaseRecord) -> tuple
             original.spacing_mm,
             original.direction,
         )
-        return (slice(None),) * 3, sitk.GetArrayViewFromImage(turned) >= half
-    matrices = interpolation_matrices(record.grid, original.canonical(), linear, antialias=False)
-    return _thresholded(probability, matrices, half)
+        values = finish(sitk.GetArrayFromImage(turned)).astype(dtype, copy=False)
+        return (slice(None),) * 3, to_canonical(values, original)
+    matrices = interpolation_matrices(volume_grid, original.canonical(), linear, antialias=False)
+    return _interpolated_in_box(probability, matrices, dtype, finish)
 
 
 def _without_extremes(image: sitk.Image, low: float, high: float) -> sitk.Image:
@@ -101,7 +124,7 @@ def _without_extremes(image: sitk.Image, low: float, high: float) -> sitk.Image:
     return Geometry.from_image(image).image(kept)
 
 
-def _upright(image: sitk.Image, outside: float) -> tuple[np.ndarray, Geometry]:
+def upright_image(image: sitk.Image, outside: float) -> tuple[np.ndarray, Geometry]:
     """Array D H W in the canonical frame, and its grid."""
     grid = Geometry.from_image(image)
     upright = grid.canonical()
@@ -120,8 +143,8 @@ def _upright(image: sitk.Image, outside: float) -> tuple[np.ndarray, Geometry]:
     return sitk.GetArrayFromImage(turned), upright
 
 
-def _thresholded(array: np.ndarray, matrices: Matrices, half: float) -> tuple[Box, np.ndarray]:
-    """Where `array`, interpolated, reaches `half`, in the box of target voxels that see anything but zero."""
+def _interpolated_in_box(array: np.ndarray, matrices: Matrices, dtype: type, finish: Finish) -> tuple[Box, np.ndarray]:
+    """`array`, interpolated and finished, in the box of target voxels that see anything but zero."""
     seen, inner = [], []
     for axis, matrix in enumerate(matrices):
         occupied = array.any(axis=tuple(other for other in range(3) if other != axis))
@@ -132,8 +155,8 @@ def _thresholded(array: np.ndarray, matrices: Matrices, half: float) -> tuple[Bo
     cut = tuple(matrix[rows, columns] for matrix, rows, columns in zip(matrices, seen, inner, strict=True))
     box = (seen[0], seen[1], seen[2])
     if not all(matrix.size for matrix in cut):
-        return (slice(0, 0),) * 3, np.zeros((0, 0, 0), bool)
-    return box, interpolated(array[tuple(inner)], cut, bool, lambda block: block >= half)
+        return (slice(0, 0),) * 3, np.zeros((0, 0, 0), dtype)
+    return box, interpolated(array[tuple(inner)], cut, dtype, finish)
 
 
 def _extent(occupied: np.ndarray) -> slice:

@@ -207,6 +207,14 @@ class Volume:
         return np.unpackbits(packed, count=int(np.prod(grid))).astype(bool).reshape(grid)
 
 
+def read_box(image: np.ndarray, start: Sequence[int], shape: Sequence[int], outside: int) -> np.ndarray:
+    """`Volume.read_image` of an array that is in memory: D H W of the box from `start` on, `outside` beyond it."""
+    read, place = _overlap(start, shape, image.shape)
+    box = np.full(tuple(shape), outside, image.dtype)
+    box[place] = image[read]
+    return box
+
+
 def open_volume(folder: Path) -> Volume:
     """The volume in `folder`; raises UserError if it lacks a file."""
     for name in (IMAGE, LABELS, RECORD):

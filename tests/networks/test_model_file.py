@@ -13,6 +13,7 @@ from pipeline_lib.config.roi_aware import RoiAware
 from pipeline_lib.errors import UserError
 from pipeline_lib.networks.build import build_roi_aware_network
 from pipeline_lib.networks.model_file import load_roi_aware_model, load_segmentation_model, save_model
+from tests.support.network_fixtures import described
 
 
 def test_a_segmentation_network_comes_back_as_it_was(network_name, build, patch, description, tmp_path):
@@ -125,3 +126,98 @@ def test_weights_of_another_size_are_refused(tmp_path):
     with pytest.raises(UserError) as error:
         load_roi_aware_model(path, "cpu")
     assert "comes from another version" in one_line(error)
+
+
+def stranger(build, description, path, changes=None, tensors=None):
+    """A file of a tiny network whose description and tensors somebody has changed."""
+    held = {**build(description["network"]["kind"]).state_dict(), **(tensors or {})}
+    described = {**description, **(changes or {})}
+    save_file(
+        {name: tensor.contiguous() for name, tensor in held.items()}, path, {"description": json.dumps(described)}
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rois": ["../../liver", "liver_tumor", "spleen"]}, "unusable description"),
+        ({"rois": ["liver", "liver", "spleen"]}, "names a ROI twice"),
+        ({"rois": ["liver", "spleen"]}, "embeddings of shape"),
+        ({"rois": "liver"}, "unusable description"),
+        ({"spacing_mm": [1e-9, 1, 1]}, "spacing_mm"),
+        ({"spacing_mm": [1, 1]}, "spacing_mm"),
+        ({"window_hu": [300, -300]}, "window_hu"),
+        ({"patches": {"size_voxels": [3200, 3200, 3200]}}, "3200×3200×3200"),
+        ({"patches": {"size_voxels": [33, 32, 32]}}, "do not divide"),
+        ({"mirrors": {"liver": "lung"}}, "`mirrors` names lung"),
+        ({"prediction": {"post_processing": {"lung": "largest_part"}}}, "`post_processing` names lung"),
+        ({"prediction": {"overlap": 2}}, "prediction.overlap"),
+    ],
+)
+def test_a_description_that_cannot_be_meant_is_one_line(build, tmp_path, changes, said):
+    path = stranger(build, described("swin_unetr"), tmp_path / "model.safetensors", changes)
+    with pytest.raises(UserError) as error:
+        load_segmentation_model(path, "cpu")
+    assert said in one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [({"feature_size": 1_200_000}, "instead of"), ({"depths": [1, 1, 1, 10**9]}, "a network of 1000000000 blocks")],
+)
+def test_a_description_of_a_giant_network_takes_neither_memory_nor_time(build, tmp_path, size, said):
+    giant = {**described("swin_unetr")["network"], **size}
+    path = stranger(build, described("swin_unetr"), tmp_path / "model.safetensors", {"network": giant})
+    with pytest.raises(UserError) as error:
+        load_segmentation_model(path, "cpu")
+    assert said in one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        ({"secret": torch.zeros(1)}, "it has secret besides"),
+        ({"teacher.secret": torch.zeros(1)}, "it has teacher.secret besides"),
+        ({"embeddings": torch.full((3, 5), torch.nan)}, "NaN"),
+        ({"head.controller.bias": torch.zeros(7)}, "its head.controller.bias is 7 instead of 153"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(build, tmp_path, tensors, said):
+    path = stranger(build, described("swin_unetr"), tmp_path / "model.safetensors", tensors=tensors)
+    with pytest.raises(UserError) as error:
+        load_segmentation_model(path, "cpu")
+    assert said in one_line(error)
+
+
+def test_a_lacking_tensor_is_named(build, tmp_path):
+    held = build("swin_unetr").state_dict()
+    del held["head.controller.bias"]
+    path = tmp_path / "model.safetensors"
+    save_file(held, path, {"description": json.dumps(described("swin_unetr"))})
+    with pytest.raises(UserError) as error:
+        load_segmentation_model(path, "cpu")
+    assert "it lacks head.controller.bias" in one_line(error)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_is_never_opened(tmp_path, zipped):
+    """One that would leave a file behind if it were."""
+
+    class Bomb:
+        def __reduce__(self):
+            return open, (str(tmp_path / "ran"), "w")
+
+    path = tmp_path / "model.safetensors"
+    torch.save(Bomb(), path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError) as error:
+        load_segmentation_model(path, "cpu")
+    assert "can run code" in one_line(error)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_description_that_is_not_json_is_one_line(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file({"weight": torch.zeros(1)}, path, {"description": "{" * 100_000})
+    with pytest.raises(UserError, match="not JSON"):
+        load_segmentation_model(path, "cpu")

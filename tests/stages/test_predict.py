@@ -10,40 +10,23 @@ import pytest
 import torch
 
 from pipeline_lib.config.evaluation import Prediction, PredictionExecution
-from pipeline_lib.config.volumes import Patches
 from pipeline_lib.errors import UserError
 from pipeline_lib.geometry import Geometry
 from pipeline_lib.label_bits import pack, read_roi_bits, roi_mask, roi_names
-from pipeline_lib.methods.mean_teacher.settings import MeanTeacher
 from pipeline_lib.methods.target_adaptive.settings import TargetAdaptive
-from pipeline_lib.networks.build import build_segmentation_network
-from pipeline_lib.networks.model_file import load_segmentation_model, save_model
+from pipeline_lib.networks.model_file import load_segmentation_model
 from pipeline_lib.networks.probabilities import probabilities
-from pipeline_lib.networks.swin_unetr.settings import SwinUnetr
 from pipeline_lib.nifti import Placement, read_placement
+from pipeline_lib.prediction.windows import sliding_window
 from pipeline_lib.stages.predict import run as inference
 from pipeline_lib.stages.predict.settings import Settings as PredictSettings
 from pipeline_lib.volumes.intensity import scaled
 from pipeline_lib.volumes.record import CaseRecord, read_record, write_record
 from pipeline_lib.volumes.resampling import masks_on_original_grid
 from pipeline_lib.volumes.store import IMAGE, RECORD, open_volume, write_image, write_volume
+from tests.support.tiny_model import PATCHES, ROIS, WINDOW_HU, network, write_tiny_model
 
-ROIS = ("liver", "liver_tumor", "spleen")
-WINDOW_HU = (-200.0, 300.0)
 CASES = ("case_a", "case_b", "case_c")
-PATCHES = Patches(size_voxels=(64, 32, 32))
-METHOD = MeanTeacher(kind="mean_teacher", network="small", encoder="some")
-NETWORK = SwinUnetr(kind="swin_unetr", feature_size=12, depths=(1, 1, 1, 1), window_size=2)
-
-
-def network(seed: int) -> torch.nn.Module:
-    torch.manual_seed(seed)
-    built = build_segmentation_network(NETWORK, torch.randn(len(ROIS), 5), ROIS)
-    # A fresh network is about as sure of every voxel; these weights make masks with both values.
-    with torch.no_grad():
-        for parameter in built.parameters():
-            parameter.mul_(1.5)
-    return built.eval()
 
 
 @pytest.fixture(scope="module")
@@ -78,17 +61,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         write_volume(folder / "volumes" / case, image, pack(np.zeros((len(ROIS), *shape), bool)), record)
     (folder / "volumes" / "cases.csv").write_text("case\n" + "\n".join(CASES) + "\n")
-    description = {
-        "method": METHOD.model_dump(mode="json"),
-        "network": NETWORK.model_dump(mode="json"),
-        "rois": ROIS,
-        "patches": PATCHES.model_dump(mode="json"),
-        "spacing_mm": (3.0, 3.0, 3.0),
-        "window_hu": WINDOW_HU,
-    }
-    teacher = network(2)
-    teacher.load_state_dict(network(2).state_dict() | {"embeddings": network(1).state_dict()["embeddings"]})
-    save_model(folder / "model.safetensors", network(1), description, teacher)
+    write_tiny_model(folder / "model.safetensors")
     return folder
 
 
@@ -260,9 +233,9 @@ def test_a_prediction_repeats_the_header_of_a_ct_that_says_unusually_where_it_li
 def test_mirrored_windows_exchange_the_rois_that_the_model_file_pairs(world):
     _, description = load_segmentation_model(world / "model.safetensors", "cpu")
     settings = Prediction(flip_tta=True), PredictionExecution(device="cpu", precision="float32")
-    assert inference.sliding_window(*settings, description, torch.device("cpu")).partners == ()
+    assert sliding_window(*settings, description, torch.device("cpu")).partners == ()
     description["mirrors"] = {"spleen": "liver", "liver": "spleen"}
-    assert inference.sliding_window(*settings, description, torch.device("cpu")).partners == (2, 1, 0)
+    assert sliding_window(*settings, description, torch.device("cpu")).partners == (2, 1, 0)
 
 
 def test_a_method_with_a_softmax_predicts_by_the_structures_in_the_model_file(world):
@@ -272,7 +245,7 @@ def test_a_method_with_a_softmax_predicts_by_the_structures_in_the_model_file(wo
         "structures": [["liver"], ["liver"], ["spleen"]],
     }
     settings = Prediction(), PredictionExecution(device="cpu", precision="float32")
-    window = inference.sliding_window(*settings, description, torch.device("cpu"))
+    window = sliding_window(*settings, description, torch.device("cpu"))
     found = window.to_probabilities(torch.zeros(1, 3, 1, 1, 1)).flatten().tolist()
     # Background, liver, tumour, both, spleen: equally likely.
     assert found == pytest.approx([2 / 5, 2 / 5, 1 / 5])

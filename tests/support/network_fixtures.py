@@ -48,7 +48,7 @@ def patch():
     return torch.rand(2, 1, 32, 64, 32, generator=torch.Generator().manual_seed(2)) * 2 - 1
 
 
-def _description(name):
+def described(name):
     """What a segmentation model file says of itself."""
     return {
         "method": LabelsAlone(kind="labels_alone", network=name, encoder="any").model_dump(mode="json"),
@@ -62,4 +62,4 @@ def _description(name):
 
 @pytest.fixture
 def description(network_name):
-    return _description(network_name)
+    return described(network_name)

@@ -2,10 +2,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from pipeline_lib.geometry import Geometry
+from pipeline_lib.geometry import Geometry, to_canonical
 from pipeline_lib.label_bits import roi_mask
 from pipeline_lib.volumes.record import CaseRecord
-from pipeline_lib.volumes.resampling import image_volume, mask_volume, masks_on_original_grid
+from pipeline_lib.volumes.resampling import (
+    image_volume,
+    mask_volume,
+    masks_on_original_grid,
+    probability_on_original_grid,
+)
+from tests.support.grid_fixtures import ORIENTATIONS
 
 WIDE = (-5000.0, 5000.0)
 
@@ -296,3 +302,23 @@ def test_smooth_structure_is_reproduced_better_than_linearly():
         np.abs(found - wave(target))[inner].mean() for found in (ours, sitk.GetArrayFromImage(simpleitk))
     )
     assert error < linear_error / 2
+
+
+@pytest.mark.parametrize("place", [7, 22, None])
+def test_a_probability_comes_back_with_foreground_exactly_where_the_mask_is(place, oblique):
+    original = oblique if place is None else oblique.model_copy(update={"direction": ORIENTATIONS[place]})
+    target = original.canonical().at_spacing((2.0, 1.2, 1.7))
+    probability = np.random.default_rng(0).integers(0, 256, target.shape, np.uint8)
+    probability[: len(probability) // 3] = 0
+    mask = masks_on_original_grid([probability], record_of(original, target)) > 0
+    found = np.zeros(original.shape, np.uint8)
+    box, values = probability_on_original_grid(probability, target, original)
+    to_canonical(found, original)[box] = values
+    assert np.array_equal(found >= 128, mask)
+    # Constants come back as they are.
+    for constant in (0, 1, 127, 128, 255):
+        box, values = probability_on_original_grid(np.full(target.shape, constant, np.uint8), target, original)
+        found[...] = 0
+        to_canonical(found, original)[box] = values
+        middle = tuple(slice(side // 3, 2 * side // 3) for side in original.shape)
+        assert (found[middle] == constant).all()

@@ -1,0 +1,69 @@
+"""Say what a model file holds: its ROIs, how it was trained, and how it predicts. Nothing in the file is run.
+
+    lacuna info model.safetensors
+    lacuna info model.safetensors --json
+
+It says nothing about how good the model is: that stands in the report of the pipeline that trained it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="model.safetensors")
+    parser.add_argument("--json", action="store_true", help="print it as JSON, for programs")
+
+
+def run(given: argparse.Namespace) -> int:
+    from ..networks.model_description import has_teacher, read_description, without_teacher
+
+    description, shapes = read_description(given.model)
+    content = {
+        **description,
+        "parameters": sum(math.prod(shape) for shape in without_teacher(shapes).values()),
+        "has_teacher": has_teacher(shapes),
+        "bytes": given.model.stat().st_size,
+    }
+    print(json.dumps(content, indent=2) if given.json else "\n".join(lines(content)))
+    return 0
+
+
+def lines(content: Mapping[str, Any]) -> Sequence[str]:
+    """The facts that decide whether a model is of use, a line each."""
+    rois, prediction = content["rois"], content.get("prediction")
+    method, network = content["method"], content["network"]
+    facts = {
+        "ROIs": f"{len(rois)}: {', '.join(rois)}",
+        "network": f"{network.get('kind')}, {content['parameters'] / 1e6:.1f} million parameters",
+        "method": method.get("kind", "unknown") + (", with its teacher" if content["has_teacher"] else ""),
+        "training": f"{content.get('run', 'unknown')}, seed {content.get('seed', 'unknown')}",
+        "voxels": f"{_product(content['spacing_mm'])} mm (x, y, z)",
+        "patch": f"{_product(content['patches']['size_voxels'])} voxels",
+        "intensities": "{:g} to {:g} HU".format(*content["window_hu"]),
+        "left and right": ", ".join(
+            f"{one}/{other}" for one, other in content.get("mirrors", {}).items() if one < other
+        )
+        or "no ROI has a side",
+        "prediction": _said(prediction) if prediction else "not said; the defaults count (`lacuna export` can add it)",
+        "size": f"{content['bytes'] / 1e6:.0f} MB",
+    }
+    width = max(map(len, facts)) + 2
+    return [f"{name:{width}}{value}" for name, value in facts.items()]
+
+
+def _said(prediction: Mapping[str, Any]) -> str:
+    processed = ", ".join(f"{roi}: {what}" for roi, what in prediction.get("post_processing", {}).items())
+    flips = ", averaged over flips" if prediction.get("flip_tta") else ""
+    overlap = prediction.get("overlap")
+    return f"{prediction.get('weights', 'student')}, overlap {overlap}{flips}; post-processing: {processed or 'none'}"
+
+
+def _product(sides: Sequence[float]) -> str:
+    return "×".join(f"{side:g}" for side in sides)

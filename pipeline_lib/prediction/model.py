@@ -1,0 +1,196 @@
+"""A trained model, or several, made ready to segment any CT."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import SimpleITK as sitk
+from torch import nn
+
+from ..config.evaluation import Prediction, PredictionExecution
+from ..device import compute_device
+from ..errors import UserError
+from ..files import file_digest
+from ..geometry import Geometry
+from ..inference.sliding_window import Shape, SlidingWindow, window_count
+from ..networks.model_description import has_teacher, read_description
+from ..networks.model_file import Weights, load_segmentation_model
+from ..volumes.resampling import image_volume
+from ..volumes.store import read_box
+from .ct import Ct, ct_from_image, read_ct
+from .ensemble import Ensemble, as_they_are
+from .memory import check_memory
+from .segmentation import Segmentation
+from .windows import compressed_probabilities, sliding_window
+
+OnWindows = Callable[[int, int], None]
+"""Called with the number of windows just finished, and of all."""
+
+_MUST_AGREE = {
+    "rois": "ROIs",
+    "spacing_mm": "a voxel spacing",
+    "window_hu": "an intensity window",
+    "patches": "patches",
+}
+_FAST_OVERLAP = 0.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to predict. None leaves it to the model file, or to the pipeline's default where that does not say.
+
+    `fast` puts windows side by side, without overlap and flips: up to eight times as fast, and less exact where windows
+    meet. `largest_part` has ROIs of which only the largest part is kept, besides those that the model file names.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    fast: bool = False
+    overlap: float | None = None
+    flip_tta: bool | None = None
+    weights: Weights | None = None
+    largest_part: tuple[str, ...] = ()
+
+
+DEFAULTS = Options()
+
+
+@dataclass(frozen=True)
+class Model:
+    """Networks that are loaded, with all that is needed to use them. `notes` say what their files left open."""
+
+    rois: tuple[str, ...]
+    spacing_mm: tuple[float, float, float]
+    network: nn.Module
+    window: SlidingWindow
+    post_processing: Mapping[str, str]
+    made_by: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+    def predict(
+        self,
+        ct: str | Path | sitk.Image | Ct,
+        on_windows: OnWindows = lambda done, total: None,
+        allow_other_units: bool = False,
+    ) -> Segmentation:
+        """Segment a CT in HU: a file, an image in memory, or what `read_ct` gave.
+
+        Raises UserError if it cannot be read, is not a CT, or needs more memory than there is.
+        """
+        if isinstance(ct, sitk.Image):
+            ct = ct_from_image(ct, allow_other_units=allow_other_units)
+        elif not isinstance(ct, Ct):
+            ct = read_ct(Path(ct), allow_other_units=allow_other_units)
+        grid = self.volume_grid(ct)
+        check_memory(ct, grid, len(self.rois), self.window)
+        volume = image_volume(ct.image, grid, self.window.window_hu)
+        outside = round(self.window.window_hu[0])
+        total = self.window_count(ct)
+
+        def read_image(start: Shape, shape: Shape) -> np.ndarray:
+            return read_box(volume, start, shape, outside)
+
+        def advance(count: int) -> None:
+            on_windows(count, total)
+
+        probabilities = compressed_probabilities(
+            self.network, read_image, grid.shape, len(self.rois), self.window, advance
+        )
+        return Segmentation(ct, self.rois, grid, self.post_processing, self.made_by, probabilities)
+
+    def window_count(self, ct: Ct) -> int:
+        """Number of windows that `predict` puts through the network."""
+        return window_count(self.volume_grid(ct).shape, self.window)
+
+    def volume_grid(self, ct: Ct) -> Geometry:
+        """The grid on which the networks see `ct`."""
+        return ct.grid.canonical().at_spacing(self.spacing_mm)
+
+
+def load_models(paths: Sequence[Path], options: Options = DEFAULTS) -> Model:
+    """The model in a file, or several whose probabilities are averaged, on the device that `options` name.
+
+    Raises UserError if a file is not a usable model, or if the models do not fit together.
+    """
+    if not paths:
+        raise UserError("--model", "names no file", "give at least one model.safetensors")
+    device = compute_device(options.device, "--device")
+    execution = PredictionExecution(device=options.device, precision=options.precision)
+    notes: list[str] = []
+    networks: list[nn.Module] = []
+    windows: list[SlidingWindow] = []
+    first: dict[str, Any] = {}
+    prediction = Prediction()
+    for path in paths:
+        described, shapes = read_description(path)
+        if not networks:
+            first, prediction = described, _prediction(path, described, options, notes)
+        _check_fit(path, described, paths[0], first)
+        if prediction.weights == "teacher" and not has_teacher(shapes):
+            raise UserError(str(path), "holds no teacher", "predict with the student")
+        network, description = load_segmentation_model(path, device, prediction.weights)
+        window = sliding_window(prediction, execution, description, device)
+        networks.append(network.for_prediction(device, window.precision))
+        windows.append(window)
+    window = windows[0]
+    if len(networks) > 1:
+        joint: nn.Module = Ensemble(networks, [window.to_probabilities for window in windows]).eval()
+        window = replace(window, to_probabilities=as_they_are)
+    else:
+        joint = networks[0]
+    made_by = {
+        "models": [{"file": str(path), "content": file_digest(path)} for path in paths],
+        "fast": options.fast,
+        **prediction.model_dump(mode="json"),
+        "precision": str(window.precision).removeprefix("torch."),
+        "spacing_mm": list(first["spacing_mm"]),
+    }
+    return Model(
+        rois=tuple(first["rois"]),
+        spacing_mm=tuple(first["spacing_mm"]),
+        network=joint,
+        window=window,
+        post_processing=prediction.post_processing,
+        made_by=made_by,
+        notes=tuple(notes),
+    )
+
+
+def _prediction(path: Path, description: Mapping[str, Any], options: Options, notes: list[str]) -> Prediction:
+    """How to predict: as asked for, else as the file says, else as the pipeline does by default."""
+    unknown = sorted(set(options.largest_part) - set(description["rois"]))
+    if unknown:
+        listed = ", ".join(description["rois"])
+        raise UserError("--largest-part", f"{unknown[0]} is not a ROI of the model", f"it has {listed}")
+    if description.get("prediction") is None:
+        notes.append(f"{path}: does not say how to predict, so the defaults count (`lacuna export` can add it)")
+    return asked_for(Prediction.model_validate(description.get("prediction") or {}), options)
+
+
+def asked_for(held: Prediction, options: Options) -> Prediction:
+    """`held` with what `options` ask for in its place."""
+    asked: dict[str, Any] = {"overlap": _FAST_OVERLAP, "flip_tta": False} if options.fast else {}
+    for key in ("overlap", "flip_tta", "weights"):
+        if getattr(options, key) is not None:
+            asked[key] = getattr(options, key)
+    asked["post_processing"] = {**held.post_processing, **dict.fromkeys(options.largest_part, "largest_part")}
+    return held.model_copy(update=asked)
+
+
+def _check_fit(path: Path, description: Mapping[str, Any], first_path: Path, first: Mapping[str, Any]) -> None:
+    """Raise UserError if a model cannot be averaged with the first: they must see and name the same."""
+    for key, what in _MUST_AGREE.items():
+        one, other = description[key], first[key]
+        if key == "patches":
+            one, other = one.get("size_voxels"), other.get("size_voxels")
+        if one != other:
+            wrong = f"has {what} of {_shown(one)}, and {first_path} of {_shown(other)}"
+            raise UserError(str(path), wrong, "average models of one configuration only")
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

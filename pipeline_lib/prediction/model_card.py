@@ -1,0 +1,138 @@
+"""What somebody who is given a model must know: what it was trained on, how well it did, and what nobody has tested."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config.evaluation import Prediction
+from ..errors import UserError
+from ..reporting.results import read_results, roi_label
+from ..reporting.statistics import summary_table
+
+_NOT_SAID = "not known: give `--configfile`"
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """A data set that a model learned from: its licence, number of training cases, and the ROIs that it labels."""
+
+    name: str
+    licence: str
+    cases: int
+    rois: tuple[str, ...]
+
+
+def model_card(
+    description: Mapping[str, Any],
+    prediction: Prediction,
+    data: Sequence[TrainingData],
+    scores: Path | None,
+    version: str,
+) -> str:
+    """Markdown. `scores` is the run's results/scores/RUN.csv; without it the card says that nothing was measured.
+
+    Raises UserError if the scores are not those of the model's run.
+    """
+    dice = _dice(description, scores) if scores is not None else {}
+    rois = description["rois"]
+    labelled = {roi: sum(part.cases for part in data if roi in part.rois) for roi in rois}
+    run = description.get("run", "a model")
+    lines = [
+        f"# {run}",
+        "",
+        f"Segments {len(rois)} regions of interest (ROIs) in CT, made with Lacuna {version}. "
+        "It is a research model and not a medical device: do not base a diagnosis or a treatment on it.",
+        "",
+        "| ROI | labelled training cases | Dice on test cases, % (95 % interval; cases) |",
+        "|---|---|---|",
+        *(
+            f"| {roi_label(roi)} | {labelled[roi] if data else 'not known'} | {dice.get(roi, 'not measured')} |"
+            for roi in rois
+        ),
+        "",
+        "## Training data",
+        "",
+        *(_data_lines(data) if data else [_NOT_SAID]),
+        "",
+        "## How it was trained",
+        "",
+        f"- method: {description['method'].get('kind')}; network: {description['network'].get('kind')}; "
+        f"seed {description.get('seed', 'not known')}",
+        f"- patches of {_product(description['patches']['size_voxels'])} voxels of "
+        f"{_product(description['spacing_mm'])} mm (x, y, z)",
+        "- intensities from {:g} to {:g} HU; what lies beyond is clipped".format(*description["window_hu"]),
+        "",
+        "## How it predicts",
+        "",
+        f"- {prediction.weights} network, windows that overlap by {prediction.overlap:g}"
+        f"{', averaged over flips' if prediction.flip_tta else ''}",
+        f"- post-processing: {_listed(prediction.post_processing) or 'none'}",
+        "- ROIs may overlap: a tumour lies in its organ",
+        "",
+        "## What was not tested",
+        "",
+        *_untested(rois, dice, labelled if data else {}),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _data_lines(data: Sequence[TrainingData]) -> list[str]:
+    rows = [
+        f"| {part.name} | {part.cases} | {', '.join(map(roi_label, part.rois))} | {part.licence} |" for part in data
+    ]
+    return [
+        "What a data set does not label was unknown in training, not background. A licence may restrict what the model "
+        "may be used for.",
+        "",
+        "| data set | training cases | labels | licence |",
+        "|---|---|---|---|",
+        *rows,
+    ]
+
+
+def _dice(description: Mapping[str, Any], scores: Path) -> dict[str, str]:
+    """ROI → its mean Dice with interval, for those that have one."""
+    run, seed = description.get("run", ""), description.get("seed", 0)
+    if not scores.is_file():
+        raise UserError(str(scores), "is missing", f"make it with `snakemake results/scores/{run}.csv --cores all`")
+    try:
+        table = summary_table(read_results([scores], [(run, run, seed)], description["rois"]))
+    except (KeyError, ValueError) as error:
+        wrong = f"is not a table of scores as the pipeline writes it ({error})"
+        raise UserError(str(scores), wrong, "give results/scores/RUN.csv") from error
+    return {
+        row["roi"]: f"{_percent(row['dice_mean'])} ({_percent(row['dice_low'])} to {_percent(row['dice_high'])}; "
+        f"{row['dice_cases']})"
+        for row in table.to_dict("records")
+        if row["dice_cases"] > 0
+    }
+
+
+def _untested(rois: Sequence[str], dice: Mapping[str, str], labelled: Mapping[str, int]) -> list[str]:
+    lines = []
+    if unmeasured := [roi for roi in rois if roi not in dice]:
+        lines.append(f"- how well it finds {', '.join(map(roi_label, unmeasured))}: no score was given for this card")
+    if unlabelled := [roi for roi in rois if labelled and not labelled[roi]]:
+        lines.append(f"- {', '.join(map(roi_label, unlabelled))}: no training case labels it")
+    return [
+        *lines,
+        "- CTs from scanners, protocols and patients other than those of the data sets above",
+        "- children, implants, and anatomy after surgery, unless the data sets hold them",
+        "- images that are not in HU, such as MR",
+    ]
+
+
+def _percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:.1f}"
+
+
+def _listed(post_processing: Mapping[str, str]) -> str:
+    return ", ".join(f"{roi_label(roi)}: {what.replace('_', ' ')}" for roi, what in post_processing.items())
+
+
+def _product(sides: Sequence[float]) -> str:
+    return "×".join(f"{side:g}" for side in sides)

@@ -1,0 +1,105 @@
+"""What a model says about one CT: a mask for each ROI on the CT's own grid, made when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import blosc2
+import numpy as np
+import SimpleITK as sitk
+
+from ..geometry import Geometry, to_canonical
+from ..volumes.resampling import FOREGROUND, Box, probability_on_original_grid
+from .ct import Ct
+from .label_map import LabelMap
+from .statistics import RoiStatistics, measured
+from .windows import post_processed
+
+
+@dataclass(frozen=True)
+class Part:
+    """One ROI: its name, and its probability (uint8, 0 … 255) in a box of the CT's array, seen by `to_canonical`."""
+
+    roi: str
+    box: Box
+    probability: np.ndarray
+
+    @property
+    def mask(self) -> np.ndarray:
+        """bool, in the box."""
+        return self.probability >= FOREGROUND
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation(Mapping[str, np.ndarray]):
+    """ROI → its mask, bool D H W on the grid of `ct` (numpy's order of axes: z, y, x).
+
+    The probabilities wait as compressed bytes on the model's grid, `volume_grid`; a mask is made whenever it is asked
+    for, so that any number of ROIs needs the memory of one. `made_by` says how they came about.
+    """
+
+    ct: Ct
+    rois: tuple[str, ...]
+    volume_grid: Geometry
+    post_processing: Mapping[str, str]
+    made_by: Mapping[str, Any]
+    _probabilities: blosc2.NDArray
+
+    def __getitem__(self, roi: str) -> np.ndarray:
+        part = self.part(roi)
+        return self.whole(part.box, part.mask)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.rois)
+
+    def __len__(self) -> int:
+        return len(self.rois)
+
+    def __repr__(self) -> str:
+        return f"Segmentation of {self.ct.source}: {', '.join(self.rois)}"
+
+    def image(self, roi: str) -> sitk.Image:
+        """The mask as a SimpleITK image of 0 and 1, in the CT's place."""
+        return self.ct.grid.image(self[roi].astype(np.uint8))
+
+    def probability(self, roi: str) -> np.ndarray:
+        """float32 D H W on the CT's grid, in steps of 1/255; at least 128/255 exactly where the mask is."""
+        part = self.part(roi)
+        return self.whole(part.box, part.probability).astype(np.float32) / np.float32(255)
+
+    def label_map(self) -> LabelMap:
+        """One value per voxel, which the module label_map explains."""
+        found = LabelMap(self.ct.grid, self.rois)
+        for part in self.parts():
+            found.add(part.roi, part.box, part.probability)
+        return found
+
+    def statistics(self) -> list[RoiStatistics]:
+        """Volume, HU, extent and more of every ROI."""
+        return [self.measured(part) for part in self.parts()]
+
+    def measured(self, part: Part) -> RoiStatistics:
+        """The statistics of one ROI."""
+        grid = self.ct.grid
+        hu = to_canonical(sitk.GetArrayViewFromImage(self.ct.image), grid)
+        return measured(part.roi, part.box, part.mask, hu, grid)
+
+    def parts(self) -> Iterator[Part]:
+        """All ROIs, one after the other."""
+        return map(self.part, self.rois)
+
+    def part(self, roi: str) -> Part:
+        """One ROI; raises KeyError if the model does not know it."""
+        if roi not in self.rois:
+            raise KeyError(f"{roi!r} is not one of the model's ROIs: {', '.join(self.rois)}")
+        index = self.rois.index(roi)
+        (probability,) = post_processed(self._probabilities[index : index + 1], (roi,), self.post_processing)
+        return Part(roi, *probability_on_original_grid(probability, self.volume_grid, self.ct.grid))
+
+    def whole(self, box: Box, values: np.ndarray) -> np.ndarray:
+        """An array D H W on the CT's grid that has `values` in the box of its view `to_canonical`, and 0 elsewhere."""
+        array = np.zeros(self.ct.grid.shape, values.dtype)
+        to_canonical(array, self.ct.grid)[box] = values
+        return array

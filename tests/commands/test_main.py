@@ -1,0 +1,134 @@
+"""The command `lacuna`: quick to say what it can do, one line for every mistake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline_lib.commands import main as module
+from pipeline_lib.commands.main import COMMANDS, main
+from pipeline_lib.config.evaluation import Prediction
+from pipeline_lib.config.loading import load_config
+from pipeline_lib.networks.model_description import read_description
+from pipeline_lib.scoring.case_scores import columns
+from tests.support.tiny_model import write_tiny_model
+
+BASE = Path(__file__).parents[2]
+
+
+def test_the_help_names_every_command_and_loads_nothing_heavy():
+    """No torch, and none of what takes as long."""
+    code = (
+        "import sys\nfrom pipeline_lib.commands.main import main\nassert main(['--help']) == 0\n"
+        "loaded = {'torch', 'monai', 'numpy', 'SimpleITK', 'pandas', 'pydantic'} & set(sys.modules)\n"
+        "assert not loaded, loaded"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=BASE, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(f"  {name} " in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_help_with_an_example(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([name, "--help"])
+    assert end.value.code == 0
+    assert f"    lacuna {name} " in capsys.readouterr().out
+
+
+def test_an_unknown_command_is_one_line(capsys):
+    assert main(["segment"]) == 2
+    assert capsys.readouterr().err == "error: lacuna segment: there is no such command; there are: " + (
+        ", ".join(COMMANDS) + "\n"
+    )
+
+
+def test_a_bug_is_a_traceback_and_another_exit_code(capsys, monkeypatch):
+    class Broken:
+        @staticmethod
+        def add_arguments(parser):
+            pass
+
+        @staticmethod
+        def run(given):
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(module.importlib, "import_module", lambda name: Broken)
+    assert main(["info"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_info_says_what_decides_whether_a_model_is_of_use(tmp_path, capsys):
+    path = write_tiny_model(tmp_path / "model.safetensors", mirrors={"liver": "spleen", "spleen": "liver"})
+    assert main(["info", str(path)]) == 0
+    said = capsys.readouterr().out
+    for fact in ("3: liver, liver_tumor, spleen", "3×3×3 mm", "64×32×32", "-200 to 300 HU", "liver/spleen", "teacher"):
+        assert fact in said
+    assert "the defaults count" in said
+
+
+def test_an_exported_model_says_how_it_predicts(tmp_path, capsys):
+    path = write_tiny_model(tmp_path / "model.safetensors")
+    out = tmp_path / "given.safetensors"
+    assert main(["export", str(path), "-o", str(out), "--largest-part", "liver", "--overlap", "0.25"]) == 0
+    description, shapes = read_description(out)
+    assert Prediction.model_validate(description["prediction"]) == Prediction(
+        overlap=0.25, post_processing={"liver": "largest_part"}
+    )
+    original, original_shapes = read_description(path)
+    assert {key: value for key, value in description.items() if key != "prediction"} == original
+    assert shapes == original_shapes
+    assert main(["info", str(out)]) == 0
+    assert "student, overlap 0.25; post-processing: liver: largest_part" in capsys.readouterr().out
+    assert main(["export", str(path), "-o", str(out)]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_a_model_card_says_what_was_measured_and_what_was_not(tmp_path, capsys):
+    path = write_tiny_model(tmp_path / "model.safetensors", run="latent_class-seed0", seed=0)
+    scores = tmp_path / "scores.csv"
+    row = {"run": "latent_class-seed0", "dataset": "lab", "roi": "liver", "voxels_truth": 100, "voxels_prediction": 90}
+    rows = [
+        {**dict.fromkeys(columns()), **row, "case": f"case_{number}", "dice": dice}
+        for number, dice in enumerate((0.8, 0.9, 0.7))
+    ]
+    pd.DataFrame(rows).to_csv(scores, index=False)
+    card = tmp_path / "card.md"
+    words = ["export", str(path), "-o", str(tmp_path / "a.safetensors"), "--model-card", str(card)]
+    assert main([*words, "--scores", str(scores), "--largest-part", "liver"]) == 0
+    text = card.read_text(encoding="utf-8")
+    assert "| liver | not known | 80.0 (" in text
+    assert "; 3) |" in text
+    assert "| spleen | not known | not measured |" in text
+    assert "how well it finds liver tumor, spleen" in text
+    assert "post-processing: liver: largest part" in text
+    # Scores of another run are refused, and nothing is written.
+    pd.DataFrame(rows).assign(run="baseline-seed0").to_csv(scores, index=False)
+    words = ["export", str(path), "-o", str(tmp_path / "b.safetensors"), "--model-card", str(tmp_path / "b.md")]
+    assert main([*words, "--scores", str(scores)]) == 2
+    assert "scores the run 'baseline-seed0'" in capsys.readouterr().err
+    scores.write_text("name\nanything\n")
+    assert main([*words, "--scores", str(scores)]) == 2
+    assert "is not a table of scores" in capsys.readouterr().err
+    assert not (tmp_path / "b.safetensors").exists()
+    assert not (tmp_path / "b.md").exists()
+
+
+def test_an_export_takes_the_section_of_a_config(tmp_path):
+    path = write_tiny_model(tmp_path / "model.safetensors")
+    config = tmp_path / "tiny.yaml"
+    text = (BASE / "tests" / "configs" / "tiny.yaml").read_text(encoding="utf-8")
+    config.write_text(f"{text}\ninference: {{flip_tta: true}}\n" if "inference:" not in text else text)
+    out = tmp_path / "given.safetensors"
+    assert main(["export", str(path), "-o", str(out), "--configfile", str(config), "--weights", "teacher",
+                 "--model-card", str(tmp_path / "card.md")]) == 0  # fmt: skip
+    held = read_description(out)[0]["prediction"]
+    assert held["weights"] == "teacher"
+    card = (tmp_path / "card.md").read_text(encoding="utf-8")
+    for dataset in load_config(config).datasets.partially_labelled:
+        assert f"| {dataset.name} | {len(dataset.split_cases('train'))} |" in card
+        assert dataset.licence in card
