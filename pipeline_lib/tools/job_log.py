@@ -11,15 +11,18 @@ _FAILURES = ("error: ", "Traceback (most recent call last)")
 
 
 class JobLog:
-    """Reads a log in steps. What lies at `path` when this is made is of an earlier job, which wrote the same file."""
+    """Reads a log in steps.
 
-    def __init__(self, path: Path) -> None:
+    What lies at `path` when this is made is of an earlier job, which wrote the same file, unless the job `has_begun`.
+    """
+
+    def __init__(self, path: Path, has_begun: bool = False) -> None:
         self.path = path
         self.reading: Reading | None = None
         self.failure: list[str] = []
         """The lines from the first that tells of a failure on."""
         self.begun = False
-        self._before = _written_at(path)
+        self._before = None if has_begun else _written_at(path)
         self._position = 0
         self._rest = b""
 

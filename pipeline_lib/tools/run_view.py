@@ -49,6 +49,7 @@ class Row:
     started: float
     told_at: float
     done: int = 0
+    failed: int = 0
     running: dict[int, Job] = field(default_factory=dict)
     detail: str = ""
     said: set[str] = field(default_factory=set)
@@ -59,10 +60,15 @@ class Row:
 
 
 class RunView:
-    """Follows the jobs of a run; `totals` are the numbers of jobs by rule. Methods return the lines to print."""
+    """Follows the jobs of a run; `totals` are the numbers of jobs by rule. Methods return the lines to print.
 
-    def __init__(self, totals: Mapping[str, int], now: Callable[[], float] = time.monotonic) -> None:
-        self.totals, self._now = dict(totals), now
+    `now` is the present in seconds; a run that `is_told` afterwards has had its jobs' logs written already.
+    """
+
+    def __init__(
+        self, totals: Mapping[str, int], now: Callable[[], float] = time.monotonic, is_told: bool = False
+    ) -> None:
+        self.totals, self._now, self._is_told = dict(totals), now, is_told
         self.begun = now()
         self.rows: dict[str, Row] = {}
         self.done = 0
@@ -81,7 +87,7 @@ class RunView:
         now, name = self._now(), " ".join((rule, *wildcards.values()))
         title, total = (name, 1) if rule == _LINE_PER_JOB else (rule, self.totals.get(rule, 1))
         row = self.rows.setdefault(title, Row(title, rule, total, started=now, told_at=now))
-        row.running[jobid] = Job(rule, name, JobLog(Path(log)), now)
+        row.running[jobid] = Job(rule, name, JobLog(Path(log), has_begun=self._is_told), now)
         self._row_of[jobid] = row
 
     def poll(self) -> list[str]:
@@ -115,6 +121,7 @@ class RunView:
             return []
         lines = list(self._news(row, job))
         del row.running[jobid]
+        row.failed += 1
         reason = job.log.failure
         if not reason:
             # It died before it could say why, or of something else: a cluster's log, or the last words of its own.
@@ -129,7 +136,16 @@ class RunView:
         """A job that failed is tried again: its failure is not the run's."""
         if self.failures.pop(jobid, None) is None:
             return []
+        self._row_of[jobid].failed -= 1
         return [_line("again", self._row_of[jobid].title, "a failed job is tried again")]
+
+    def queued(self) -> dict[str, int]:
+        """How many jobs of each rule have not begun."""
+        begun: dict[str, int] = {}
+        for row in self.rows.values():
+            begun[row.rule] = begun.get(row.rule, 0) + row.done + row.failed + len(row.running)
+        left = {rule: total - begun.get(rule, 0) for rule, total in self.totals.items()}
+        return {rule: count for rule, count in left.items() if count > 0}
 
     def running(self) -> list[str]:
         """A line for each row of which something is running, oldest first."""
@@ -149,8 +165,8 @@ class RunView:
     def _running_line(self, row: Row) -> str:
         jobs = list(row.running.values())
         if row.total > 1:
-            figures = f"{row.done}/{row.total} jobs, {len(jobs)} running  {_left(row, self._now())}"
-            return _line("running", row.title, figures)
+            figures = f"{row.done}/{row.total} jobs, {len(jobs)} running"
+            return _line("running", row.title, figures, _times(row, self._now()))
         log = jobs[0].log
         if log.reading is None:
             waited = clock(self._now() - jobs[0].started)
@@ -175,9 +191,9 @@ class RunView:
             row.detail = job.log.reading.note
 
 
-def _left(row: Row, now: float) -> str:
-    share = row.share()
-    return f"{clock((now - row.started) / share * (1 - share))} left" if share else ""
+def _times(row: Row, now: float) -> str:
+    elapsed, share = now - row.started, row.share()
+    return f"{clock(elapsed)}, {clock(elapsed / share * (1 - share))} left" if share else clock(elapsed)
 
 
 def _unsaid(row: Row) -> list[str]:

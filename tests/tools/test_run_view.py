@@ -46,7 +46,7 @@ def test_a_stage_of_many_jobs_has_one_line_with_the_time_that_is_left(world):
     run.seconds += 10
     assert run.view.finish(1) == []
     run.start(3, "resample", dataset="a", case="c3")
-    assert words(run.view.running()) == ["running resample 1/4 jobs, 2 running 0:30 left"]
+    assert words(run.view.running()) == ["running resample 1/4 jobs, 2 running 0:10, 0:30 left"]
     run.view.finish(2)
     run.view.finish(3)
     run.start(4, "resample", dataset="a", case="c4")
@@ -76,7 +76,7 @@ def test_jobs_that_are_half_done_count_by_their_share(world):
     run.say(1, "predict a b  windows 5/10  50 %  0:10, 0:10 left  c0")
     run.view.poll()
     run.seconds += 10
-    assert words(run.view.running()) == ["running predict 0/2 jobs, 1 running 0:30 left"]
+    assert words(run.view.running()) == ["running predict 0/2 jobs, 1 running 0:10, 0:30 left"]
 
 
 def test_what_jobs_say_is_shown_once_and_not_without_end(world):
