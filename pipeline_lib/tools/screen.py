@@ -9,6 +9,7 @@ from typing import TextIO
 
 _COLOURS = {"done": 32, "failed": 31, "error:": 31, "again": 33, "warning:": 33}
 _UP, _CLEAR_BELOW = "\x1b[{}A", "\r\x1b[J"
+_GAPS = re.compile(" {3,}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -27,7 +28,7 @@ class Screen:
     def show(self, lasting: Sequence[str], live: Sequence[str] = ()) -> None:
         """Print the lines `lasting`, and `live` below them until the next call, which only a terminal shows.
 
-        A live line is cut to the terminal's width, since one that wraps could not be rewritten.
+        A live line that is too long loses its columns and is cut, since one that wraps could not be rewritten.
         """
         lasting = [_CONTROL.sub(" ", line) for line in lasting]
         text = "".join(f"{self._painted(line)}\n" for line in lasting)
@@ -42,6 +43,7 @@ class Screen:
         most = max(1, rows - 2)
         if len(lines) > most:
             lines = [*lines[: most - 1], f"... and {len(lines) - most + 1} more"]
+        lines = [line if len(line) < columns else _GAPS.sub("  ", line) for line in lines]
         cut = [line if len(line) < columns else f"{line[: columns - 2]}…" for line in lines]
         return "".join(f"{self._painted(line)}\n" for line in cut) + (_UP.format(len(cut)) if cut else "")
 

@@ -26,6 +26,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from ..machine import visible_gpus
 from ..progress import SHOWN_FROM_LOGS, clock, file_name_of
+from .job_log import JobLog
 from .run_view import RunView
 from .screen import Screen
 
@@ -40,8 +41,10 @@ _NOISE = (
     "Using shell",
     "Exiting because a job execution failed",
 )
+_UP_TO_DATE = "Nothing to be done"
 _RETRY = re.compile(r"Trying to restart job (\d+)\.")
-_FAILED = "At least one job did not complete successfully."
+_TOLD_OTHERWISE = ("At least one job did not complete successfully.", "CalledProcessError in file")
+"""Errors of Snakemake that a failed job's own error stands for."""
 
 
 def take_over(workflow: Workflow) -> None:
@@ -127,8 +130,16 @@ class TerminalHandler(LogHandlerBase):
         again = _RETRY.fullmatch(text)
         if self.view is not None and again:
             return self.view.retry(int(again[1]))
-        hidden = self.view is not None and (record.levelno < logging.WARNING or _FAILED in text)
-        return [] if hidden or text.startswith(_NOISE) else text.splitlines()
+        told = record.levelno < logging.WARNING or any(words in text for words in _TOLD_OTHERWISE)
+        hidden = self.view is not None and told
+        if hidden or text.startswith(_NOISE):
+            return []
+        return [*text.splitlines(), *(self._table() if text.startswith(_UP_TO_DATE) else [])]
+
+    def _table(self) -> list[str]:
+        """The table of a report that is up to date, if it is among what was asked for."""
+        jobs = [job for job in self.workflow.dag.jobs if job.rule.name == "write_report"]
+        return [line for job in jobs for line in JobLog(Path(str(job.log[0])), has_begun=True).news()]
 
     def _begin(self, stats: dict[str, Any]) -> list[str]:
         """The header: how much of what will run, on what, and where to look."""

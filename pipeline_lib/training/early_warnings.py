@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 _WINDOWS = 10
 _MIN_STEPS = 50
@@ -19,6 +19,16 @@ _KINDS = {
 }
 _MIN_DECISIONS = 1000
 _ONE_KIND = 0.99
+
+
+class Watcher(Protocol):
+    """Looks at the values of every step (`training.step.StepReport`) and returns warnings, each of them once."""
+
+    def note(self, step: int, values: Mapping[str, float], batch_size: int) -> list[str]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class StuckLoss:

@@ -27,7 +27,7 @@ from ..networks.precision import autocast_type, multiplies_bfloat16
 from ..progress import Progress, say
 from .checkpoints import Checkpoints
 from .distributed import Distributed
-from .early_warnings import OneKindOfDecision, StuckLoss
+from .early_warnings import OneKindOfDecision, StuckLoss, Watcher
 from .history import History
 from .silent_rois import SilentRois
 from .step import Stepper, StepReport
@@ -128,7 +128,7 @@ class _Loop:
         self.data, self.stop, self.title = data, stop, stepper.title
         self.distributed, self.execution = stepper.distributed, stepper.execution
         self.silent_rois = SilentRois(stepper.task.names, data.plan.steps)
-        self.watchers = {
+        self.watchers: dict[str, Watcher] = {
             "silent_rois": self.silent_rois,
             "stuck_loss": StuckLoss(data.plan.steps, learning_rate_key),
             "one_kind_of_decision": OneKindOfDecision(),

@@ -70,6 +70,11 @@ def test_running_lines_fit_the_terminal(terminal):
     assert shown[-1] == "... and 4 more"
 
 
+def test_a_narrow_terminal_shows_figures_rather_than_gaps(terminal):
+    Screen(terminal).show([], ["running  a                4/9 jobs"])
+    assert terminal.shown() == ["running  a  4/9 jobs"]
+
+
 def test_without_a_terminal_only_the_lines_that_stay_are_printed_and_plain():
     stream = io.StringIO()
     screen = Screen(stream)

@@ -90,3 +90,11 @@ def test_a_run_is_a_few_lines_and_a_plain_flag_brings_back_snakemakes_own(tiny_c
     loud = Project(tmp_path, tiny_content).run(*wanted, "--forceall", "--printshellcmds").stderr
     assert "rule acquire_phantom:" in loud
     assert "acquire  case 4/4  100 %" in loud
+
+
+def test_the_table_ends_a_run_that_has_nothing_left_to_do(finished):
+    shown = finished.run("--cores", "1").stderr
+    assert shown.startswith("Nothing to be done")
+    assert "Dice in %" in shown
+    assert shown.splitlines()[-1] == "report: results/report/index.html"
+    assert "Dice" not in finished.run("--cores", "1", "volumes").stderr
