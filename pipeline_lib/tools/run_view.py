@@ -6,7 +6,7 @@ A stage has one line, however many jobs it has; each training has its own, becau
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,6 +87,10 @@ class RunView:
         now, name = self._now(), " ".join((rule, *wildcards.values()))
         title, total = (name, 1) if rule == _LINE_PER_JOB else (rule, self.totals.get(rule, 1))
         row = self.rows.setdefault(title, Row(title, rule, total, started=now, told_at=now))
+        if jobid in self._row_of:
+            # What failed and is tried again is not the run's failure.
+            row.failed -= 1
+            self.failures.pop(jobid, None)
         row.running[jobid] = Job(rule, name, JobLog(Path(log), has_begun=self._is_told), now)
         self._row_of[jobid] = row
 
@@ -113,31 +117,31 @@ class RunView:
             _line("done", row.title, f"{jobs}{clock(self._now() - row.started)}", row.detail),
         ]
 
-    def fail(self, jobid: int, logs: list[str], message: str = "") -> list[str]:
-        """A job failed: why, in full, and where its log is."""
-        row = self._row_of.get(jobid)
-        job = row.running.get(jobid) if row else None
-        if row is None or job is None:
-            return []
-        lines = list(self._news(row, job))
-        del row.running[jobid]
-        row.failed += 1
-        reason = job.log.failure
-        if not reason:
-            # It died before it could say why, or of something else: a cluster's log, or the last words of its own.
-            reason = next((found for log in reversed(logs) if (found := last_lines(Path(log), _LINES_WITHOUT_LOG))), [])
-        *before, why = [line for line in reason if line] or [message or "the job ended without a message"]
-        where = f"[{logs[0] if logs else job.log.path}]"
-        why = f"{why if why.startswith('error: ') else f'error: {why.strip()}'} {where}"
-        self.failures[jobid] = why
-        return [*lines, _line("failed", job.title, f"after {clock(self._now() - job.started)}"), *before, why]
+    def fail(self, jobids: Sequence[int], logs: Sequence[str] = (), message: str = "") -> list[str]:
+        """A job failed: why, in full, and where its log is. Of several that a cluster ran as one, those that say why.
+
+        `logs` are those of a cluster, for jobs that died before they could say anything.
+        """
+        running = {jobid: row for jobid in jobids if (row := self._row_of.get(jobid)) and jobid in row.running}
+        jobs = {jobid: row.running[jobid] for jobid, row in running.items()}
+        lines = [line for jobid, row in running.items() for line in self._news(row, jobs[jobid])]
+        told = [jobid for jobid, job in jobs.items() if job.log.failure] or list(jobs)[:1]
+        for jobid, row in running.items():
+            del row.running[jobid]
+            row.failed += 1
+        for jobid in told:
+            job = jobs[jobid]
+            *before, why = _reason(job, logs) or [message or "the job ended without a message"]
+            why = why if why.startswith("error: ") else f"error: {why.strip()}"
+            self.failures[jobid] = f"{why} [{job.log.path}]"
+            after = f"after {clock(self._now() - job.started)}"
+            lines += [_line("failed", job.title, after), *before, self.failures[jobid]]
+        return lines
 
     def retry(self, jobid: int) -> list[str]:
-        """A job that failed is tried again: its failure is not the run's."""
-        if self.failures.pop(jobid, None) is None:
-            return []
-        self._row_of[jobid].failed -= 1
-        return [_line("again", self._row_of[jobid].title, "a failed job is tried again")]
+        """A job that failed will be tried again."""
+        row = self._row_of.get(jobid)
+        return [_line("again", row.title, "a failed job is tried again")] if row else []
 
     def queued(self) -> dict[str, int]:
         """How many jobs of each rule have not begun."""
@@ -187,8 +191,17 @@ class RunView:
                 row.detail = line.removeprefix(f"{row.title}: ")
                 if job.rule in _SHOWN_WHOLE or len(row.said) <= _MOST_SAID:
                     yield line
-        if job.log.reading is not None and row.total == 1:
+        if job.log.reading is not None and job.log.reading.unit == "step":
+            # A training ends with its loss; what another stage did last says nothing.
             row.detail = job.log.reading.note
+
+
+def _reason(job: Job, logs: Sequence[str]) -> list[str]:
+    """What the job's log says of its failure, or else the last lines of the last log that has any."""
+    if job.log.failure:
+        return [line for line in job.log.failure if line]
+    last = (last_lines(path, _LINES_WITHOUT_LOG) for path in (*map(Path, reversed(logs)), job.log.path))
+    return next(filter(None, last), [])
 
 
 def _times(row: Row, now: float) -> str:

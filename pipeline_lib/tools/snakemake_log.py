@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 TARGETS = (
@@ -17,8 +17,8 @@ TARGETS = (
 _FOLDER = Path(".snakemake/log")
 _ENDED = "Complete log(s): "
 _TIME = re.compile(r"\[(\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4})\]")
-_RULE = re.compile(r" *(?:local)?(?:rule|checkpoint) (\w+):")
-_ERROR = re.compile(r" *Error in rule (\w+):")
+_RULE = re.compile(r"(?:    )?(?:local)?rule (\w+):")
+_ERROR = re.compile(r"(    )?Error in rule (\w+):")
 _FINISHED = re.compile(r"Finished jobid: (\d+) ")
 _ITEM = re.compile(r" +(log|jobid|wildcards): (.+)")
 _CONFIGS = re.compile(r"PosixPath\('(.+?)'\)")
@@ -37,11 +37,12 @@ class Started:
 
 @dataclass(frozen=True)
 class Ended:
-    """A job is done, or has failed."""
+    """A job is done, or has failed, alone or with others that a cluster ran as one job."""
 
     seconds: float
-    jobid: int
+    jobids: tuple[int, ...]
     failed: bool
+    is_grouped: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,22 +95,38 @@ def _events(lines: list[str]) -> Iterator[Started | Ended]:
         elif found := _RULE.fullmatch(line):
             block = ("rule", found[1])
         elif found := _ERROR.fullmatch(line):
-            block = ("error", found[1])
+            block = ("error in a group" if found[1] else "error", found[2])
         elif found := _FINISHED.match(line):
-            yield Ended(seconds, int(found[1]), failed=False)
+            yield Ended(seconds, (int(found[1]),), failed=False)
 
 
 def _event(seconds: float, kind: str, rule: str, items: dict[str, str]) -> Iterator[Started | Ended]:
     jobid = int(items["jobid"])
-    if kind == "error":
-        yield Ended(seconds, jobid, failed=True)
+    if kind != "rule":
+        yield Ended(seconds, (jobid,), failed=True, is_grouped=kind != "error")
     elif "log" in items:
         pairs = (pair.partition("=") for pair in items.get("wildcards", "").split(", ") if pair)
         yield Started(seconds, jobid, rule, {name: value for name, _, value in pairs}, items["log"])
 
 
-def _latest(events: Iterator[Started | Ended]) -> list[Started | Ended]:
-    """`events` without those of a job before it was tried again."""
+def _latest(events: Iterable[Started | Ended]) -> Iterator[Started | Ended]:
+    """`events` without those of a job before it was tried again; jobs that failed as a group in one event."""
     events = list(events)
     begins = {event.jobid: place for place, event in enumerate(events) if isinstance(event, Started)}
-    return [event for place, event in enumerate(events) if begins.get(event.jobid, place + 1) <= place]
+    group: Ended | None = None
+    for place, event in enumerate(events):
+        if isinstance(event, Started):
+            if begins[event.jobid] == place:
+                yield event
+            continue
+        if begins.get(event.jobids[0], place) > place:
+            continue
+        if group is not None and (not event.is_grouped or event.seconds != group.seconds):
+            yield group
+            group = None
+        if not event.is_grouped:
+            yield event
+        else:
+            group = replace(event, jobids=(*(group.jobids if group else ()), *event.jobids))
+    if group is not None:
+        yield group

@@ -43,7 +43,7 @@ def status(record: RunRecord) -> Iterator[str]:
         if isinstance(event, Started):
             view.start(event.jobid, event.rule, event.wildcards, event.log)
         else:
-            lines += view.fail(event.jobid, []) if event.failed else view.finish(event.jobid)
+            lines += view.fail(event.jobids) if event.failed else view.finish(event.jobids[0])
     jobs = [job for row in view.rows.values() for job in row.running.values()]
     last_sign = max([record.last_sign, *(_written_at(job.log.path) for job in jobs)])
     present[0] = record.last_sign if record.is_over else time.time()

@@ -121,7 +121,10 @@ class TerminalHandler(LogHandlerBase):
         elif event == LogEvent.JOB_FINISHED:
             return view.finish(record.job_id)
         elif event == LogEvent.JOB_ERROR:
-            return view.fail(record.jobid, [str(log) for log in record.log], record.rule_msg or "")
+            return view.fail([record.jobid], list(map(str, record.log[1:])), record.rule_msg or "")
+        elif event == LogEvent.GROUP_ERROR:
+            # Its jobs have an event each, too, but only one or two of them say anything.
+            return view.fail([job["jobid"] for job in record.job_error_info], list(map(str, record.aux_logs)))
         return []
 
     def _message(self, record: logging.LogRecord) -> list[str]:

@@ -111,12 +111,12 @@ def test_a_failure_is_shown_in_full_with_its_log(world):
     run.start(2, "train", run="a-seed0")
     run.seconds += 5
     run.say(1, "error: x: is wrong; mend it")
-    assert words(run.view.fail(1, [str(run.log("1"))])) == [
+    assert words(run.view.fail([1])) == [
         "failed embed x after 0:05",
         f"error: x: is wrong; mend it [{run.log('1')}]",
     ]
     run.say(2, "Traceback (most recent call last):", "  File", "KeyError: 1")
-    assert run.view.fail(2, [str(run.log("2"))])[1:] == [
+    assert run.view.fail([2])[1:] == [
         "Traceback (most recent call last):",
         "  File",
         f"error: KeyError: 1 [{run.log('2')}]",
@@ -128,22 +128,42 @@ def test_a_job_that_died_without_a_word_is_told_by_the_clusters_log(world, tmp_p
     run = world(train=1)
     run.start(1, "train", run="a-seed0")
     (tmp_path / "slurm.log").write_text("slurmstepd: oom-kill event\n")
-    lines = run.view.fail(1, [str(run.log("1")), str(tmp_path / "slurm.log")])
+    lines = run.view.fail([1], [str(tmp_path / "slurm.log")])
     assert lines[1] == f"error: slurmstepd: oom-kill event [{run.log('1')}]"
 
 
 def test_a_job_that_died_without_any_log_is_named_all_the_same(world):
     run = world(train=1)
     run.start(1, "train", run="a-seed0")
-    assert run.view.fail(1, [])[1] == f"error: the job ended without a message [{run.log('1')}]"
+    assert run.view.fail([1])[1] == f"error: the job ended without a message [{run.log('1')}]"
+
+
+def test_of_jobs_that_a_cluster_ran_as_one_those_that_say_why_are_named(world):
+    run = world(resample=4)
+    for jobid in (1, 2, 3, 4):
+        run.start(jobid, "resample", case=str(jobid))
+    run.say(2, "error: c2 is damaged; replace it")
+    assert words(run.view.fail([1, 2, 3])) == [
+        "failed resample 2 after 0:00",
+        f"error: c2 is damaged; replace it [{run.log('2')}]",
+    ]
+    assert words(run.view.running()) == ["running resample 0/4 jobs, 1 running 0:00"]
+    assert run.view.queued() == {}
+    assert run.view.fail([1]) == [], "its own event, after that of the group"
+    for jobid in (1, 2, 3):
+        run.start(jobid, "resample", case=str(jobid))
+    assert not run.view.failures
+    assert [words(run.view.finish(jobid)) for jobid in (1, 2, 3)] == [[], [], []]
+    assert words(run.view.finish(4)) == ["done resample 4 jobs 0:00"]
 
 
 def test_a_failure_that_is_tried_again_is_no_failure_of_the_run(world):
     run = world(train=1)
     run.start(1, "train", run="a-seed0")
     run.say(1, "error: out of memory")
-    run.view.fail(1, [])
+    run.view.fail([1])
     assert words(run.view.retry(1)) == ["again train a-seed0 a failed job is tried again"]
+    assert run.view.failures
     run.start(1, "train", run="a-seed0")
     assert words(run.view.running()) == ["waiting train a-seed0 0:00"]
     run.say(1, "train a-seed0: already trained; restored from models/train/x")

@@ -57,6 +57,27 @@ Error in rule train:
         (command exited with non-zero exit code)
 """
 
+GROUP_FAILURE = """\
+[Thu Nov 26 07:37:00 2026]
+    message: SLURM-job '7' failed
+    log: .snakemake/slurm_logs/7.log (check log file(s) for error details)
+    jobs:
+        rule train:
+            jobid: 4
+            log: logs/train/baseline-seed0.log (check log file(s) for error details)
+        rule train:
+            jobid: 5
+            log: logs/train/latent_class-seed0.log (check log file(s) for error details)
+    [Thu Nov 26 07:37:00 2026]
+    Error in rule train:
+        jobid: 4
+        log: logs/train/baseline-seed0.log (check log file(s) for error details)
+    [Thu Nov 26 07:37:00 2026]
+    Error in rule train:
+        jobid: 5
+        log: logs/train/latent_class-seed0.log (check log file(s) for error details)
+"""
+
 AGAIN = """\
 Trying to restart job 4.
 [Thu Nov 26 07:37:10 2026]
@@ -86,7 +107,7 @@ def test_jobs_begin_and_end_when_the_log_says(tmp_path):
     assert run.events == (
         Started(at("07:36:07"), 3, "resample", {"dataset": "a", "case": "c1"}, "logs/resample/a/c1.log"),
         Started(at("07:36:07"), 4, "train", {"run": "baseline-seed0"}, "logs/train/baseline-seed0.log"),
-        Ended(at("07:36:17"), 3, failed=False),
+        Ended(at("07:36:17"), (3,), failed=False),
     )
     assert run.began == at("07:36:07")
     assert not run.is_over
@@ -95,17 +116,22 @@ def test_jobs_begin_and_end_when_the_log_says(tmp_path):
 def test_a_failure_ends_a_job(tmp_path):
     logged(tmp_path, HEAD + FAILURE + "Complete log(s): /study/x\n")
     run = newest_run(tmp_path)
-    assert run.events[-1] == Ended(at("07:37:00"), 4, failed=True)
+    assert run.events[-1] == Ended(at("07:37:00"), (4,), failed=True)
     assert run.is_over
 
 
 def test_a_job_that_is_tried_again_began_when_it_last_did(tmp_path):
     logged(tmp_path, HEAD + FAILURE + AGAIN)
-    assert [(event.jobid, event.seconds) for event in newest_run(tmp_path).events] == [
-        (3, at("07:36:07")),
-        (3, at("07:36:17")),
-        (4, at("07:37:10")),
-    ]
+    begun, ended, again = newest_run(tmp_path).events
+    assert (begun.jobid, ended.jobids) == (3, (3,))
+    assert (again.jobid, again.seconds) == (4, at("07:37:10"))
+
+
+def test_jobs_that_failed_as_a_group_failed_together(tmp_path):
+    logged(tmp_path, HEAD + GROUP_FAILURE)
+    *before, failed = newest_run(tmp_path).events
+    assert failed == Ended(at("07:37:00"), (4, 5), failed=True, is_grouped=True)
+    assert [event.jobid for event in before if isinstance(event, Started)] == [3, 4], "an error begins no job"
 
 
 def test_the_newest_run_with_jobs_counts(tmp_path):
