@@ -22,6 +22,7 @@ class JobLog:
         self.failure: list[str] = []
         """The lines from the first that tells of a failure on."""
         self.begun = False
+        self.last_said = ""
         self._before = None if has_begun else _written_at(path)
         self._position = 0
         self._rest = b""
@@ -54,6 +55,7 @@ class JobLog:
         if reading is not None:
             self.reading = reading
             return False
+        self.last_said = line or self.last_said
         return bool(line)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..progress import clock
+from ..training.stopping import STOPPED_AS_REQUESTED
 from .job_log import JobLog, last_lines
 
 _LINE_PER_JOB = "train"
@@ -131,17 +132,20 @@ class RunView:
             row.failed += 1
         for jobid in told:
             job = jobs[jobid]
+            after = f"after {clock(self._now() - job.started)}"
+            if not job.log.failure and STOPPED_AS_REQUESTED in job.log.last_said:
+                lines.append(_line("stopped", job.title, after))
+                continue
             *before, why = _reason(job, logs) or [message or "the job ended without a message"]
             why = why if why.startswith("error: ") else f"error: {why.strip()}"
             self.failures[jobid] = f"{why} [{job.log.path}]"
-            after = f"after {clock(self._now() - job.started)}"
             lines += [_line("failed", job.title, after), *before, self.failures[jobid]]
         return lines
 
     def retry(self, jobid: int) -> list[str]:
         """A job that failed will be tried again."""
         row = self._row_of.get(jobid)
-        return [_line("again", row.title, "a failed job is tried again")] if row else []
+        return [_line("again", row.title, "is tried again")] if row else []
 
     def queued(self) -> dict[str, int]:
         """How many jobs of each rule have not begun."""
@@ -191,17 +195,17 @@ class RunView:
                 row.detail = line.removeprefix(f"{row.title}: ")
                 if job.rule in _SHOWN_WHOLE or len(row.said) <= _MOST_SAID:
                     yield line
-        if job.log.reading is not None and job.log.reading.unit == "step":
+        if job.log.reading is not None:
             # A training ends with its loss; what another stage did last says nothing.
-            row.detail = job.log.reading.note
+            row.detail = job.log.reading.note if job.log.reading.unit == "step" else ""
 
 
 def _reason(job: Job, logs: Sequence[str]) -> list[str]:
-    """What the job's log says of its failure, or else the last lines of the last log that has any."""
+    """What the job's log says of its failure, or else a cluster's log, or else the last that the job said."""
     if job.log.failure:
         return [line for line in job.log.failure if line]
-    last = (last_lines(path, _LINES_WITHOUT_LOG) for path in (*map(Path, reversed(logs)), job.log.path))
-    return next(filter(None, last), [])
+    last = (last_lines(Path(log), _LINES_WITHOUT_LOG) for log in reversed(logs))
+    return next(filter(None, last), [job.log.last_said] if job.log.last_said else [])
 
 
 def _times(row: Row, now: float) -> str:

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from typing import TextIO
 
-_COLOURS = {"done": 32, "failed": 31, "error:": 31, "again": 33, "warning:": 33}
+_COLOURS = {"done": 32, "failed": 31, "error:": 31, "again": 33, "stopped": 33, "warning:": 33}
 _UP, _CLEAR_BELOW = "\x1b[{}A", "\r\x1b[J"
 _GAPS = re.compile(" {3,}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")

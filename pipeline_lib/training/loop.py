@@ -31,7 +31,7 @@ from .early_warnings import OneKindOfDecision, StuckLoss, Watcher
 from .history import History
 from .silent_rois import SilentRois
 from .step import Stepper, StepReport
-from .stopping import STOPPED, StopRequest, listening_for_stop
+from .stopping import STOPPED, STOPPED_AS_REQUESTED, StopRequest, listening_for_stop
 from .task import Task
 
 _SECONDS_FOR_OTHER_RANKS = 10.0
@@ -84,9 +84,8 @@ def train(
             if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
                 if stop.arrived and distributed.world_size > 1:
                     # Another rank stopped while it waited for crops, and its connections are closed.
-                    say(
-                        f"{title}: stopped as requested, after: {str(error).splitlines()[0] if str(error) else error!r}"
-                    )
+                    first_line = str(error).splitlines()[0] if str(error) else repr(error)
+                    say(f"{title}: {STOPPED_AS_REQUESTED}, after: {first_line}")
                     raise SystemExit(STOPPED) from error
                 raise killed_worker(error) or error from None
             checkpointing = can_checkpoint and execution.gradient_checkpointing != "all"
@@ -168,7 +167,7 @@ class _Loop:
     def end_early(self) -> NoReturn:
         self.save()
         if self.distributed.is_main:
-            say(f"{self.title}: stopped as requested after step {self.step}; run it again to resume")
+            say(f"{self.title}: {STOPPED_AS_REQUESTED} after step {self.step}; run it again to resume")
         raise SystemExit(STOPPED)
 
     def batches(self) -> Generator[list[Region], None, None]:

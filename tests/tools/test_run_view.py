@@ -157,12 +157,22 @@ def test_of_jobs_that_a_cluster_ran_as_one_those_that_say_why_are_named(world):
     assert words(run.view.finish(4)) == ["done resample 4 jobs 0:00"]
 
 
+def test_a_training_that_was_asked_to_stop_has_not_failed(world):
+    run = world(train=1)
+    run.start(1, "train", run="a-seed0")
+    said = "train a-seed0: stopped as requested after step 15; run it again to resume"
+    run.say(1, said, "train a-seed0  step 15/20  75 %  0:01, 0:01 left  loss 1")
+    run.seconds += 60
+    assert words(run.view.fail([1])) == [said, "stopped train a-seed0 after 1:00"]
+    assert not run.view.failures
+
+
 def test_a_failure_that_is_tried_again_is_no_failure_of_the_run(world):
     run = world(train=1)
     run.start(1, "train", run="a-seed0")
     run.say(1, "error: out of memory")
     run.view.fail([1])
-    assert words(run.view.retry(1)) == ["again train a-seed0 a failed job is tried again"]
+    assert words(run.view.retry(1)) == ["again train a-seed0 is tried again"]
     assert run.view.failures
     run.start(1, "train", run="a-seed0")
     assert words(run.view.running()) == ["waiting train a-seed0 0:00"]
