@@ -16,13 +16,13 @@ from .job_log import JobLog, last_lines
 
 _LINE_PER_JOB = "train"
 _SHOWN_LAST = "write_report"
-_SHOWN_WHOLE = ("validate", "write_report")
+_SHOWN_WHOLE = "validate"
 _MOST_SAID = 5
 """Different lines that a stage may say, unless saying them is what it is for."""
 _LINES_WITHOUT_LOG = 10
-_PLAIN_SHARE = 0.25
+_PLAIN_SHARE = 1 / 3
 _PLAIN_SECONDS, _PLAIN_MOST_SECONDS = 20.0, 3600.0
-"""Without a terminal a line comes after a quarter more of a stage, but not sooner than the one and not later than the
+"""Without a terminal a line comes after a third more of a stage, but not sooner than the one and not later than the
 other after the line before."""
 
 
@@ -160,12 +160,13 @@ class RunView:
         return [self._running_line(row) for row in self.rows.values() if row.running]
 
     def plain(self) -> list[str]:
-        """The lines of `running` that are worth printing for good: a quarter more is done, or it is an hour later."""
+        """The lines of `running` that are worth printing for good: a third more is done, or it is an hour later."""
         return [self._running_line(row) for row in self.rows.values() if row.running and self._is_due(row)]
 
     def _is_due(self, row: Row) -> bool:
         since, share = self._now() - row.told_at, row.share()
-        due = since >= _PLAIN_MOST_SECONDS or (since >= _PLAIN_SECONDS and share - row.told_share >= _PLAIN_SHARE)
+        grown = share < 1 and share - row.told_share >= _PLAIN_SHARE
+        due = since >= _PLAIN_MOST_SECONDS or (since >= _PLAIN_SECONDS and grown)
         if due:
             row.told_at, row.told_share = self._now(), share
         return due
@@ -193,7 +194,7 @@ class RunView:
             elif line not in row.said:
                 row.said.add(line)
                 row.detail = line.removeprefix(f"{row.title}: ")
-                if job.rule in _SHOWN_WHOLE or len(row.said) <= _MOST_SAID:
+                if job.rule == _SHOWN_WHOLE or len(row.said) <= _MOST_SAID:
                     yield line
         if job.log.reading is not None:
             # A training ends with its loss; what another stage did last says nothing.
@@ -215,7 +216,7 @@ def _times(row: Row, now: float) -> str:
 
 def _unsaid(row: Row) -> list[str]:
     more = len(row.said) - _MOST_SAID
-    if row.rule in _SHOWN_WHOLE or more <= 0:
+    if row.rule == _SHOWN_WHOLE or more <= 0:
         return []
     return [f"{row.title}: and {more} more such line{'s' * (more > 1)}, in logs/"]
 

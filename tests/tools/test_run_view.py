@@ -181,7 +181,7 @@ def test_a_failure_that_is_tried_again_is_no_failure_of_the_run(world):
     assert not run.view.failures
 
 
-def test_without_a_terminal_a_quarter_more_or_an_hour_is_worth_a_line(world):
+def test_without_a_terminal_a_third_more_or_an_hour_is_worth_a_line(world):
     run = world(train=1)
     run.start(1, "train", run="a-seed0")
 
@@ -191,9 +191,10 @@ def test_without_a_terminal_a_quarter_more_or_an_hour_is_worth_a_line(world):
         run.view.poll()
         return [line.split("step ")[1].split("/")[0] for line in run.view.plain()]
 
-    assert after(5, 30) == []
-    assert after(20, 31) == ["31"]
-    assert after(30, 50) == []
-    assert after(30, 60) == ["60"]
-    assert after(3000, 61) == []
-    assert after(700, 62) == ["62"]
+    assert after(5, 34) == []
+    assert after(20, 35) == ["35"]
+    assert after(30, 60) == []
+    assert after(30, 70) == ["70"]
+    assert after(3000, 71) == []
+    assert after(700, 72) == ["72"]
+    assert after(100, 100) == []
