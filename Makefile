@@ -11,7 +11,6 @@ help: ## list what can be made
 
 demo: .venv/installed ## run the whole pipeline on embedded phantoms and print the Dice table
 	$(BIN)/snakemake --cores all
-	@$(BIN)/python -m pipeline_lib.reporting.tables results/report
 
 test: .venv/installed-test ## run the test suite (ARGUMENTS="tests/methods -k dice" selects)
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGUMENTS)

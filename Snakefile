@@ -25,8 +25,11 @@ from pipeline_lib.stages.table import STAGES, has_execution, version_of
 from pipeline_lib.tools.disk import check_disk
 from pipeline_lib.tools.failures import failures
 from pipeline_lib.tools.planned import PlannedTraining, retraining_notes
+from pipeline_lib.tools.terminal import is_in_charge, take_over
 
 min_version("9.27")
+
+take_over(workflow)
 
 BASE = Path(workflow.basedir)
 
@@ -61,8 +64,9 @@ onstart:
 
 
 onerror:
-    # Last of all, below what Snakemake itself still has to say.
-    atexit.register(print, *failures(map(Path, log)), sep="\n", file=sys.stderr)
+    if not is_in_charge(workflow.logger_manager):
+        # Last of all, below what Snakemake itself still has to say.
+        atexit.register(print, *failures(map(Path, log)), sep="\n", file=sys.stderr)
 
 
 report: "workflow/report/workflow.rst"

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import time
+from dataclasses import dataclass
 from io import RawIOBase
 from pathlib import Path
 
+SHOWN_FROM_LOGS = "LACUNA_SHOWN_FROM_LOGS"
+"""Environment variable: the terminal, or other file, to which the process that started this one brings its log."""
+
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_FIRST_LINES = 2.0
+_FIRST_SECONDS = 60.0
 _log: RawIOBase | None = None
 _log_complaint: str | None = None
 
@@ -20,16 +28,31 @@ def log_to(path: Path) -> None:
 
 
 def say(message: str) -> None:
-    """Print one line to stderr and to the log."""
-    print(message, file=sys.stderr, flush=True)
-    _write_to_log(message)
+    """Print one line to stderr and to the log; to the log alone where another process shows it on this same stderr."""
+    shown = _shown_from_log()
+    if not shown:
+        print(message, file=sys.stderr, flush=True)
+    if not _write_to_log(message) and shown:
+        print(message, file=sys.stderr, flush=True)
 
 
-def _write_to_log(line: str) -> None:
+def file_name_of(descriptor: int) -> str:
+    """What names the terminal, pipe or file behind a descriptor in every process of this machine."""
+    status = os.fstat(descriptor)
+    return f"{status.st_dev}:{status.st_ino}"
+
+
+def _shown_from_log() -> bool:
+    """Whether what is written to the log appears on this very stderr; a job of a cluster has another one."""
+    shown_on = os.environ.get(SHOWN_FROM_LOGS)
+    return _log is not None and shown_on is not None and shown_on == file_name_of(2)
+
+
+def _write_to_log(line: str) -> bool:
     """A log that cannot be written (a full disk) must not hide what there is to say, nor end the work."""
     global _log_complaint
     if _log is None:
-        return
+        return False
     try:
         # Unbuffered, so that lines after one that was lost are written once there is room again.
         _log.write(f"{line}\n".encode())
@@ -37,13 +60,15 @@ def _write_to_log(line: str) -> None:
         if error.strerror != _log_complaint:
             _log_complaint = error.strerror
             print(f"warning: the log cannot be written ({error.strerror})", file=sys.stderr, flush=True)
+        return False
+    return True
 
 
 class Progress:
     """Counts `total` units of a stage's work, of which `done` were done before.
 
     On a terminal, one line is rewritten; elsewhere, and in the log, a plain line appears at most every ten seconds and
-    at the end.
+    at the end. Where another process shows the log, lines come more often in the first minute.
     """
 
     def __init__(self, stage: str, total: int, unit: str, done: int = 0) -> None:
@@ -51,7 +76,8 @@ class Progress:
         self.done = self._done_at_start = done
         self._started = time.monotonic()
         self._last_line = self._started
-        self._live = sys.stderr.isatty()
+        self._shown = _shown_from_log()
+        self._live = sys.stderr.isatty() and not self._shown
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Count `count` more units as done; `note` is printed after the figures."""
@@ -61,7 +87,9 @@ class Progress:
         if self._live:
             end = "\n" if finished else ""
             print(f"\r\x1b[2K{self._line(now, note)}", end=end, file=sys.stderr, flush=True)
-        if finished or now - self._last_line >= _SECONDS_BETWEEN_LINES:
+        first = self._shown and now - self._started < _FIRST_SECONDS
+        pause = _SECONDS_BETWEEN_FIRST_LINES if first else _SECONDS_BETWEEN_LINES
+        if finished or now - self._last_line >= pause:
             self._last_line = now
             if self._live:
                 _write_to_log(self._line(now, note))
@@ -84,3 +112,34 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A line of progress as `Progress` wrote it; `left` is the remaining time as m:ss, empty at the end."""
+
+    stage: str
+    unit: str
+    done: int
+    total: int
+    left: str
+    note: str
+
+    @property
+    def share(self) -> float:
+        return self.done / max(self.total, 1)
+
+
+_LINE = re.compile(
+    r"(?P<stage>.+?)  (?P<unit>\S+) (?P<done>\d+)/(?P<total>\d+)  \d+ %  "
+    r"[\d:]+(?:, (?P<left>[\d:]+) left)?(?:  (?P<note>.*))?"
+)
+
+
+def read_progress(line: str) -> Reading | None:
+    """The line of progress in a log; None for any other line."""
+    found = _LINE.fullmatch(line)
+    if found is None:
+        return None
+    stage, unit, left, note = (found[name] or "" for name in ("stage", "unit", "left", "note"))
+    return Reading(stage, unit, int(found["done"]), int(found["total"]), left, note)

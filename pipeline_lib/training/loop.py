@@ -27,10 +27,11 @@ from ..networks.precision import autocast_type, multiplies_bfloat16
 from ..progress import Progress, say
 from .checkpoints import Checkpoints
 from .distributed import Distributed
+from .early_warnings import OneKindOfDecision, StuckLoss, Watcher
 from .history import History
 from .silent_rois import SilentRois
 from .step import Stepper, StepReport
-from .stopping import STOPPED, StopRequest, listening_for_stop
+from .stopping import STOPPED, STOPPED_AS_REQUESTED, StopRequest, listening_for_stop
 from .task import Task
 
 _SECONDS_FOR_OTHER_RANKS = 10.0
@@ -78,14 +79,13 @@ def train(
     history = History(checkpoints.folder / "history.jsonl", steps)
     with listening_for_stop() as stop:
         try:
-            _Loop(stepper, history, checkpoints, data, stop).run()
+            _Loop(stepper, history, checkpoints, data, stop, f"{optimisation_key}.learning_rate").run()
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
                 if stop.arrived and distributed.world_size > 1:
                     # Another rank stopped while it waited for crops, and its connections are closed.
-                    say(
-                        f"{title}: stopped as requested, after: {str(error).splitlines()[0] if str(error) else error!r}"
-                    )
+                    first_line = str(error).splitlines()[0] if str(error) else repr(error)
+                    say(f"{title}: {STOPPED_AS_REQUESTED}, after: {first_line}")
                     raise SystemExit(STOPPED) from error
                 raise killed_worker(error) or error from None
             checkpointing = can_checkpoint and execution.gradient_checkpointing != "all"
@@ -115,12 +115,23 @@ class _Loop:
     """Takes the steps one after another, and keeps checkpoints, history and progress."""
 
     def __init__(
-        self, stepper: Stepper, history: History, checkpoints: Checkpoints, data: TrainingData, stop: StopRequest
+        self,
+        stepper: Stepper,
+        history: History,
+        checkpoints: Checkpoints,
+        data: TrainingData,
+        stop: StopRequest,
+        learning_rate_key: str,
     ) -> None:
         self.stepper, self.history, self.checkpoints = stepper, history, checkpoints
         self.data, self.stop, self.title = data, stop, stepper.title
         self.distributed, self.execution = stepper.distributed, stepper.execution
         self.silent_rois = SilentRois(stepper.task.names, data.plan.steps)
+        self.watchers: dict[str, Watcher] = {
+            "silent_rois": self.silent_rois,
+            "stuck_loss": StuckLoss(data.plan.steps, learning_rate_key),
+            "one_kind_of_decision": OneKindOfDecision(),
+        }
         self.step = 0
 
     def run(self) -> None:
@@ -156,7 +167,7 @@ class _Loop:
     def end_early(self) -> NoReturn:
         self.save()
         if self.distributed.is_main:
-            say(f"{self.title}: stopped as requested after step {self.step}; run it again to resume")
+            say(f"{self.title}: {STOPPED_AS_REQUESTED} after step {self.step}; run it again to resume")
         raise SystemExit(STOPPED)
 
     def batches(self) -> Generator[list[Region], None, None]:
@@ -176,13 +187,14 @@ class _Loop:
                 yield [next(stream) for _ in plan.samples(step, *mine)]
 
     def note(self, report: StepReport, waited: float, seconds: float) -> None:
-        """Add the step to the history, which rank 0 keeps, and warn of ROIs that are never found."""
+        """Add the step to the history, which rank 0 keeps, and warn of what goes wrong."""
         if not self.distributed.is_main:
             return
         batch_size = self.stepper.optimisation.batch_size
         values = report.values if report.applied else {}
-        for warning in self.silent_rois.note(self.step, values, batch_size):
-            say(f"warning: {self.title}, step {self.step}: {warning}")
+        for watcher in self.watchers.values():
+            for warning in watcher.note(self.step, values, batch_size):
+                say(f"warning: {self.title}, step {self.step}: {warning}")
         latest = {
             "epoch": self.step * batch_size / self.data.plan.cases,
             "learning_rate": self.stepper.optimiser.param_groups[0]["lr"],
@@ -202,7 +214,7 @@ class _Loop:
             state = {
                 "step": self.step,
                 "history": self.history.state_dict(),
-                "silent_rois": self.silent_rois.state_dict(),
+                **{name: watcher.state_dict() for name, watcher in self.watchers.items()},
                 **self.stepper.state_dict(),
             }
             self.checkpoints.save(self.step, state)
@@ -222,7 +234,10 @@ class _Loop:
         self.step = state["step"]
         self.stepper.load_state_dict(state)
         self.history.load_state_dict(state["history"])
-        self.silent_rois.load_state_dict(state["silent_rois"])
+        for name, watcher in self.watchers.items():
+            # A checkpoint of an earlier version does not know every watcher.
+            if name in state:
+                watcher.load_state_dict(state[name])
         if self.distributed.is_main:
             say(f"{self.title}: resuming after step {self.step}")
 

@@ -11,6 +11,9 @@ from types import FrameType
 STOPPED = 128 + signal.SIGTERM
 """Exit code of a training that was asked to stop: not 0, so that its outputs do not count as made."""
 
+STOPPED_AS_REQUESTED = "stopped as requested"
+"""In the last line of such a training's log."""
+
 
 class StopRequest:
     """Whether SIGTERM or SIGINT has arrived. SLURM sends SIGTERM twice, so the handler only sets a flag."""

@@ -149,6 +149,17 @@ def test_what_the_window_cuts_off_is_kept_for_pictures_and_changes_nothing_of_th
     assert volume.pictured_hu == (-np.inf, high)
 
 
+@pytest.mark.parametrize(("scaled", "told"), [(False, False), (True, True)])
+def test_an_image_that_is_not_in_hu_is_told_of_with_the_key(tmp_path, capsys, scaled, told):
+    hu, label_map, grid = anatomy()
+    image = ((hu + 1000) / 1200).astype(np.float32) if scaled else hu
+    write_msd(tmp_path, grid.image(image), grid.image(label_map))
+    make(settings(), tmp_path, tmp_path / "volume")
+    warned = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert len(warned) == told
+    assert all("c.nii.gz" in line and "volumes.window_hu" in line for line in warned)
+
+
 def test_what_the_record_says_is_true_of_the_volume(tmp_path, upright):
     hu, label_map, grid = anatomy()
     write_msd(tmp_path, grid.image(hu), grid.image(label_map))

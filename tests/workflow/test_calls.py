@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 
@@ -58,15 +60,41 @@ def test_a_data_set_file_beside_the_config_is_found_from_any_working_directory(t
         assert "resources/raw/tiny_liver/manifest.json" in done.stdout
 
 
-def test_a_wrong_source_is_tried_once_and_its_error_stands_last(tiny_content, tmp_path):
+def test_a_wrong_source_is_tried_once_and_its_error_stands_at_the_end(tiny_content, tmp_path):
     source = {"kind": "local", "path": str(tmp_path / "nowhere")}
     project = Project(tmp_path, {**tiny_content, "scores": {"truth": "labelled"}})
     project = project.edited("datasets/partially_labelled/2/source", source)
     project = project.edited("datasets/partially_labelled/2/cases", [f"tiny_spleen_{index:03d}" for index in range(4)])
-    done = project.run("--cores", "1", "resources/raw/tiny_spleen/manifest.json")
-    assert done.returncode != 0
-    assert done.stderr.count("Error in rule acquire_published") == 1
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("error: ")
-    assert "nowhere" in last
-    assert last.endswith("[logs/acquire/tiny_spleen.log]")
+    called_for = ("--cores", "1", "resources/raw/tiny_spleen/manifest.json")
+    quiet, loud = (project.run(*called_for, *more) for more in ((), ("--verbose",)))
+    assert quiet.returncode != 0
+    assert loud.returncode != 0
+    error = r"error: .*nowhere.* \[logs/acquire/tiny_spleen.log\]"
+    lines = quiet.stderr.splitlines()
+    assert len(lines) <= 7, quiet.stderr
+    assert [line.split()[:2] for line in lines if line.startswith("failed")] == [["failed", "acquire_published"]]
+    assert re.fullmatch(error, lines[-2])
+    assert lines[-1].startswith("stopped after")
+    assert loud.stderr.count("Error in rule acquire_published") == 1
+    assert re.fullmatch(error, loud.stderr.splitlines()[-1])
+
+
+def test_a_run_is_a_few_lines_and_a_plain_flag_brings_back_snakemakes_own(tiny_content, tmp_path):
+    wanted = ("--cores", "1", "resources/raw/tiny_spleen/manifest.json")
+    lines = Project(tmp_path, tiny_content).run(*wanted).stderr.splitlines()
+    assert re.search(r": 1 job on 1 core, (no|\d+) GPU", lines[0])
+    assert sum(line.startswith("done") for line in lines) == 1
+    assert lines[-1].startswith("finished 1 job in ")
+    assert len(lines) <= 8
+    assert not any("Select jobs to execute" in line for line in lines)
+    loud = Project(tmp_path, tiny_content).run(*wanted, "--forceall", "--printshellcmds").stderr
+    assert "rule acquire_phantom:" in loud
+    assert "acquire  case 4/4  100 %" in loud
+
+
+def test_the_table_ends_a_run_that_has_nothing_left_to_do(finished):
+    shown = finished.run("--cores", "1").stderr
+    assert shown.startswith("Nothing to be done")
+    assert "Dice in %" in shown
+    assert shown.splitlines()[-1] == "report: results/report/index.html"
+    assert "Dice" not in finished.run("--cores", "1", "volumes").stderr

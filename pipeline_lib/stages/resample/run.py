@@ -11,7 +11,9 @@ import hashlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import SimpleITK as sitk
 
+from ...datasets.hounsfield import unit_fault
 from ...datasets.readers import RawCase, read_case
 from ...geometry import Geometry
 from ...label_bits import add_mask, plane_and_bit, roi_mask, rois_of_planes
@@ -36,6 +38,9 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
     )
     for note in raw.notes:
         say(f"{raw.files.image}: note: {note}")
+    if fault := unit_fault(sitk.GetArrayViewFromImage(raw.image)):
+        wrong, remedy = fault
+        say(f"warning: {raw.files.image}: {wrong}; volumes.window_hu is in HU: {remedy}, or list the case under `skip`")
     original = Geometry.from_image(raw.image)
     grid = original.canonical().at_spacing(settings.volumes.spacing_mm)
     window = settings.volumes.window_hu
