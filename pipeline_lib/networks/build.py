@@ -22,6 +22,10 @@ from .roi_aware import roi_aware_network
 from .swin_unetr.network import PromptedSwinUnetr, TextConditionedSwinUnetr
 from .swin_unetr.settings import SwinUnetr
 
+BuiltNetwork = (
+    DodNetwork | TextConditionedSwinUnetr | PromptedSwinUnetr | ConemosNetwork | HermesNetwork | OneNetworkPerDataSet
+)
+
 
 class SegmentationNetwork(Protocol):
     """A module of image B 1 D H W in −1…1 → logits B K D H W, and what it says about itself.
@@ -46,7 +50,7 @@ def build_segmentation_network(
     fused_head: bool = True,
     labelled: Sequence[Sequence[str]] = (),
     patch: tuple[int, int, int] = (0, 0, 0),
-) -> DodNetwork | TextConditionedSwinUnetr | PromptedSwinUnetr | ConemosNetwork | HermesNetwork | OneNetworkPerDataSet:
+) -> BuiltNetwork:
     """The segmentation network that `network` describes, a `SegmentationNetwork`.
 
     `embeddings` K×E (row k is that of `rois[k]`) become a buffer of the network and are saved with it. `labelled` are

@@ -31,7 +31,7 @@ from ..config.roi_aware import RoiAware
 from ..config.volumes import Patches
 from ..errors import UserError
 from ..files import atomic_write
-from .build import build_roi_aware_network, build_segmentation_network
+from .build import BuiltNetwork, build_roi_aware_network, build_segmentation_network
 from .model_checks import check_finite, check_repeats, check_shapes
 from .model_description import (
     AGAIN,
@@ -73,7 +73,7 @@ def _save(path: Path, tensors: dict[str, Tensor], description: Mapping[str, Any]
 
 def load_segmentation_model(
     path: Path, device: torch.device | str, weights: Weights = "student"
-) -> tuple[nn.Module, dict[str, Any]]:
+) -> tuple[BuiltNetwork, dict[str, Any]]:
     """The segmentation network in eval mode on `device`, without gradients, and its description.
 
     `weights` are the student's, or its teacher's if the method had one.
