@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ class Screen:
 
     def __init__(self, stream: TextIO, coloured: bool = True) -> None:
         self.stream = stream
-        self.is_terminal = stream.isatty()
+        self.is_terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
         self._coloured = coloured and self.is_terminal
 
     def show(self, lasting: Sequence[str], live: Sequence[str] = ()) -> None:

@@ -14,12 +14,11 @@ import re
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from snakemake.logging import LoggerManager
 from snakemake.settings.enums import Quietness
 from snakemake.settings.types import OutputSettings
-from snakemake.workflow import Workflow
 from snakemake_interface_executor_plugins.settings import ExecMode
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -30,8 +29,12 @@ from .job_log import JobLog
 from .run_view import RunView
 from .screen import Screen
 
+if TYPE_CHECKING:
+    # It imports itself in a circle, unless snakemake.api comes first.
+    from snakemake.workflow import Workflow
+
 _REPLACED = "DefaultStreamHandler"
-_SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_BETWEEN_LOOKS = 1.0
 _NOISE = (
     "Assuming unrestricted",
     "Building DAG",
@@ -56,7 +59,7 @@ def take_over(workflow: Workflow) -> None:
     for handler in replaced:
         manager.logger.removeHandler(handler)
         manager.logger.addHandler(TerminalHandler(manager, workflow))
-        os.environ[SHOWN_FROM_LOGS] = file_name_of(sys.stderr.fileno())
+        os.environ[SHOWN_FROM_LOGS] = file_name_of(2)
 
 
 def is_in_charge(manager: LoggerManager) -> bool:
@@ -70,7 +73,7 @@ def _wants_snakemake(settings: OutputSettings) -> bool:
 
 
 class TerminalHandler(LogHandlerBase):
-    """Turns Snakemake's events into lines, and looks into the logs of running jobs twice a second."""
+    """Turns Snakemake's events into lines, and looks into the logs of running jobs every second."""
 
     def __init__(self, manager: LoggerManager, workflow: Workflow) -> None:
         self.manager, self.workflow = manager, workflow

@@ -38,6 +38,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(module.shutil, "get_terminal_size", lambda: os.terminal_size((30, 6)))
     return Terminal()
 
@@ -88,7 +89,13 @@ def test_control_characters_of_a_log_do_not_reach_the_terminal(terminal):
     assert terminal.shown() == ["a [2Jb c"]
 
 
-def test_the_first_word_of_a_line_is_coloured_unless_that_is_unwanted():
+def test_a_terminal_that_can_only_print_gets_plain_lines(terminal, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    Screen(terminal).show(["failed x"], ["running y"])
+    assert terminal.getvalue() == "failed x\n"
+
+
+def test_the_first_word_of_a_line_is_coloured_unless_that_is_unwanted(terminal):
     coloured, plain = Terminal(), Terminal()
     Screen(coloured).show(["failed x"])
     Screen(plain, coloured=False).show(["failed x"])
