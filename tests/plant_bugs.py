@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-_COPIED = ("pipeline_lib", "tests", "config", "pyproject.toml")
+_COPIED = ("lacuna", "pipeline_lib", "tests", "config", "pyproject.toml")
 _CAUGHT = 1
 _HANGING_AFTER_S = 900
 """Far longer than the slowest of these test files takes, beside other work too: a bug may make them wait for ever."""
@@ -490,6 +490,48 @@ BUGS = (
         "found.trainings, found.mean, float(low)",
         "found.trainings, float(np.nanmean(np.nanmean(scores, axis=1))), float(low)",
         "tests/reporting/test_intervals.py",
+    ),
+    Bug(
+        "sides of the patient exchanged",
+        "prediction/statistics.py",
+        '("right", "left"))',
+        '("left", "right"))',
+        "tests/prediction/test_statistics.py",
+    ),
+    Bug(
+        "organ written over its lesion",
+        "prediction/label_map.py",
+        "claim = probability if lesion else",
+        "claim = probability if not lesion else",
+        "tests/prediction/test_label_map.py",
+    ),
+    Bug(
+        "byte of the background in the mask",
+        "volumes/resampling.py",
+        "np.where(inside, np.maximum(block, FOREGROUND), block)",
+        "block",
+        f"{_LABELS} -k byte",
+    ),
+    Bug(
+        "mean of an ensemble not taken",
+        "prediction/ensemble.py",
+        "return total / len(self.networks)",
+        "return total",
+        "tests/prediction/test_segmentation.py -k averaged",
+    ),
+    Bug(
+        "name of a ROI that leads out of the folder",
+        "networks/model_description.py",
+        "tuple[Name, ...], Field(min_length=1",
+        "tuple[str, ...], Field(min_length=1",
+        "tests/networks/test_model_file.py -k meant",
+    ),
+    Bug(
+        "folder of somebody else replaced",
+        "prediction/batch.py",
+        "if foreign:",
+        "if False:",
+        "tests/commands/test_predict.py -k never",
     ),
 )
 

@@ -87,7 +87,7 @@ def probability_on_original_grid(
     def to_bytes(block: np.ndarray) -> np.ndarray:
         inside = block >= 255 * _HALF
         np.rint(block, out=block)
-        return np.where(inside, np.maximum(block, FOREGROUND), np.minimum(block, FOREGROUND - 1))
+        return np.where(inside, np.maximum(block, FOREGROUND), block)
 
     return _on_original_grid(probability, volume_grid, original, np.uint8, to_bytes)
 

@@ -322,3 +322,13 @@ def test_a_probability_comes_back_with_foreground_exactly_where_the_mask_is(plac
         to_canonical(found, original)[box] = values
         middle = tuple(slice(side // 3, 2 * side // 3) for side in original.shape)
         assert (found[middle] == constant).all()
+
+
+def test_a_byte_just_below_a_half_is_foreground_where_the_mask_is():
+    """Between 127 and 128, at 0.48 of the way: foreground by the mask's tolerance, but rounded to 127."""
+    target = Geometry(size=(3, 3, 2), spacing_mm=(1, 1, 1), origin_mm=(0, 0, 0))
+    original = Geometry(size=(3, 3, 1), spacing_mm=(1, 1, 1), origin_mm=(0, 0, 0.48))
+    probability = np.full(target.shape, 127, np.uint8)
+    probability[1] = 128
+    assert masks_on_original_grid([probability], record_of(original, target)).all()
+    assert (probability_on_original_grid(probability, target, original)[1] == 128).all()
