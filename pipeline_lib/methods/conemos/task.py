@@ -47,7 +47,7 @@ class ConemosTask(OneStudent):
         labelled = with_known_voxels(batch.labelled, known)
         rois = drawn_rois(labelled, self.seed, batch.samples)
         logits = networks["student"](batch.strong, rois)
-        own, where = (None if maps is None else _of_rois(maps, rois) for maps in (labels, known))
+        own, where = _of_rois(labels, rois), None if known is None else _of_rois(known, rois)
         supervised = supervised_loss(logits, own, labelled.gather(1, rois[:, None]), self.supervised, where)
         drawn = torch.zeros_like(labelled).scatter(1, rois[:, None], True) & labelled
         counts = {"labelled": batch.labelled, **present_and_found(logits.expand_as(labels), labels, drawn)}
