@@ -38,8 +38,8 @@ class Batch:
 
     @property
     def labels(self) -> Tensor:
-        """Labels as bool B K D H W."""
-        return unpacked(self.planes, self.labelled.shape[1])
+        """Labels as bool B K D H W; false where they are unknown."""
+        return unpacked(self._known_planes, self.labelled.shape[1])
 
     @property
     def known(self) -> Tensor | None:
@@ -57,9 +57,13 @@ class Batch:
 
     @property
     def labelled_voxels(self) -> Tensor:
-        """How many voxels each ROI has in each sample, int64 B K, without unpacking the labels."""
-        places = [plane_and_bit(roi) for roi in range(self.labelled.shape[1])]
-        return torch.stack([(self.planes[:, plane] >> bit & 1).sum(dim=(-3, -2, -1)) for plane, bit in places], dim=1)
+        """How many voxels each ROI is known to have in each sample, int64 B K, without unpacking the labels."""
+        places, planes = [plane_and_bit(roi) for roi in range(self.labelled.shape[1])], self._known_planes
+        return torch.stack([(planes[:, plane] >> bit & 1).sum(dim=(-3, -2, -1)) for plane, bit in places], dim=1)
+
+    @property
+    def _known_planes(self) -> Tensor:
+        return self.planes if self.unknown is None else self.planes & ~self.unknown
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from .exclusive_organs import Structures, exclusive_rois
 from .label_counts import label_counts
 from .leaves import Leaves, allowed_leaves, leaf_logits, leaves_of, roi_logits
 from .one_student import OneStudent
+from .roi_maps import with_known_voxels
 
 
 class LeafTask(OneStudent):
@@ -32,18 +33,23 @@ class LeafTask(OneStudent):
         self.leaves = leaves_of(self.rivals)
 
     @abstractmethod
-    def leaf_terms(self, z: Tensor, allowed: Tensor, labels: Tensor, labelled: Tensor) -> dict[str, Tensor]:
+    def leaf_terms(
+        self, z: Tensor, allowed: Tensor, labels: Tensor, labelled: Tensor, known: Tensor | None
+    ) -> dict[str, Tensor]:
         """The terms of the loss, B each.
 
         `z` B L D H W are the logits of the leaves, `allowed` bool B L D H W says which agree with the `labels`, bool
-        B K D H W, of which those of `labelled` ROIs count, bool B K.
+        B K D H W, of which those of `labelled` ROIs count, bool B K, at the voxels that are `known`, bool B K D H W
+        (None: all).
         """
 
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts how often each ROI was labelled."""
         z = leaf_logits(networks["student"](batch.strong), self.leaves)
-        labels = batch.labels
-        terms = self.leaf_terms(z, allowed_leaves(labels, batch.labelled, self.leaves), labels, batch.labelled)
+        labels, known = batch.labels, batch.known
+        labelled = with_known_voxels(batch.labelled, known)
+        allowed = allowed_leaves(labels, labelled, self.leaves, known)
+        terms = self.leaf_terms(z, allowed, labels, labelled, known)
         total = sum((self.weights[name] * term for name, term in terms.items()), z.new_zeros(len(z)))
         return Losses(total, terms, label_counts(roi_logits(z.detach(), self.leaves), batch))
 

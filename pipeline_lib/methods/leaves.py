@@ -67,15 +67,15 @@ def roi_probabilities(z: Tensor, leaves: Leaves) -> Tensor:
     return torch.stack([p[:, own].sum(1) for own in _leaves_with(leaves)], 1)
 
 
-def allowed_leaves(labels: Tensor, labelled: Tensor, leaves: Leaves) -> Tensor:
+def allowed_leaves(labels: Tensor, labelled: Tensor, leaves: Leaves, known: Tensor | None = None) -> Tensor:
     """Which leaves agree with a voxel's labels: bool B K D H W and bool B K → bool B L D H W.
 
     A leaf does if of the labelled ROIs it contains exactly those that are labelled at the voxel. Labels of unlabelled
     ROIs are never read. Where no leaf agrees, since labels overlap that should not, all are allowed: such a voxel says
-    nothing.
+    nothing. With `known` (bool B K D H W) a ROI is unlabelled wherever its label is not known.
     """
-    known = labelled[:, :, None, None, None]
-    present, absent = labels & known, ~labels & known
+    told = labelled[:, :, None, None, None] if known is None else known
+    present, absent = labels & told, ~labels & told
     wanted = present.sum(1, dtype=torch.int16)
     hits: dict[tuple[int, ...], Tensor] = {(): torch.zeros_like(wanted)}
     wrong: dict[tuple[int, ...], Tensor] = {(): torch.zeros_like(present[:, 0])}
@@ -86,10 +86,17 @@ def allowed_leaves(labels: Tensor, labelled: Tensor, leaves: Leaves) -> Tensor:
     return allowed | ~allowed.any(1, keepdim=True)
 
 
-def marginal_cross_entropy(z: Tensor, allowed: Tensor) -> Tensor:
-    """−log of the probability of all allowed leaves together, mean over the voxels: B L D H W, bool B L D H W → B."""
+def marginal_cross_entropy(z: Tensor, allowed: Tensor, known: Tensor | None = None) -> Tensor:
+    """−log of the probability of all allowed leaves together, mean over the voxels: B L D H W, bool B L D H W → B.
+
+    With `known` (bool B K D H W) it is over the voxels at which the label of some ROI is known; 0 without any.
+    """
     agreeing = z.masked_fill(~allowed, -torch.inf).logsumexp(1)
-    return (z.logsumexp(1) - agreeing).flatten(1).mean(1)
+    costs = (z.logsumexp(1) - agreeing).flatten(1)
+    if known is None:
+        return costs.mean(1)
+    counted = known.any(1).flatten(1)
+    return costs.where(counted, 0).sum(1) / counted.sum(1).clamp(min=1)
 
 
 def _leaves_with(leaves: Leaves) -> list[list[int]]:

@@ -18,6 +18,14 @@ def selected_maps(maps: Tensor, selected: Tensor) -> Tensor:
     return maps.flatten(0, 1).flatten(1).index_select(0, selected.flatten().nonzero().squeeze(1))
 
 
+def with_known_voxels(labelled: Tensor, known: Tensor | None) -> Tensor:
+    """The labelled ROIs of which some voxel is known; the others count as unlabelled. bool B K, bool B K D H W → B K.
+
+    `known` is None where all voxels of labelled ROIs are.
+    """
+    return labelled if known is None else labelled & known.flatten(2).any(2)
+
+
 def mean_over_voxels(values: Tensor, where: Tensor | None) -> Tensor:
     """Mean of each row of `values` N V over the voxels `where` (bool N V, some in each row; None: all) → N."""
     if where is None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..config.method_settings import SupervisedLoss
 from ..networks.probabilities import at_least_float32, probabilities
 from .dice_loss import dice_loss
-from .roi_maps import mean_over_rois, mean_over_voxels, selected_maps, sum_over_rois
+from .roi_maps import mean_over_rois, mean_over_voxels, selected_maps, sum_over_rois, with_known_voxels
 
 
 def supervised_loss(
@@ -31,8 +31,7 @@ def supervised_loss(
     `known` (bool B K D H W) leaves voxels out, as an ignore label does: both terms are over the known voxels of a
     labelled ROI, and one without any counts as unlabelled.
     """
-    if known is not None:
-        labelled = labelled & known.flatten(2).any(2)
+    labelled = with_known_voxels(labelled, known)
     student = at_least_float32(selected_maps(logits, labelled))
     truth = selected_maps(targets, labelled).to(student.dtype)
     where = None if known is None else selected_maps(known, labelled)

@@ -14,13 +14,14 @@ from ..errors import UserError
 from .model_description import AGAIN, OTHER_VERSION, TEACHER, Shapes, without_teacher
 
 
-def check_repeats(path: Path, network: Mapping[str, Any], shapes: Shapes) -> None:
+def check_repeats(path: Path, network: Mapping[str, Any], labelled: Mapping[str, Any], shapes: Shapes) -> None:
     """Raise UserError if a network's settings repeat a block more often than the file has tensors.
 
-    Building blocks takes time even where it takes no memory.
+    So may not the data sets in `labelled`, of which each has a part. Building takes time even where it takes no memory.
     """
     lists = [value for value in network.values() if isinstance(value, list)]
     most = max((number for value in lists for number in value if isinstance(number, int)), default=0)
+    most = max(most, len(labelled))
     if most > len(shapes):
         raise UserError(str(path), f"has {len(shapes)} tensors and describes a network of {most} blocks", AGAIN)
 

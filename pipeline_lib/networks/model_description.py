@@ -109,6 +109,8 @@ class _Description(BaseModel):
     window_hu: tuple[float, float]
     rois: Annotated[tuple[Name, ...], Field(min_length=1, max_length=_MOST_ROIS)] | None = None
     spacing_mm: tuple[float, float, float] | None = None
+    structures: tuple[str | tuple[str, ...], ...] = ()
+    labelled: dict[Name, tuple[Name, ...]] = {}
     mirrors: dict[Name, Name] = {}
     prediction: Prediction | None = None
 
@@ -123,6 +125,13 @@ class _Description(BaseModel):
         depth, height, width = self.patches.shape
         if depth * height * width > _MOST_VOXELS:
             raise ValueError(f"`patches` are of {width}×{height}×{depth} voxels")
+        # A ROI-aware network has structures in place of ROIs.
+        structures = self.structures if self.rois is not None else ()
+        if structures and (len(structures) != len(self.rois or ()) or any(isinstance(own, str) for own in structures)):
+            raise ValueError("`structures` are not a list for each ROI")
+        for dataset, labelled in self.labelled.items():
+            if not {*labelled} <= {*(self.rois or ())} or len({*labelled}) < len(labelled):
+                raise ValueError(f"`labelled` names other ROIs of {dataset} than its own, or one twice")
         unknown = {*self.mirrors, *self.mirrors.values()} - {*(self.rois or ())}
         if unknown:
             raise ValueError(f"`mirrors` names {min(unknown)}, which is not one of its ROIs")

@@ -3,8 +3,8 @@
 The description is JSON in the file's metadata. Its keys are the names of the stages' settings:
 
 - segmentation: `method`, `network`, `rois`, `patches`, `spacing_mm`, `window_hu`, and whatever else the stage adds, as
-  `structures` (those of each ROI), `labelled` (data set → its ROIs) and `mirrors` (ROI → what it becomes in a mirror
-  image); files of older versions lack these. `prediction`, which decides how it predicts
+  `structures` (those of each ROI), `labelled` (data set → the ROIs that its training cases label) and `mirrors` (ROI →
+  what it becomes in a mirror image); files of older versions lack these. `prediction`, which decides how it predicts
   (config.evaluation.Prediction), is added when the model is given away: until then the pipeline's config decides, so
   that an edit of it trains nothing again;
 - ROI-aware: `roi_aware`, `structures`, `patches`, `window_hu`, and whatever else the stage adds.
@@ -84,7 +84,11 @@ def load_segmentation_model(
         description = description_in(path, file, SEGMENTATION_KEYS)
         settings = _settings(path, TypeAdapter[Network](Network), description["network"])
         shapes = shapes_in(file)
-        check_repeats(path, description["network"], shapes)
+        labelled = description.get("labelled", {}) if settings.per_data_set else {}
+        check_repeats(path, description["network"], labelled, shapes)
+        if settings.per_data_set and not (labelled and all(labelled.values())):
+            wrong = "has a part for each data set, and does not say which ROIs each labels (`labelled`)"
+            raise UserError(str(path), wrong, AGAIN)
         embeddings, rois = shapes.get("embeddings", ()), description["rois"]
         if len(embeddings) != 2 or embeddings[0] != len(rois) or embeddings[1] == 0:
             raise UserError(str(path), f"has embeddings of shape {embeddings} for {len(rois)} ROIs", AGAIN)
@@ -92,8 +96,9 @@ def load_segmentation_model(
         if any(side % settings.patch_multiple for side in patch.shape):
             wrong = f"has patches of {patch.size_voxels} voxels, whose sides do not divide by {settings.patch_multiple}"
             raise UserError(str(path), wrong, AGAIN)
-        labelled = list(description.get("labelled", {}).values()) if settings.per_data_set else []
-        build = partial(build_segmentation_network, settings, rois=rois, labelled=labelled, patch=patch.shape)
+        build = partial(
+            build_segmentation_network, settings, rois=rois, labelled=[*labelled.values()], patch=patch.shape
+        )
         first = file.get_tensor("embeddings")
         check_shapes(path, shapes, lambda: build(embeddings=first))
         # The teacher's tensors are not read where the student is asked for.

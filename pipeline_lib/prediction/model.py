@@ -134,6 +134,9 @@ def load_models(paths: Sequence[Path], options: Options = DEFAULTS) -> Model:
             raise UserError(str(path), "holds no teacher", "predict with the student")
         network, description = load_segmentation_model(path, device, prediction.weights)
         window = sliding_window(prediction, execution, description, device)
+        if windows and prediction.flip_tta and window.partners != windows[0].partners:
+            wrong = f"pairs left and right unlike {paths[0]}"
+            raise UserError(str(path), wrong, "average models of one configuration only")
         networks.append(network.for_prediction(device, window.precision))
         windows.append(window)
     window = windows[0]

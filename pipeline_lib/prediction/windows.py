@@ -12,21 +12,30 @@ import torch
 from torch import nn
 
 from ..config.evaluation import Prediction, PredictionExecution
+from ..config.method_settings import LeafMethodSettings
 from ..config.methods import read_method
 from ..config.volumes import Patches
+from ..errors import UserError
 from ..inference.post_processing import largest_part
 from ..inference.sliding_window import ReadImage, Shape, SlidingWindow, kept_compressed, predict_slabs
 from ..methods.build import task_class
+from ..networks.model_description import AGAIN
 from ..networks.precision import autocast_type
 
 
 def sliding_window(
     prediction: Prediction, execution: PredictionExecution, description: dict[str, Any], device: torch.device
 ) -> SlidingWindow:
-    """Windows as `prediction` lays them, of the patch size and intensity window that the model was trained with."""
+    """Windows as `prediction` lays them, of the patch size and intensity window that the model was trained with.
+
+    Raises UserError if this version does not know the model's method, or if the method needs what is not described.
+    """
     rois, mirrors = description["rois"], description.get("mirrors", {})
     structures = tuple(map(tuple, description.get("structures", ())))
-    to_probabilities = task_class(read_method(description["method"])).probabilities
+    method = read_method(description["method"])
+    if isinstance(method, LeafMethodSettings) and len(structures) != len(rois):
+        wrong = "does not say which of its ROIs exclude each other (`structures`), as its softmax needs"
+        raise UserError("model file", wrong, AGAIN)
     return SlidingWindow(
         shape=Patches.model_validate(description["patches"]).shape,
         overlap=prediction.overlap,
@@ -35,7 +44,7 @@ def sliding_window(
         window_hu=tuple(description["window_hu"]),
         device=device,
         precision=autocast_type(execution.precision, device, training=False),
-        to_probabilities=partial(to_probabilities, structures=structures),
+        to_probabilities=partial(task_class(method).probabilities, structures=structures),
         partners=tuple(rois.index(mirrors.get(roi, roi)) for roi in rois) if mirrors else (),
     )
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline_lib.errors import UserError
 from pipeline_lib.networks.build import build_segmentation_network
 from pipeline_lib.networks.dodnet.settings import DodNet
 from pipeline_lib.networks.model_file import load_segmentation_model, save_model
@@ -93,10 +94,9 @@ def test_one_network_per_data_set_is_that(kind, part, patch):
     assert all(parameter.grad is None for parameter in network.branches[1].parameters())
 
 
-@pytest.mark.parametrize(("kind", "part"), PARTS)
-def test_its_model_file_brings_it_back(kind, part, patch, tmp_path):
-    network, path = tiny(kind, part), tmp_path / "model.safetensors"
-    description = {
+def described(kind, part):
+    """What the file of `tiny(kind, part)` says of itself."""
+    return {
         "method": {"kind": "labels_alone", "network": "some", "encoder": "any"},
         "network": NETWORKS[kind].model_copy(update={"per_data_set": part}).model_dump(mode="json"),
         "rois": list(ROIS),
@@ -105,11 +105,36 @@ def test_its_model_file_brings_it_back(kind, part, patch, tmp_path):
         "spacing_mm": [1, 1, 1],
         "window_hu": [-325, 325],
     }
-    save_model(path, network, description)
+
+
+@pytest.mark.parametrize(("kind", "part"), PARTS)
+def test_its_model_file_brings_it_back(kind, part, patch, tmp_path):
+    network, path = tiny(kind, part), tmp_path / "model.safetensors"
+    save_model(path, network, described(kind, part))
     loaded, _ = load_segmentation_model(path, "cpu")
     with torch.no_grad():
         fast = loaded.for_prediction(torch.device("cpu"), torch.float32)
         assert torch.equal(fast(patch), network.eval()(patch))
+
+
+@pytest.mark.parametrize(("kind", "part"), PARTS)
+@pytest.mark.parametrize(
+    ("labelled", "said"),
+    [
+        (None, "does not say which ROIs each labels"),
+        ({}, "does not say which ROIs each labels"),
+        ({"livers": ["liver"], "spleens": []}, "does not say which ROIs each labels"),
+        ({"livers": ["liver"]}, "comes from another version of Lacuna"),
+        ({f"set_{number}": ["liver"] for number in range(100_000)}, "a network of 100000 blocks"),
+    ],
+)
+def test_a_file_that_does_not_say_what_its_parts_label_is_one_line(kind, part, labelled, said, tmp_path):
+    path, description = tmp_path / "model.safetensors", described(kind, part)
+    del description["labelled"]
+    save_model(path, tiny(kind, part), description if labelled is None else description | {"labelled": labelled})
+    with pytest.raises(UserError, match=said) as error:
+        load_segmentation_model(path, "cpu")
+    assert "\n" not in str(error.value)
 
 
 def test_a_prompt_is_learned_by_all_data_sets_and_changes_what_a_map_means():

@@ -13,6 +13,7 @@ import lacuna
 from pipeline_lib.config.evaluation import Prediction, PredictionExecution
 from pipeline_lib.geometry import Geometry, from_canonical
 from pipeline_lib.label_bits import pack, read_roi_bits, roi_mask
+from pipeline_lib.methods.target_adaptive.settings import TargetAdaptive
 from pipeline_lib.prediction.ct import ct_from_image
 from pipeline_lib.prediction.segmentation import Segmentation
 from pipeline_lib.stages.predict import run as stage
@@ -125,6 +126,29 @@ def test_several_models_are_averaged(files, masks, model):
         # Bytes of each on the volume's grid, and of the mean, are rounded.
         assert np.abs(both.probability(roi) - mean).max() <= 3 / 255
         assert np.abs(masks.probability(roi) - mean).max() > 0.05
+
+
+def test_each_of_several_models_predicts_as_its_own_method_does(files, tmp_path, masks):
+    """The same network twice, once under a softmax in which liver and tumour exclude the spleen: less of all three."""
+    method = TargetAdaptive(kind="target_adaptive", network="small", encoder="some").model_dump(mode="json")
+    softmax = write_tiny_model(
+        tmp_path / "softmax.safetensors", seed=9, method=method, structures=[["liver"], ["liver"], ["spleen"]]
+    )
+    alone = lacuna.load(softmax, **CPU).predict(files / "ct.nii.gz")
+    both = lacuna.load(files / "one.safetensors", softmax, **CPU).predict(files / "ct.nii.gz")
+    swapped = lacuna.load(softmax, files / "one.safetensors", **CPU).predict(files / "ct.nii.gz")
+    for roi in ROIS:
+        assert np.abs(masks.probability(roi) - alone.probability(roi)).max() > 0.05
+        mean = (masks.probability(roi) + alone.probability(roi)) / 2
+        assert np.abs(both.probability(roi) - mean).max() <= 3 / 255
+        assert np.abs(swapped.probability(roi) - mean).max() <= 3 / 255
+
+
+def test_models_that_pair_other_rois_are_not_averaged_over_flips(files, tmp_path):
+    other = write_tiny_model(tmp_path / "other.safetensors", seed=9, mirrors={"liver": "spleen", "spleen": "liver"})
+    lacuna.load(files / "one.safetensors", other, **CPU)
+    with pytest.raises(lacuna.UserError, match="pairs left and right unlike"):
+        lacuna.load(files / "one.safetensors", other, flip_tta=True, **CPU)
 
 
 @pytest.mark.parametrize(

@@ -249,3 +249,6 @@ def test_a_method_with_a_softmax_predicts_by_the_structures_in_the_model_file(wo
     found = window.to_probabilities(torch.zeros(1, 3, 1, 1, 1)).flatten().tolist()
     # Background, liver, tumour, both, spleen: equally likely.
     assert found == pytest.approx([2 / 5, 2 / 5, 1 / 5])
+    del description["structures"]
+    with pytest.raises(UserError, match="does not say which of its ROIs exclude each other"):
+        sliding_window(*settings, description, torch.device("cpu"))

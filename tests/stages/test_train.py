@@ -6,6 +6,7 @@ import signal
 import stat
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from pipeline_lib.config.existence import DecisionRule, Existence
 from pipeline_lib.config.methods import Method
 from pipeline_lib.config.optimisation import Execution, Optimisation
+from pipeline_lib.data.crops import TrainingCase
 from pipeline_lib.errors import UserError
 from pipeline_lib.methods.labels_alone.settings import LabelsAlone
 from pipeline_lib.methods.latent_class.settings import LatentClass
@@ -112,7 +114,7 @@ def test_every_method_trains_and_its_model_can_be_used(name, trained):
 @pytest.mark.parametrize("part", ["outputs", "head", "prompt", "network"])
 def test_each_data_set_trains_its_own_part(part, here, tmp_path):
     network = TINY["swin_unetr"].model_copy(update={"per_data_set": part})
-    settings = segmentation_settings(part, METHODS["baseline"], optimisation=SHORT, network=network)
+    settings = segmentation_settings(part, METHODS["labels_alone"], optimisation=SHORT, network=network)
     inputs, outputs = paths(here, part, tmp_path)
     segmentation.run(settings, EXECUTION, inputs, outputs)
     trained, description = load_segmentation_model(outputs.model, "cpu")
@@ -122,9 +124,39 @@ def test_each_data_set_trains_its_own_part(part, here, tmp_path):
     assert all(0 < row["loss"]["total"] < 10 for row in rows)
 
 
-def test_a_data_set_whose_crops_are_flipped_has_an_output_for_the_mirrored_roi():
-    settings = segmentation_settings(mirrors=MIRRORS)
-    assert segmentation.rois_of_data_sets(settings) == {"livers": ROIS, "spleens": ("liver", "spleen")}
+def labelling(**rois_of_cases):
+    """A training case for each list of ROIs that a data set's cases label."""
+    return [
+        TrainingCase(dataset, str(place), Path(), np.isin(ROIS, labelled), np.zeros((1, 3), np.int64))
+        for dataset, cases in rois_of_cases.items()
+        for place, labelled in enumerate(cases)
+    ]
+
+
+@pytest.mark.parametrize("flips", [True, False])
+def test_a_data_set_whose_crops_are_flipped_has_an_output_for_the_mirrored_roi(flips):
+    augmentation = segmentation_settings().augmentation
+    weak = augmentation.weak.model_copy(update={"flip_probability": (0.5 * flips, 0.5, 0.5)})
+    settings = segmentation_settings(mirrors=MIRRORS, augmentation=augmentation.model_copy(update={"weak": weak}))
+    cases = labelling(livers=[["liver", "liver_tumor"]] * 3, spleens=[["spleen"]] * 2)
+    expected = {"livers": ROIS, "spleens": ("liver", "spleen")} if flips else LABELLED
+    assert segmentation.rois_of_data_sets(settings, cases) == expected
+
+
+def test_a_data_set_has_outputs_for_what_its_training_cases_label_together():
+    """All of them declare all ROIs; nothing would train an output for the tumour."""
+    settings = segmentation_settings(labelled=dict.fromkeys(LABELLED, ROIS))
+    cases = labelling(livers=[["liver"], ["spleen"], []], spleens=[["spleen"], []])
+    found = segmentation.rois_of_data_sets(settings, cases)
+    assert found == {"livers": ("liver", "spleen"), "spleens": ("spleen",)}
+
+
+def test_a_data_set_whose_cases_label_nothing_cannot_have_a_part_of_its_own():
+    network = TINY["swin_unetr"].model_copy(update={"per_data_set": "head"})
+    cases = labelling(livers=[["liver"]], spleens=[[], []])
+    assert segmentation.rois_of_data_sets(segmentation_settings(), cases)["spleens"] == ()
+    with pytest.raises(UserError, match="a part of its own for spleens, whose training cases label no ROI"):
+        segmentation.rois_of_data_sets(segmentation_settings(network=network), cases)
 
 
 @pytest.mark.parametrize(("axis", "exchanged"), [(0, True), (1, False), (2, False)])
@@ -154,7 +186,8 @@ def test_the_model_file_says_which_rois_mirror_each_other(here, tmp_path):
     settings = segmentation_settings("mirrored", METHODS["labels_alone"], optimisation=SHORT, mirrors=MIRRORS)
     inputs, outputs = paths(here, "mirrored", tmp_path)
     with init_distributed(EXECUTION) as distributed:
-        segmentation.save(settings, segmentation.segmentation_task(settings, EXECUTION, inputs, distributed), outputs)
+        task = segmentation.segmentation_task(settings, EXECUTION, inputs, LABELLED, distributed)
+        segmentation.save(settings, task, LABELLED, outputs)
     assert load_segmentation_model(outputs.model, "cpu")[1]["mirrors"] == MIRRORS
 
 

@@ -11,7 +11,8 @@ class Background(SupervisedMethodSettings):
     """Eq. 1 on every ROI, of which those that a sample does not label are taught as absent.
 
     Nobody publishes this as a method: it is what training on the joined data sets does if nothing is said of missing
-    labels, and the bound that every other row should exceed.
+    labels, and the bound that every other row should exceed. Voxels that a labelled ROI's masks call unknown are left
+    out: every training knows an ignore label.
     """
 
     kind: Literal["background"]

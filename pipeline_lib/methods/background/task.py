@@ -34,11 +34,17 @@ class BackgroundTask(OneStudent):
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts how often each ROI was labelled."""
         logits = networks["student"](batch.strong)
-        supervised = background_loss(logits, batch.labels, batch.labelled, self.supervised)
+        supervised = background_loss(logits, batch.labels, batch.labelled, self.supervised, batch.known)
         return Losses(supervised, {"supervised": supervised}, label_counts(logits, batch))
 
 
-def background_loss(logits: Tensor, labels: Tensor, labelled: Tensor, settings: SupervisedLoss) -> Tensor:
-    """Eq. 1 of all ROIs, unlabelled ones being nowhere: B K D H W, bool B K D H W, bool B K → B."""
-    targets = labels & labelled[:, :, None, None, None]
-    return supervised_loss(logits, targets, torch.ones_like(labelled), settings)
+def background_loss(
+    logits: Tensor, labels: Tensor, labelled: Tensor, settings: SupervisedLoss, known: Tensor | None = None
+) -> Tensor:
+    """Eq. 1 of all ROIs, unlabelled ones being nowhere: B K D H W, bool B K D H W, bool B K → B.
+
+    With `known` (bool B K D H W) the other voxels of labelled ROIs are left out.
+    """
+    of_labelled = labelled[:, :, None, None, None]
+    counted = None if known is None else known | ~of_labelled
+    return supervised_loss(logits, labels & of_labelled, torch.ones_like(labelled), settings, counted)

@@ -17,6 +17,7 @@ from ...randomness import random_generator
 from ...training.silent_rois import present_and_found
 from ...training.task import Losses
 from ..one_student import OneStudent
+from ..roi_maps import with_known_voxels
 from ..segmentation_task import Ingredients
 from ..supervised_loss import supervised_loss
 from .settings import Conemos
@@ -42,18 +43,26 @@ class ConemosTask(OneStudent):
 
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts what is labelled, and what was found of the drawn ROIs."""
-        rois = drawn_rois(batch.labelled, self.seed, batch.samples)
-        logits, labels = networks["student"](batch.strong, rois), batch.labels
-        own = labels[torch.arange(len(rois), device=rois.device), rois][:, None]
-        supervised = supervised_loss(logits, own, torch.ones_like(rois, dtype=torch.bool)[:, None], self.supervised)
-        drawn = torch.zeros_like(batch.labelled).scatter(1, rois[:, None], True)
+        labels, known = batch.labels, batch.known
+        labelled = with_known_voxels(batch.labelled, known)
+        rois = drawn_rois(labelled, self.seed, batch.samples)
+        logits = networks["student"](batch.strong, rois)
+        own, where = _of_rois(labels, rois), None if known is None else _of_rois(known, rois)
+        supervised = supervised_loss(logits, own, labelled.gather(1, rois[:, None]), self.supervised, where)
+        drawn = torch.zeros_like(labelled).scatter(1, rois[:, None], True) & labelled
         counts = {"labelled": batch.labelled, **present_and_found(logits.expand_as(labels), labels, drawn)}
         return Losses(supervised, {"supervised": supervised}, counts)
 
 
 def drawn_rois(labelled: Tensor, seed: int, samples: tuple[int, ...]) -> Tensor:
-    """One labelled ROI of each sample, all equally likely: bool B K → int64 B."""
-    known = [row.nonzero().flatten().tolist() for row in labelled.cpu()]
+    """One labelled ROI of each sample, all equally likely: bool B K → int64 B; 0 where none is labelled."""
+    # A case may label nothing; its samples ask for some ROI, of which they teach nothing.
+    choices = [row.nonzero().flatten().tolist() or [0] for row in labelled.cpu()]
     draws = [random_generator("drawn ROI", seed, sample) for sample in samples]
-    rois = [own[int(draw.integers(len(own)))] for own, draw in zip(known, draws, strict=True)]
+    rois = [own[int(draw.integers(len(own)))] for own, draw in zip(choices, draws, strict=True)]
     return torch.tensor(rois, device=labelled.device)
+
+
+def _of_rois(maps: Tensor, rois: Tensor) -> Tensor:
+    """The map of one of K ROIs of each sample: B K D H W, int64 B → B 1 D H W."""
+    return maps[torch.arange(len(rois), device=rois.device), rois][:, None]

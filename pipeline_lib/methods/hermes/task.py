@@ -16,7 +16,7 @@ from ...data.batches import Batch
 from ...networks.probabilities import at_least_float32, probabilities
 from ...training.task import Losses
 from ..label_counts import label_counts
-from ..roi_maps import mean_over_rois, selected_maps
+from ..roi_maps import mean_over_rois, mean_over_voxels, selected_maps, with_known_voxels
 from ..segmentation_task import Ingredients
 from ..taught_student import TaughtStudent
 from .settings import Hermes
@@ -36,15 +36,18 @@ class HermesTask(TaughtStudent):
 
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts how often each ROI was labelled."""
-        asks = getattr(self.student, "asks_for_labelled", False)
-        logits = networks["student"](batch.strong, *((batch.labelled,) if asks else ()))
-        labels, labelled = batch.labels, batch.labelled
+        asks, known = getattr(self.student, "asks_for_labelled", False), batch.known
+        labelled = with_known_voxels(batch.labelled, known)
+        logits = networks["student"](batch.strong, *((labelled,) if asks else ()))
         student = at_least_float32(selected_maps(logits, labelled))
-        truth = selected_maps(labels, labelled).to(student.dtype)
-        cross_entropy = F.binary_cross_entropy_with_logits(student, truth, reduction="none").mean(1)
+        truth = selected_maps(batch.labels, labelled).to(student.dtype)
+        where = None if known is None else selected_maps(known, labelled)
+        cross_entropy = mean_over_voxels(F.binary_cross_entropy_with_logits(student, truth, reduction="none"), where)
+        # What is neither predicted nor labelled is not in the Tversky loss.
+        predicted = probabilities(student) if where is None else probabilities(student).where(where, 0)
         terms = {
             "cross_entropy": mean_over_rois(cross_entropy, labelled),
-            "tversky": mean_over_rois(adaptive_tversky(probabilities(student), truth), labelled),
+            "tversky": mean_over_rois(adaptive_tversky(predicted, truth), labelled),
         }
         return Losses(terms["cross_entropy"] + terms["tversky"], terms, label_counts(logits, batch))
 

@@ -73,7 +73,7 @@ class LatentClassTask(TaughtStudent):
         else:
             # A ROI that is labelled but for some voxels is decided on too, for these.
             where, throughout = ~known, batch.labelled & known.flatten(2).all(2)
-            decisions = decide(throughout, scores, settings.decision, batch.labelled_voxels > 0)
+            decisions = decide(throughout, scores, settings.decision, batch.labelled & (batch.labelled_voxels > 0))
         terms = {name: torch.zeros_like(supervised) for name in self.terms} | {"supervised": supervised}
         weight = teacher_weight(progress, settings.warmup_fraction, settings.rampup_fraction)
         total = supervised

@@ -21,6 +21,7 @@ from ..cutmix import box_masks, mixed, partners
 from ..exclusive_organs import Rivals, Structures, exclusive_logits, exclusive_rois
 from ..label_counts import label_counts
 from ..ramp_up import teacher_weight
+from ..roi_maps import with_known_voxels
 from ..segmentation_task import Ingredients
 from ..supervised_loss import supervised_loss
 from ..taught_student import TaughtStudent
@@ -62,13 +63,13 @@ class LtudaCdaTask(TaughtStudent):
 
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts how often each ROI was labelled."""
-        settings, labels, labelled = self.settings, batch.labels, batch.labelled
+        settings, labels, labelled, known = self.settings, batch.labels, batch.labelled, batch.known
         weight = teacher_weight(progress, settings.warmup_fraction, settings.rampup_fraction)
         boxes = [self._boxes(batch, view) for view in range(settings.mixed_views)]
         # One pass: DistributedDataParallel expects a single one before it goes backward.
         views = torch.cat([batch.strong, *(mixed(batch.strong, box) for box in boxes)])
         logits, *of_copies = networks["student"](views).chunk(1 + len(boxes))
-        supervised = supervised_loss(logits, labels, labelled, settings.supervised)
+        supervised = supervised_loss(logits, labels, labelled, settings.supervised, known)
         terms = {
             "supervised": supervised,
             "pseudo": torch.zeros_like(supervised),
@@ -76,7 +77,7 @@ class LtudaCdaTask(TaughtStudent):
         }
         targets = self._targets(batch) if weight > 0 else None
         for copy, box in zip(of_copies, boxes, strict=True):
-            terms["mixed"] = terms["mixed"] + label_loss(copy, labels, labelled, box)
+            terms["mixed"] = terms["mixed"] + label_loss(copy, labels, labelled, box, known)
             if targets is not None:
                 terms["pseudo"] = terms["pseudo"] + target_loss(copy, mixed(targets, box))
         total = supervised + settings.mixed_weight * (terms["mixed"] + weight * terms["pseudo"])
@@ -87,18 +88,21 @@ class LtudaCdaTask(TaughtStudent):
         return box_masks((depth, height, width), self.seed, batch.samples, view, batch.strong.device)
 
     def _targets(self, batch: Batch) -> Tensor:
-        return hard_targets(self.teacher.logits(batch), batch.labels, batch.labelled, self.rivals)
+        return hard_targets(self.teacher.logits(batch), batch.labels, batch.labelled, self.rivals, batch.known)
 
 
-def hard_targets(teacher_logits: Tensor, labels: Tensor, labelled: Tensor, rivals: Rivals) -> Tensor:
+def hard_targets(
+    teacher_logits: Tensor, labels: Tensor, labelled: Tensor, rivals: Rivals, known: Tensor | None = None
+) -> Tensor:
     """What all ROIs are taught to be: their labels, or where they are unlabelled hard pseudo labels. bool B K D H W.
 
     An unlabelled ROI is taught to be where the teacher's probability is at least 1/2 and no rival is labelled or more
     likely. Where all ROIs are rivals, that is the publication's most likely organ or background; but here a rival that
-    is labelled as absent does not count.
+    is labelled as absent does not count. With `known` (bool B K D H W) a ROI is unlabelled wherever its label is not
+    known.
     """
-    pseudo = exclusive_logits(teacher_logits, labels, labelled, rivals) >= 0
-    return torch.where(labelled[:, :, None, None, None], labels, pseudo)
+    pseudo = exclusive_logits(teacher_logits, labels, labelled, rivals, known) >= 0
+    return torch.where(labelled[:, :, None, None, None] if known is None else known, labels, pseudo)
 
 
 def target_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -106,14 +110,15 @@ def target_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return _cross_entropy(logits, targets).flatten(1).mean(1)
 
 
-def label_loss(logits: Tensor, labels: Tensor, labelled: Tensor, box: Tensor) -> Tensor:
+def label_loss(logits: Tensor, labels: Tensor, labelled: Tensor, box: Tensor, known: Tensor | None = None) -> Tensor:
     """Cross-entropy of mixed samples with their labels, where they have any: B K D H W, …, bool B 1 D H W → B.
 
-    A mean over all voxels, of which those count at which the ROI is labelled, inside the box by the partner; and over
-    the ROIs that the sample or its partner labels.
+    A mean over all voxels, of which those count at which the ROI is labelled, inside the box by the partner, and with
+    `known` (bool B K D H W) known; and over the ROIs that the sample or its partner labels.
     """
-    known = mixed(labelled[:, :, None, None, None].expand_as(labels), box)
-    of_rois = (_cross_entropy(logits, mixed(labels, box)) * known).flatten(2).mean(2)
+    labelled = with_known_voxels(labelled, known)
+    told = labelled[:, :, None, None, None].expand_as(labels) if known is None else known
+    of_rois = (_cross_entropy(logits, mixed(labels, box)) * mixed(told, box)).flatten(2).mean(2)
     return of_rois.sum(1) / (labelled | partners(labelled)).sum(1).clamp(min=1)
 
 

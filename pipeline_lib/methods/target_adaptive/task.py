@@ -22,5 +22,7 @@ class TargetAdaptiveTask(LeafTask):
         weights = {"cross_entropy": 1.0}
         return cls(ingredients.new_network(), ingredients.rois, ingredients.structures, weights)
 
-    def leaf_terms(self, z: Tensor, allowed: Tensor, labels: Tensor, labelled: Tensor) -> dict[str, Tensor]:
-        return {"cross_entropy": marginal_cross_entropy(z, allowed)}
+    def leaf_terms(
+        self, z: Tensor, allowed: Tensor, labels: Tensor, labelled: Tensor, known: Tensor | None
+    ) -> dict[str, Tensor]:
+        return {"cross_entropy": marginal_cross_entropy(z, allowed, known)}

@@ -17,9 +17,11 @@ from there. On all GPUs of a machine, or in one process:
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -68,7 +70,8 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
             raise UserError("dice", wrong, "train in one process, or choose another form")
         if distributed.is_main:
             write_json(checkpoints.folder / RUN_FILE, {"run": settings.run})
-        task = segmentation_task(settings, execution, inputs, distributed)
+        labelled = rois_of_data_sets(settings, cases)
+        task = segmentation_task(settings, execution, inputs, labelled, distributed)
         history = train(
             task,
             training_data(settings, cases, distributed),
@@ -81,7 +84,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
             execution_key="execution",
         )
         if distributed.is_main:
-            save(settings, task, outputs)
+            save(settings, task, labelled, outputs)
             with atomic_write(outputs.history) as partial:
                 shutil.copyfile(history, partial)
             store.keep([outputs.model, outputs.history])
@@ -118,12 +121,18 @@ def training_data(settings: Settings, cases: tuple[TrainingCase, ...], distribut
 
 
 def segmentation_task(
-    settings: Settings, execution: Execution, inputs: Inputs, distributed: Distributed
+    settings: Settings,
+    execution: Execution,
+    inputs: Inputs,
+    labelled: Mapping[str, Sequence[str]],
+    distributed: Distributed,
 ) -> SegmentationTask:
-    """The task of the method: its networks with their seeded first weights, its teacher and its losses."""
+    """The task of the method: its networks with their seeded first weights, its teacher and its losses.
+
+    `labelled` are the ROIs of each data set (`rois_of_data_sets`).
+    """
     torch.manual_seed(key_number("first weights", settings.seed) % 2**63)
     embeddings = read_embeddings(inputs.embeddings, settings.rois)
-    labelled = rois_of_data_sets(settings)
 
     def new_network() -> nn.Module:
         recomputed = checkpointing(execution, distributed.device)
@@ -159,16 +168,28 @@ def online_scorer(settings: Settings, inputs: Inputs, distributed: Distributed) 
     return load_scorer(inputs.roi_aware_model, settings.structures, distributed.device)
 
 
-def rois_of_data_sets(settings: Settings) -> dict[str, tuple[str, ...]]:
-    """Data set → the ROIs that its samples label, mirrored or not, in the order of all ROIs."""
+def rois_of_data_sets(settings: Settings, cases: Sequence[TrainingCase]) -> dict[str, tuple[str, ...]]:
+    """Data set → the ROIs that its crops label, in the order of all ROIs.
+
+    Those are the ROIs that some training case labels, not all that the data set declares: nothing would train the
+    output of another. With flips along x their mirror images are among them.
+
+    Raises UserError if a data set's cases label none and the network has a part for each data set.
+    """
     found = {}
-    for dataset, labelled in settings.labelled.items():
-        known = {*labelled, *(settings.mirrors.get(roi, roi) for roi in labelled)}
-        found[dataset] = tuple(roi for roi in settings.rois if roi in known)
+    flips = settings.augmentation.weak.flip_probability[0] > 0
+    for dataset in settings.cases:
+        flags = np.any([case.labelled for case in cases if case.dataset == dataset], axis=0)
+        own = {roi for roi, labelled in zip(settings.rois, flags, strict=True) if labelled}
+        own |= {settings.mirrors.get(roi, roi) for roi in own} if flips else set()
+        found[dataset] = tuple(roi for roi in settings.rois if roi in own)
+        if not own and settings.network.per_data_set:
+            wrong = f"wants a part of its own for {dataset}, whose training cases label no ROI"
+            raise UserError("per_data_set", wrong, f"leave {dataset} out of `datasets`, or compare other methods")
     return found
 
 
-def save(settings: Settings, task: SegmentationTask, outputs: Outputs) -> None:
+def save(settings: Settings, task: SegmentationTask, labelled: Mapping[str, Sequence[str]], outputs: Outputs) -> None:
     """Write the student, and the teacher if there is one, with all that is needed to use them."""
     description = settings.model_dump(
         mode="json",
@@ -177,7 +198,7 @@ def save(settings: Settings, task: SegmentationTask, outputs: Outputs) -> None:
             *("patches", "spacing_mm", "window_hu", "mirrors"),
         },
     )
-    description["labelled"] = rois_of_data_sets(settings)
+    description["labelled"] = labelled
     predictors = task.predictors()
     save_model(outputs.model, predictors["student"], description, predictors.get("teacher"))
 
