@@ -25,7 +25,7 @@ class TextConditionedSwinUnetr(nn.Module):
     are then not kept. The transformer's are a fifth of all on a GPU and half on a CPU, where attention keeps its
     weights. Recomputing them costs a few hundredths of a GPU's time and an eighth of a CPU's (docs/performance.md).
 
-    The trunk starts from random weights; the Universal Model may start from MONAI's self-supervised ones.
+    The trunk starts from random weights; a training may load others into it (networks/start.py).
     """
 
     channels_last_on_cpu = True
@@ -53,8 +53,8 @@ class TextConditionedSwinUnetr(nn.Module):
         replace(self.trunk, nn.InstanceNorm3d, InstanceNorm)
         # The dynamic head takes its place; parameters that get no gradient would stop DistributedDataParallel.
         del self.trunk.out
-        self.head = TextConditionedHead(sizes.feature_size, 16 * sizes.feature_size, embeddings.shape[1], fused_head)
         self.register_buffer("embeddings", embeddings.detach().float().clone())
+        self.head = TextConditionedHead(sizes.feature_size, 16 * sizes.feature_size, self.embeddings, fused_head)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits B K D H W of `image` B 1 D H W in −1…1; D, H and W must divide by 32."""
