@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 from torch import Tensor, nn
 
 from ..config.method_settings import Teacher
-from ..existence.scores import RoiScorer
+from ..existence.scores import Scorer
 from ..training.task import Task
 
 
@@ -26,7 +26,7 @@ class Ingredients:
     rois: tuple[str, ...]
     structures: tuple[tuple[str, ...], ...]
     teacher: Teacher
-    scorer: RoiScorer | None
+    scorer: Scorer | None
 
 
 class SegmentationTask(Task, Protocol):

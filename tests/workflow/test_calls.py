@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 
@@ -70,3 +72,15 @@ def test_a_wrong_source_is_tried_once_and_its_error_stands_last(tiny_content, tm
     assert last.startswith("error: ")
     assert "nowhere" in last
     assert last.endswith("[logs/acquire/tiny_spleen.log]")
+
+
+def test_the_file_that_a_training_starts_from_is_its_input(tiny_content, tmp_path):
+    (tmp_path / "old.safetensors").touch()
+    project = Project(tmp_path, {**tiny_content, "compare": ["baseline", "latent_class"]})
+    project = project.edited("methods/latent_class/start_from", "old.safetensors")
+    jobs = re.findall(
+        r"^rule train:\n    input: (.*)\n(?:    .*\n)*?    wildcards: run=(\S+)", project.dry_run("models").stdout, re.M
+    )
+    reads = {run: files.split(", ") for files, run in jobs}
+    assert "old.safetensors" in reads["latent_class-seed0"]
+    assert "old.safetensors" not in reads["baseline-seed0"]

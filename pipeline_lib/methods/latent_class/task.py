@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ...config.method_settings import Teacher
 from ...data.batches import Batch
 from ...existence.decisions import decide
-from ...existence.scores import RoiScorer
+from ...existence.scores import Scorer
 from ...networks.probabilities import probabilities
 from ...training.task import Losses
 from ..ema_teacher import EmaTeacher
@@ -43,7 +43,7 @@ class LatentClassTask:
         settings: LatentClass,
         teacher: Teacher,
         structures: tuple[tuple[str, ...], ...],
-        scorer: RoiScorer | None,
+        scorer: Scorer | None,
     ) -> None:
         self.student, self.names, self.settings, self.scorer = student, names, settings, scorer
         self.networks = {"student": student}
