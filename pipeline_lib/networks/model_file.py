@@ -3,7 +3,8 @@
 The description is JSON in the file's metadata. Its keys are the names of the stages' settings:
 
 - segmentation: `method`, `network`, `rois`, `patches`, `spacing_mm`, `window_hu`, and whatever else the stage adds, as
-  `mirrors` (ROI → what it becomes in a mirror image; files of older versions have none);
+  `mirrors` (ROI → what it becomes in a mirror image; files of older versions have none) and `started_from` (the digest
+  of the file that the training started from);
 - ROI-aware: `roi_aware`, `structures`, `patches`, `window_hu`, and whatever else the stage adds.
 
 The teacher of a mean-teacher method lies beside its student, its tensors' names preceded by `teacher.`.
