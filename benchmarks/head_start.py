@@ -75,7 +75,7 @@ class TextNetwork(nn.Module):
     def __init__(self, embeddings: Tensor, default_start: bool) -> None:
         super().__init__()
         self.embeddings, self.trunk = embeddings, Trunk(BOTTLENECK)
-        self.head = TextConditionedHead(CHANNELS, BOTTLENECK, embeddings.shape[1])
+        self.head = TextConditionedHead(CHANNELS, BOTTLENECK, embeddings)
         if default_start:
             self.head.controller.reset_parameters()
 
@@ -132,10 +132,14 @@ def main() -> None:
     encoder = wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
     words = torch.tensor(encoder.embed([f"A computerized tomography of a {roi}" for roi in ROIS])).float()
     standardised = dynamic_head.standardised
+
+    def as_they_are(vectors: Tensor, *_: Tensor) -> Tensor:
+        return vectors
+
     rows = {
-        "text, default start, vectors as they are": (lambda: TextNetwork(words, True), lambda vectors: vectors),
+        "text, default start, vectors as they are": (lambda: TextNetwork(words, True), as_they_are),
         "text, default start, standardised": (lambda: TextNetwork(words, True), standardised),
-        "text, fan-in start, vectors as they are": (lambda: TextNetwork(words, False), lambda vectors: vectors),
+        "text, fan-in start, vectors as they are": (lambda: TextNetwork(words, False), as_they_are),
         "text, fan-in start, standardised (used)": (lambda: TextNetwork(words, False), standardised),
         "task, default start": (lambda: TaskNetwork(True, False), standardised),
         "task, fan-in start": (lambda: TaskNetwork(False, False), standardised),

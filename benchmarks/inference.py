@@ -76,7 +76,7 @@ class OneRoiAfterTheOther(nn.Module):
         decoded, bottleneck = self.network._features(image)
         head = self.network.head
         features = head.features(decoded)
-        text = head.text_feature(standardised(self.network.embeddings))
+        text = head.text_feature(standardised(self.network.embeddings, head.embedding_mean, head.embedding_scale))
         condition = head.image_feature(bottleneck).flatten(1)
         samples = []
         for sample in range(len(image)):

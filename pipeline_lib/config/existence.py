@@ -18,10 +18,12 @@ class Existence(Section):
         "average_flips": "averaging over mirrored patches lost nearly all negative decisions (docs/existence.md)",
     }
 
-    mode: Literal["cached", "online"] = Field(
+    mode: Literal["cached", "online", "start_model"] = Field(
         default="cached",
         description="cached scores each pooled patch once, before training; online scores the augmented x_T in "
-        "every step, as the paper does.",
+        "every step, as the paper does; start_model needs no fully labelled data set: the model of a method's "
+        "`start_from` scores x_T in every step by each ROI's largest probability, and a ROI that it does not know is "
+        "ambiguous.",
     )
     batch_size: Count = Field(default=8, description="Patches in one forward pass.")
 

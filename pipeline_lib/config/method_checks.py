@@ -56,8 +56,16 @@ def check_methods(config: Config) -> None:
 
 def lacking_for(config: Config, method: Method) -> tuple[str, str] | None:
     """What `method` needs and the config lacks, and the remedy; None if it lacks nothing."""
-    if method.needs_existence and config.datasets.fully_labelled is None:
-        return "needs existence scores", "name the data set of the ROI-aware network in `datasets.fully_labelled`"
+    if method.start_from is None and config.unlabelled_rois:
+        unlabelled = ", ".join(config.unlabelled_rois)
+        return f"cannot learn {unlabelled}, which no data set labels", "name a model that knows it in `start_from`"
+    if method.needs_existence and config.existence.mode == "start_model":
+        if method.start_from is None:
+            return "needs existence scores, which `existence.mode` takes from a model", "name it in `start_from`"
+    elif method.needs_existence and config.datasets.fully_labelled is None:
+        other = ", or set `existence.mode` to start_model" if method.start_from is not None else ""
+        name_it = f"name the data set of the ROI-aware network in `datasets.fully_labelled`{other}"
+        return "needs existence scores", name_it
     unknown = [roi.name for roi in config.rois if not has_existence(roi)]
     if method.needs_organs and unknown:
         return f"must know which organ {', '.join(unknown)} is", "give the ROI `structures` or `organ`"

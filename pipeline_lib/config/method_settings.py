@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from .section import Count, Fraction, Name, Section
 
@@ -78,6 +79,23 @@ class MethodSettings(Section):
         "each data set equally often; square_root: a data set of n cases in proportion to √n (MultiTalent). The last "
         "two draw with replacement.",
     )
+
+    start_from: str | None = Field(
+        default=None,
+        description="File that the training begins with (null: random weights): a segmentation model of the same "
+        "network, which is also the first teacher and whose ROIs need no labels here, or MONAI's self-supervised "
+        "weights of SwinUNETR (.pt).",
+    )
+
+    @field_validator("start_from")
+    @classmethod
+    def _is_not_made_here(cls, start_from: str | None) -> str | None:
+        if start_from is not None and posixpath.normpath(start_from).startswith("results/"):
+            raise ValueError(
+                f"`start_from: {start_from}` would be made again by this config: name the kept copy, "
+                "models/train/FINGERPRINT/model.safetensors, or copy the file"
+            )
+        return start_from
 
     @property
     def needs_organs(self) -> bool:

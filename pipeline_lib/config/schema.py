@@ -102,6 +102,12 @@ class Config(Section):
         return tuple(roi.name for roi in self.rois)
 
     @property
+    def unlabelled_rois(self) -> tuple[str, ...]:
+        """ROIs that no training case labels: only a training that starts from a model can keep them."""
+        labelled = set().union(*(dataset.rois_to_learn for dataset in self.datasets.partially_labelled))
+        return tuple(name for name in self.roi_names if name not in labelled)
+
+    @property
     def all_datasets(self) -> tuple[Dataset, ...]:
         full = self.datasets.fully_labelled
         return (*self.datasets.partially_labelled, *((full,) if full else ()))
@@ -148,7 +154,6 @@ def _check_labels(config: Config) -> None:
     names = [dataset.name for dataset in config.all_datasets]
     if len(set(names)) != len(names):
         raise ValueError(f"datasets: a data set is named twice in {names}")
-    labelled: set[str] = set()
     for dataset in config.datasets.partially_labelled:
         unknown = sorted(set(dataset.labels) - set(config.roi_names))
         if unknown:
@@ -160,12 +165,9 @@ def _check_labels(config: Config) -> None:
             raise ValueError(f"data set {dataset.name} labels no ROI, so it cannot train a segmentation network")
         if not dataset.used_cases:
             raise ValueError(f"data set {dataset.name} skips all its cases")
-        labelled |= dataset.rois_to_learn
-    never = [name for name in config.roi_names if name not in labelled]
-    if never:
-        raise ValueError(
-            f"no data set with training cases labels {', '.join(never)}: remove it from `rois` or add a data set"
-        )
+    if config.unlabelled_rois and all(method.start_from is None for method in config.methods.values()):
+        never = ", ".join(config.unlabelled_rois)
+        raise ValueError(f"no data set with training cases labels {never}: remove it from `rois` or add a data set")
     if not any(dataset.split_cases("test") for dataset in config.datasets.partially_labelled):
         raise ValueError("no data set has a test case, so nothing could be scored: see `split` of the data sets")
     if config.scores.truth == "full" and not all(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..networks.model_file import load_roi_aware_model
 from ..networks.probabilities import probabilities
+
+Scorer = Callable[[Tensor], Tensor]
+"""Existence scores of the ROIs, float32 B K, of patches B 1 D H W in −1…1; NaN: nothing is known."""
 
 
 class RoiScorer(nn.Module):
@@ -34,6 +38,27 @@ class RoiScorer(nn.Module):
     def train(self, mode: bool = True) -> RoiScorer:
         """Does nothing: a frozen network's BatchNorm must not learn."""
         return self
+
+
+class SegmentationScorer:
+    """Scores patches with a frozen segmentation network of the ROIs `known`: B 1 D H W → B K for the ROIs `wanted`.
+
+    A ROI's score is its largest probability in the patch: what the network itself says of the ROI's existence. It is
+    NaN for a ROI that the network does not know. Not in the paper.
+    """
+
+    def __init__(self, network: nn.Module, known: Sequence[str], wanted: Sequence[str]) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.columns = [(place, list(known).index(roi)) for place, roi in enumerate(wanted) if roi in known]
+        self.count = len(wanted)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        largest = probabilities(self.network(images).amax((2, 3, 4)))
+        scores = largest.new_full((len(images), self.count), math.nan)
+        for place, column in self.columns:
+            scores[:, place] = largest[:, column]
+        return scores
 
 
 def load_scorer(model: Path, structures: Sequence[Sequence[str]], device: torch.device) -> RoiScorer:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 from torch import Tensor, nn
 
 from ..config.method_settings import Teacher
-from ..existence.scores import RoiScorer
+from ..existence.scores import Scorer
 from ..training.task import Task
 from .exclusive_organs import Structures
 
@@ -28,7 +28,7 @@ class Ingredients:
     rois: tuple[str, ...]
     structures: Structures
     teacher: Teacher
-    scorer: RoiScorer | None
+    scorer: Scorer | None
     datasets: tuple[str, ...] = ()
     seed: int = 0
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..errors import UserError
+from .dynamic_head import EMBEDDING_STATISTICS
 from .model_description import AGAIN, OTHER_VERSION, TEACHER, Shapes, without_teacher
 
 
@@ -29,7 +30,8 @@ def check_repeats(path: Path, network: Mapping[str, Any], labelled: Mapping[str,
 def check_shapes(path: Path, shapes: Shapes, build: Callable[[], nn.Module]) -> None:
     """Raise UserError unless `shapes` of a file's tensors are those of the network that `build` makes.
 
-    The network is built without memory for its weights. A teacher's tensors are a second set.
+    The network is built without memory for its weights. A teacher's tensors are a second set. Statistics of embeddings
+    may be missing: the head computes them (files of earlier versions have none).
     """
     try:
         with torch.device("meta"), _SmallOnesReally():
@@ -37,7 +39,9 @@ def check_shapes(path: Path, shapes: Shapes, build: Callable[[], nn.Module]) -> 
     except (RuntimeError, ValueError, OverflowError, MemoryError) as error:
         said = str(error).partition("\n")[0]
         raise UserError(str(path), f"describes a network that cannot be built ({said})", AGAIN) from error
-    missing = sorted(expected.keys() - without_teacher(shapes).keys())
+    missing = sorted(
+        name for name in expected.keys() - without_teacher(shapes).keys() if not name.endswith(EMBEDDING_STATISTICS)
+    )
     if missing:
         raise _differs(path, f"it lacks {missing[0]}")
     for name, shape in shapes.items():

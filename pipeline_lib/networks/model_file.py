@@ -3,10 +3,10 @@
 The description is JSON in the file's metadata. Its keys are the names of the stages' settings:
 
 - segmentation: `method`, `network`, `rois`, `patches`, `spacing_mm`, `window_hu`, and whatever else the stage adds, as
-  `structures` (those of each ROI), `labelled` (data set → the ROIs that its training cases label) and `mirrors` (ROI →
-  what it becomes in a mirror image); files of older versions lack these. `prediction`, which decides how it predicts
-  (config.evaluation.Prediction), is added when the model is given away: until then the pipeline's config decides, so
-  that an edit of it trains nothing again;
+  `structures` (those of each ROI), `labelled` (data set → the ROIs that its training cases label), `mirrors` (ROI →
+  what it becomes in a mirror image) and `started_from` (the digest of the file that the training started from); files
+  of older versions lack these. `prediction`, which decides how it predicts (config.evaluation.Prediction), is added
+  when the model is given away: until then the pipeline's config decides, so that an edit of it trains nothing again;
 - ROI-aware: `roi_aware`, `structures`, `patches`, `window_hu`, and whatever else the stage adds.
 
 The teacher of a mean-teacher method lies beside its student, its tensors' names preceded by `teacher.`.

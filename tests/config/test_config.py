@@ -381,3 +381,39 @@ def test_a_further_seed_renames_no_run(content):
     config = load_config(content, BASE)
     assert set(one) < set(config.runs)
     assert config.run("latent_class-seed4") in config.runs
+
+
+def grown(content: dict, start_from: str | None) -> dict:
+    """One data set of spleens, all ROIs of the default config, and one method."""
+    datasets = content["datasets"]["partially_labelled"]
+    (spleens,) = [name for name in datasets if "spleen" in name]
+    changed = with_change(content, "datasets/partially_labelled", [spleens])
+    changed["compare"] = ["latent_class"]
+    changed["methods"]["latent_class"]["start_from"] = start_from
+    return changed
+
+
+def test_rois_that_no_data_set_labels_need_a_model_that_knows_them(content):
+    config = load_config(grown(content, "old/model.safetensors"), BASE)
+    assert len(config.unlabelled_rois) == 10
+    assert settings_from(config, "latent_class-seed0").method.start_from == "old/model.safetensors"
+    assert "no data set with training cases labels liver, liver_tumor" in refusal(grown(content, None))
+    with pytest.raises(UserError, match=r"mean_teacher cannot learn liver, .*; name a model that knows it in `start_"):
+        config.run("mean_teacher-seed0")
+
+
+def test_existence_may_come_from_the_model_that_a_method_starts_from(content):
+    alone = with_change(grown(content, "old.safetensors"), "datasets/fully_labelled", None)
+    assert "or set `existence.mode` to start_model" in refusal(alone)
+    by_model = with_change(alone, "existence", {"mode": "start_model"})
+    assert load_config(by_model, BASE).existence.mode == "start_model"
+    without = with_change(content, "existence", {"mode": "start_model"})
+    assert "method latent_class needs existence scores, which `existence.mode` takes from a model" in refusal(
+        with_change(without, "compare", ["latent_class"])
+    )
+
+
+@pytest.mark.parametrize("path", ["results/models/a-seed0/model.safetensors", "./results/model.safetensors"])
+def test_a_model_that_this_config_would_make_again_is_no_start(content, path):
+    message = refusal(with_change(content, "methods/latent_class/start_from", path))
+    assert "would be made again by this config: name the kept copy" in message

@@ -16,12 +16,13 @@ from tests.support.naive_layers import naive_layers
 def test_parameter_counts_are_the_published_ones():
     assert parameter_count(1) == 153
     assert parameter_count(2) == 162
-    assert TextConditionedHead(48, 768, 512).controller.out_features == 153
+    assert TextConditionedHead(48, 768, torch.zeros(3, 512)).controller.out_features == 153
 
 
-def make_head(seed=0, **options):
+def make_head(embeddings=None, seed=0, **options):
+    """A head for these embeddings; equal calls give equal parameters."""
     torch.manual_seed(seed)
-    return TextConditionedHead(channels=12, bottleneck_channels=32, embedding_size=5, **options)
+    return TextConditionedHead(12, 32, inputs()[2] if embeddings is None else embeddings, **options)
 
 
 def inputs(B=2, K=4):
@@ -67,8 +68,8 @@ def naive_head(head, decoded, bottleneck, embeddings):
 
 @pytest.mark.parametrize("raw", [False, True])
 def test_the_whole_head_equals_the_loop(raw):
-    head, (decoded, bottleneck, embeddings) = make_head(raw_embeddings=raw).double(), inputs()
-    arguments = [part.double() for part in (decoded, bottleneck, embeddings)]
+    arguments = [part.double() for part in inputs()]
+    head = make_head(arguments[2], raw_embeddings=raw).double()
     with torch.no_grad():
         # Norms start at 1 and 0, which would hide that they are left out.
         for norm in (head.image_feature[0], head.features[0]):
@@ -109,7 +110,8 @@ def test_every_parameter_gets_a_gradient():
 
 @pytest.mark.parametrize("scale", [0.2, 1.0, 10.0], ids=["wordllama", "standard", "large"])
 def test_logits_start_at_a_sane_scale_for_any_encoder(scale):
-    head, (decoded, bottleneck, embeddings) = make_head(), inputs(B=4, K=20)
+    decoded, bottleneck, embeddings = inputs(B=4, K=20)
+    head = make_head(scale * embeddings)
     with torch.no_grad():
         deviation = head(decoded, bottleneck, scale * embeddings).std().item()
     assert 0.1 < deviation < 3
@@ -137,3 +139,25 @@ def test_keys_of_the_text_head_are_refused_where_there_is_none(key):
     network = build_segmentation_network(settings, torch.randn(3, 5), ("liver", "kidney", "spleen"))
     assert network.head.raw_embeddings == ("embedding_scale" in key)
     assert (network.head.controller.bias[-1] != 0) == ("head_start" in key)
+
+
+def test_another_roi_list_moves_no_roi_that_was_there():
+    decoded, bottleneck, embeddings = inputs()
+    head = make_head(embeddings)
+    more = torch.cat([embeddings[:2], 3 * torch.ones(1, 5), embeddings[2:]])
+    with torch.no_grad():
+        before, after = head(decoded, bottleneck, embeddings), head(decoded, bottleneck, more)
+    torch.testing.assert_close(after[:, [0, 1, 3, 4]], before)
+    assert not torch.allclose(make_head(more)(decoded, bottleneck, more)[:, :2], before[:, :2])
+
+
+def test_a_state_without_statistics_takes_those_of_the_embeddings():
+    """Models and checkpoints of earlier versions have none."""
+    decoded, bottleneck, embeddings = inputs()
+    head = make_head(embeddings)
+    old = {name: value for name, value in head.state_dict().items() if not name.startswith("embedding_")}
+    torch.manual_seed(1)
+    loaded = TextConditionedHead(12, 32, embeddings)
+    loaded.load_state_dict(old)
+    with torch.no_grad():
+        assert torch.equal(loaded(decoded, bottleneck, embeddings), head(decoded, bottleneck, embeddings))

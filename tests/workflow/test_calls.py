@@ -98,3 +98,15 @@ def test_the_table_ends_a_run_that_has_nothing_left_to_do(finished):
     assert "Dice in %" in shown
     assert shown.splitlines()[-1] == "report: results/report/index.html"
     assert "Dice" not in finished.run("--cores", "1", "volumes").stderr
+
+
+def test_the_file_that_a_training_starts_from_is_its_input(tiny_content, tmp_path):
+    (tmp_path / "old.safetensors").touch()
+    project = Project(tmp_path, {**tiny_content, "compare": ["baseline", "latent_class"]})
+    project = project.edited("methods/latent_class/start_from", "old.safetensors")
+    jobs = re.findall(
+        r"^rule train:\n    input: (.*)\n(?:    .*\n)*?    wildcards: run=(\S+)", project.dry_run("models").stdout, re.M
+    )
+    reads = {run: files.split(", ") for files, run in jobs}
+    assert "old.safetensors" in reads["latent_class-seed0"]
+    assert "old.safetensors" not in reads["baseline-seed0"]

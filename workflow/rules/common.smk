@@ -142,13 +142,14 @@ def encoder_of(run):
     return LACUNA.methods[LACUNA.run(run).method].encoder
 
 
+def files_that_exist(*files):
+    """Those of the user's own `files` (None: there is none) that are there."""
+    return [file for file in files if file is not None and Path(file).is_file()]
+
+
 def vectors_of(encoder):
     """The file of an encoder of kind `file`, where it exists; nothing of any other."""
-    return (
-        [encoder.model]
-        if encoder.kind == "file" and Path(encoder.model).is_file()
-        else []
-    )
+    return files_that_exist(encoder.model) if encoder.kind == "file" else []
 
 
 def only_with_existence(*files):

@@ -15,7 +15,7 @@ from torch import nn
 from ...config.method_settings import Teacher
 from ...data.batches import Batch
 from ...existence.decisions import decide
-from ...existence.scores import RoiScorer
+from ...existence.scores import Scorer
 from ...training.task import Losses
 from ..exclusive_organs import Structures, exclusive_rois
 from ..label_counts import label_counts
@@ -42,7 +42,7 @@ class LatentClassTask(TaughtStudent):
         settings: LatentClass,
         teacher: Teacher,
         structures: Structures,
-        scorer: RoiScorer | None,
+        scorer: Scorer | None,
     ) -> None:
         super().__init__(student, names, teacher)
         self.settings, self.scorer = settings, scorer

@@ -27,7 +27,7 @@ class SwinUnetrTrunk(nn.Module):
     are then not kept. The transformer's are a fifth of all on a GPU and half on a CPU, where attention keeps its
     weights. Recomputing them costs a few hundredths of a GPU's time and an eighth of a CPU's (docs/performance.md).
 
-    The trunk starts from random weights; the Universal Model may start from MONAI's self-supervised ones.
+    The trunk starts from random weights; a training may load others into it (networks/start.py).
     """
 
     channels_last_on_cpu = True
@@ -105,7 +105,7 @@ class TextConditionedSwinUnetr(SwinUnetrTrunk):
             self.head = TextConditionedHead(
                 channels,
                 16 * channels,
-                embeddings.shape[1],
+                self.embeddings,
                 fused_head,
                 raw_embeddings=sizes.embedding_scale == "raw",
                 published_start=sizes.head_start == "published",

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...config.sides import partner_indices
 from ...data.batches import ViewMaker
@@ -31,7 +31,7 @@ from ...data.crops import CropPlan, TrainingCase
 from ...data.reading import CropReader
 from ...data.training_cases import scored_cases
 from ...errors import UserError
-from ...existence.scores import RoiScorer, load_scorer
+from ...existence.scores import Scorer, SegmentationScorer, load_scorer
 from ...files import RUN_FILE, atomic_write, file_digest, fingerprint, write_json
 from ...methods.build import build_task
 from ...methods.segmentation_task import Ingredients, SegmentationTask
@@ -39,6 +39,8 @@ from ...networks.build import build_segmentation_network
 from ...networks.memory_format import memory_format
 from ...networks.model_file import save_model
 from ...networks.recomputing import checkpointing
+from ...networks.start import Start, Wanted, read_start
+from ...progress import say
 from ...randomness import key_number
 from ...text.embeddings import read_embeddings
 from ...training.checkpoints import Checkpoints
@@ -50,6 +52,9 @@ from ...training.model_store import ModelStore
 from ..command import stage_command
 from ..resample.settings import VERSION as VOLUMES_VERSION
 from .settings import VERSION, Execution, Inputs, Outputs, Settings
+
+START = "start_from"
+"""Part of a training's identity: the digest of the file that it starts from."""
 
 
 def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outputs) -> None:
@@ -84,7 +89,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
             execution_key="execution",
         )
         if distributed.is_main:
-            save(settings, task, labelled, outputs)
+            save(settings, task, labelled, outputs, identity.parts.get(START))
             with atomic_write(outputs.history) as partial:
                 shutil.copyfile(history, partial)
             store.keep([outputs.model, outputs.history])
@@ -92,11 +97,18 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
 
 
 def training_identity(settings: Settings, cases: tuple[TrainingCase, ...], inputs: Inputs) -> Identity:
-    """Everything that this training depends on. The run's name is not, nor are data sets without training cases."""
+    """Everything that this training depends on.
+
+    The run's name is not part of it, nor are data sets without training cases, nor where the start model lies.
+    """
     embeddings = read_embeddings(inputs.embeddings, settings.rois)
     learned_from = {"embeddings": fingerprint(embeddings.numpy().tobytes())}
     if settings.existence.mode == "online" and inputs.roi_aware_model is not None:
         learned_from["ROI-aware model"] = file_digest(inputs.roi_aware_model)
+    if settings.method.start_from is not None:
+        learned_from[START] = start_digest(settings.method.start_from)
+        anywhere = settings.method.model_copy(update={"start_from": None})
+        settings = settings.model_copy(update={"method": anywhere})
     version = f"{VERSION}, volumes {VOLUMES_VERSION}"
     # The cases' own contents stand for `cases` and `labelled`.
     return Identity.from_training(settings, ("run", "cases", "labelled"), cases, learned_from, version)
@@ -131,8 +143,11 @@ def segmentation_task(
 
     `labelled` are the ROIs of each data set (`rois_of_data_sets`).
     """
-    torch.manual_seed(key_number("first weights", settings.seed) % 2**63)
     embeddings = read_embeddings(inputs.embeddings, settings.rois)
+    start = checked_start(settings, embeddings)
+    if start is not None and distributed.is_main:
+        say(f"train {settings.run}: starts from {start.taken}")
+    torch.manual_seed(key_number("first weights", settings.seed) % 2**63)
 
     def new_network() -> nn.Module:
         recomputed = checkpointing(execution, distributed.device)
@@ -145,24 +160,60 @@ def segmentation_task(
             list(labelled.values()),
             settings.patches.shape,
         )
+        if start is not None:
+            start.load_into(network)
         return network.to(distributed.device, memory_format=memory_format(execution, network, distributed.device))
 
+    # A teacher that is a trained model is not young: it would lose what it knows in a few updates.
+    trained = start is not None and start.model is not None
     ingredients = Ingredients(
         new_network=new_network,
         rois=settings.rois,
         structures=settings.structures,
-        teacher=settings.teacher,
-        scorer=online_scorer(settings, inputs, distributed) if settings.method.needs_existence else None,
+        teacher=settings.teacher.model_copy(update={"fast_start": False}) if trained else settings.teacher,
+        scorer=online_scorer(settings, inputs, start, distributed) if settings.method.needs_existence else None,
         datasets=tuple(labelled),
         seed=settings.seed,
     )
     return build_task(settings.method, ingredients)
 
 
-def online_scorer(settings: Settings, inputs: Inputs, distributed: Distributed) -> RoiScorer | None:
-    """The ROI-aware network where it scores x_T in every step; None where the pools' scores are used."""
+def start_digest(start_from: str) -> str:
+    """Names the content of the file that a training starts from; UserError if there is none."""
+    path = Path(start_from)
+    if not path.is_file():
+        raise UserError("methods: start_from", f"there is no file {path}", "correct the path")
+    return file_digest(path)
+
+
+def checked_start(settings: Settings, embeddings: Tensor) -> Start | None:
+    """What the training begins with; None: random weights.
+
+    UserError: it does not fit, or nothing here tells what one of the ROIs is.
+    """
+    if settings.method.start_from is None:
+        return None
+    wanted = Wanted(settings.network, embeddings, settings.rois, settings.spacing_mm, settings.window_hu)
+    start = read_start(Path(settings.method.start_from), wanted)
+    labelled = {roi for names in settings.labelled.values() for roi in names}
+    if unknown := [roi for roi in settings.rois if roi not in labelled and roi not in start.rois]:
+        wrong = f"{', '.join(unknown)}: no training case labels it, nor does {settings.method.start_from} know it"
+        raise UserError("rois", wrong, "remove it, or add a data set that labels it")
+    return start
+
+
+def online_scorer(settings: Settings, inputs: Inputs, start: Start | None, distributed: Distributed) -> Scorer | None:
+    """The network that scores x_T in every step: the ROI-aware one, or the start model.
+
+    None where the pools' scores are used.
+    """
     if settings.existence.mode == "cached":
         return None
+    if settings.existence.mode == "start_model":
+        if start is None or start.model is None:
+            wrong = "is start_model, which needs a segmentation model"
+            raise UserError("existence.mode", wrong, "name one in the method's `start_from`, or choose another mode")
+        return SegmentationScorer(start.model.to(distributed.device), start.rois, settings.rois)
     if inputs.roi_aware_model is None:
         raise UserError("existence.mode", "is online, which needs the ROI-aware network", "give it as input")
     return load_scorer(inputs.roi_aware_model, settings.structures, distributed.device)
@@ -189,16 +240,28 @@ def rois_of_data_sets(settings: Settings, cases: Sequence[TrainingCase]) -> dict
     return found
 
 
-def save(settings: Settings, task: SegmentationTask, labelled: Mapping[str, Sequence[str]], outputs: Outputs) -> None:
-    """Write the student, and the teacher if there is one, with all that is needed to use them."""
+def save(
+    settings: Settings,
+    task: SegmentationTask,
+    labelled: Mapping[str, Sequence[str]],
+    outputs: Outputs,
+    started_from: str | None = None,
+) -> None:
+    """Write the student, and the teacher if there is one, with all that is needed to use them.
+
+    `started_from` is the digest of the file that the training started from: its path is not for the model's users.
+    """
     description = settings.model_dump(
         mode="json",
         include={
             *("run", "seed", "method", "network", "rois", "structures"),
             *("patches", "spacing_mm", "window_hu", "mirrors"),
         },
+        exclude={"method": {"start_from"}},
     )
     description["labelled"] = labelled
+    if started_from is not None:
+        description["started_from"] = started_from
     predictors = task.predictors()
     save_model(outputs.model, predictors["student"], description, predictors.get("teacher"))
 

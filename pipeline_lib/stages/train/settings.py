@@ -55,7 +55,8 @@ class Settings(Section):
 class Inputs:
     """Lists of cases (their volumes lie beside them) and existence scores of the data sets; the ROIs' embeddings.
 
-    The ROI-aware network is needed only where existence.mode is online.
+    The ROI-aware network is needed only where existence.mode is online. The file that a training starts from is read
+    where the method's settings name it.
     """
 
     cases: tuple[Path, ...]
