@@ -16,16 +16,14 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 from records import record_of
 
 from pipeline_lib.config.datasets import Dataset, PhantomSource
 from pipeline_lib.config.loading import load_config
 from pipeline_lib.config.phantom import Phantom
 from pipeline_lib.config.structures import structure_names
-from pipeline_lib.datasets.images import read_image
 from pipeline_lib.datasets.phantom.case import ORGAN_ROIS, make_case
-from pipeline_lib.datasets.readers import case_files, mask_voxels, read_label_map, voxels_with
+from pipeline_lib.datasets.readers import case_files, read_labels
 from pipeline_lib.geometry import Geometry
 from pipeline_lib.volumes.resampling import mask_volume, masks_on_original_grid
 
@@ -73,15 +71,13 @@ def acquired_labels(configfile: Path, directory: Path, cases: int) -> Iterator[L
 def _masks(
     dataset: Dataset, root: Path, case: str, structures: tuple[str, ...]
 ) -> Iterator[tuple[str, np.ndarray, Geometry]]:
-    files = case_files(dataset.layout, root, case, structures)
-    if files.label_map is not None:
-        label_map = read_label_map(files.label_map, dataset.labels, dataset.ignored_labels)
-        voxels, grid = sitk.GetArrayFromImage(label_map), Geometry.from_image(label_map)
-        for roi, values in dataset.labels.items():
-            yield roi, voxels_with(voxels, values), grid
-    for structure, path in files.masks.items():
-        mask = read_image(path)
-        yield structure, mask_voxels(path, sitk.GetArrayFromImage(mask)), Geometry.from_image(mask)
+    targets, labelling = tuple(dataset.labels) or structures, dataset.labelling(case)
+    grids: list[Geometry] = []
+    files = case_files(dataset.layout, root, case, targets, labelling)
+    labels = read_labels(files, targets, labelling, lambda _, grid: grids.append(grid))
+    for target in labels.labelled:
+        mask = labels.mask(target)
+        yield target, mask, grids[-1]
 
 
 def dice_after_the_round_trip(mask: np.ndarray, original: Geometry) -> float:

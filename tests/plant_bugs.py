@@ -37,10 +37,81 @@ class Bug:
 
 _STEP, _VIEWS = "tests/training/test_step.py", "tests/data/test_views.py"
 _SIDES = "tests/data/test_mirroring.py"
+_UNKNOWN = "tests/methods/test_unknown_voxels.py"
 _LABELS = "tests/volumes/test_resampling.py"
 # Not planted: surface distances without the margin around the masks. MONAI pads the masks itself, and neither score
 # differs, even where a mask fills the box.
 BUGS = (
+    Bug(
+        "unknown voxels taught as background",
+        "methods/supervised_loss.py",
+        "None if known is None else selected_maps(known, labelled)",
+        "None",
+        _UNKNOWN,
+    ),
+    Bug(
+        "few unknown voxels weigh as much as a ROI",
+        "methods/roi_maps.py",
+        "    if where is None:\n        return mean_over_rois(values.mean(1), selected)\n",
+        "    return mean_over_rois(values.mean(1), selected)\n",
+        _UNKNOWN,
+    ),
+    Bug(
+        "a labelled part does not tell that a ROI is there",
+        "methods/latent_class/task.py",
+        "settings.decision, batch.labelled_voxels > 0)",
+        "settings.decision)",
+        _UNKNOWN,
+    ),
+    Bug(
+        "unknown voxels of sides kept",
+        "data/reading.py",
+        "unknown = mirrored_combinations(unknown, self.partners)",
+        "pass",
+        _SIDES,
+    ),
+    Bug(
+        "rare ROIs drawn like common ones",
+        "data/crops.py",
+        "np.where(labelled, factors, 1.0).max(axis=1)",
+        "np.where(labelled, factors, 1.0).min(axis=1)",
+        "tests/data/test_crops.py",
+    ),
+    Bug(
+        "the rarest ROI's turn comes last",
+        "data/pool.py",
+        "present.sort(key=lambda target: labelled_cases[target])",
+        "present.sort(key=lambda target: -labelled_cases[target])",
+        "tests/data/test_pool.py",
+    ),
+    Bug(
+        "a ROI of two parts is its first part",
+        "datasets/case_labels.py",
+        "for path in self.files[target])",
+        "for path in self.files[target][:1])",
+        "tests/datasets/test_mask_files.py",
+    ),
+    Bug(
+        "an absent mask is labelled",
+        "datasets/mask_files.py",
+        'matched.found if labelled == "present"',
+        'names if labelled == "present"',
+        "tests/datasets/test_mask_files.py",
+    ),
+    Bug(
+        "unknown voxels scored",
+        "scoring/case_scores.py",
+        "prediction & known, truth & known",
+        "prediction, truth",
+        "tests/stages/test_score.py",
+    ),
+    Bug(
+        "what a table withholds is in the volume",
+        "config/labelling.py",
+        "isinstance(self.labelled, str) or roi in self.labelled",
+        "True",
+        "tests/stages/test_resample.py",
+    ),
     Bug(
         "scaler state not saved",
         "training/step.py",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, HttpUrl, model_validator
 
+from .labelling import Definition, LabelledRule, Labelling, UnknownLabels, check_labelling, label_values
 from .layouts import AnyLayout, published
 from .section import Count, Millimetres, Name, Section
 
@@ -99,6 +100,12 @@ def _with_lists_of_names(schema: dict[str, Any]) -> None:
     schema["anyOf"].append({"type": "object", "additionalProperties": names})
 
 
+def _with_list_of_values(schema: dict[str, Any]) -> None:
+    """For editors: `unknown_labels` may be a list of values too."""
+    mapping = {key: schema.pop(key) for key in ("type", "additionalProperties") if key in schema}
+    schema["anyOf"] = [mapping, {"type": "array", "items": {"type": "integer"}}]
+
+
 class SkippedCase(Section):
     """A case left out on purpose."""
 
@@ -121,11 +128,27 @@ class Dataset(Section):
         default=".",
         description="Folder inside the raw folder that holds the layout (archives often add one).",
     )
-    labels: dict[Name, tuple[int, ...]] = Field(
+    labels: dict[Name, Definition] = Field(
         default={},
-        description="ROI → label values that make it (an organ lists its tumour's value too).",
+        description="ROI → label values that make it (an organ lists its tumour's value too), or, where each ROI has a "
+        "mask or contour of its own, the names that it goes by besides its own: `parotid_left: [Parotid_L, "
+        '"Lt Parotid"]`; upper and lower case, blanks, underscores and hyphens do not matter. A ROI of several parts '
+        "has a list of names for each, and is labelled where all of them are: `parotid: [[Parotid_L], [Parotid_R]]`.",
     )
     ignored_labels: tuple[int, ...] = Field(default=(), description="Label values that are known and belong to no ROI.")
+    unknown_labels: UnknownLabels = Field(
+        default={},
+        description="Label values of voxels of which nothing is known: a list, `[255]`, for all ROIs, or for each "
+        "value the ROIs that it leaves open, `{255: all, 254: [liver_tumor]}`. Losses and scores leave them out.",
+        json_schema_extra=_with_list_of_values,
+    )
+    labelled: LabelledRule | dict[CaseName, tuple[Name, ...]] | str = Field(
+        default="all",
+        description="Which ROIs of `labels` a case labels; the others are unknown in it. `all`: every one, and a file "
+        "that is missing is a fault. `present`: those whose mask or contour it has, an empty one included. Or a CSV "
+        "file beside this one, with a column `case` and one for each ROI: 1 where the case labels it, 0 or nothing "
+        "where it does not.",
+    )
     cases: tuple[CaseName, ...] | str = Field(
         default=(),
         description="Names of all cases (nnunet: without `_0000`), or a text file of them beside this file, one per "
@@ -153,11 +176,7 @@ class Dataset(Section):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
-        has_masks = published(self.layout).files.has_masks
-        if has_masks and self.labels:
-            raise ValueError(f"data set {self.name}: layout {self.layout} names its masks, so `labels` must be empty")
-        if not has_masks and not self.labels:
-            raise ValueError(f"data set {self.name}: `labels` must say which label values make which ROI")
+        self._check_labels()
         if isinstance(self.source, PhantomSource):
             if self.cases:
                 raise ValueError(f"data set {self.name}: a phantom source counts its cases, so `cases` must be empty")
@@ -177,6 +196,47 @@ class Dataset(Section):
             odd = sorted(set(self.split) ^ set(self.all_cases))
             raise ValueError(f"data set {self.name}: split and cases disagree about {', '.join(odd[:5])}")
         return self
+
+    def _check_labels(self) -> None:
+        by_case = {} if isinstance(self.labelled, str) else self.labelled
+        if isinstance(self.labelled, str) and self.labelled not in get_args(LabelledRule):
+            raise ValueError(f"data set {self.name}: only a data set in a file of its own may name a table of labels")
+        if absent := sorted(set(self.all_cases) - set(by_case)) if by_case else []:
+            raise ValueError(f"data set {self.name}: `labelled` does not say what case {absent[0]} labels")
+        whole = self._labelling("present" if self.labelled == "present" else "all")
+        try:
+            check_labelling(whole, by_case, published(self.layout).files.has_masks)
+        except ValueError as error:
+            raise ValueError(f"data set {self.name}: {error}") from error
+
+    def labelling(self, case: str) -> Labelling:
+        """What the label files of `case` mean, and which ROIs it labels."""
+        if isinstance(self.labelled, str):
+            return self._labelling("present" if self.labelled == "present" else "all")
+        rois = self.labelled[case]
+        # A case that labels everything has the same settings with a table as without.
+        return self._labelling("all" if set(rois) == set(self.labels) else rois)
+
+    @property
+    def rois_to_learn(self) -> set[str]:
+        """The ROIs that some training case labels; by which masks there are, it may be any."""
+        training = self.split_cases("train")
+        if isinstance(self.labelled, str):
+            return set(self.labels) if training else set()
+        return {roi for case in training for roi in self.labelled[case]}
+
+    @property
+    def label_values(self) -> dict[str, tuple[int, ...]]:
+        """ROI → label values; empty where each ROI has a mask of its own."""
+        return {} if published(self.layout).files.has_masks else label_values(self.labels)
+
+    def _labelling(self, labelled: LabelledRule | tuple[str, ...]) -> Labelling:
+        return Labelling(
+            labels=self.labels,
+            ignored_labels=self.ignored_labels,
+            unknown_labels=self.unknown_labels,
+            labelled=labelled,
+        )
 
     @property
     def all_cases(self) -> tuple[str, ...]:

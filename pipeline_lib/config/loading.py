@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
 
 from ..errors import UserError
 from .datasets import Dataset
+from .labelled_table import read_labelled_table
+from .labelling import LabelledRule
 from .problems import most_helpful
 from .schema import Config
 
@@ -74,6 +76,9 @@ def _load_dataset(name: str, folders: Sequence[Path]) -> Dataset:
         if not listed.is_file():
             raise UserError(f"{path}: cases", f"there is no {listed}", "write that list, one case name per line")
         content["cases"] = _listed_cases(listed)
+    labelled = content.get("labelled")
+    if isinstance(labelled, str) and labelled not in get_args(LabelledRule):
+        content["labelled"] = _labelled_cases(path, path.parent / labelled, content)
     dataset = _validated(Dataset, content, str(path))
     if dataset.name != path.stem:
         raise UserError(f"{path}: name", f"is {dataset.name!r}", f"name the data set like its file, {path.stem!r}")
@@ -87,6 +92,17 @@ def _listed_cases(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise UserError(str(path), "is not UTF-8 text", "save it as UTF-8, one case name per line") from error
     return [name for line in lines if (name := line.strip()) and not name.startswith("#")]
+
+
+def _labelled_cases(path: Path, table: Path, content: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Case → ROIs from the table that a data set's file names."""
+    if not table.is_file():
+        remedy = "write that table, or one of: " + ", ".join(get_args(LabelledRule))
+        raise UserError(f"{path}: labelled", f"there is no {table}", remedy)
+    rois, cases = content.get("labels"), content.get("cases")
+    if not isinstance(rois, Mapping) or not isinstance(cases, list | tuple):
+        raise UserError(f"{path}: labelled", "names a table, which needs `labels` and `cases`", "give both")
+    return read_labelled_table(table, tuple(map(str, rois)), tuple(map(str, cases)))
 
 
 def _dataset_file(name: str, folders: Sequence[Path]) -> Path:

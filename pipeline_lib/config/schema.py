@@ -160,8 +160,7 @@ def _check_labels(config: Config) -> None:
             raise ValueError(f"data set {dataset.name} labels no ROI, so it cannot train a segmentation network")
         if not dataset.used_cases:
             raise ValueError(f"data set {dataset.name} skips all its cases")
-        if dataset.split_cases("train"):
-            labelled |= set(dataset.labels)
+        labelled |= dataset.rois_to_learn
     never = [name for name in config.roi_names if name not in labelled]
     if never:
         raise ValueError(

@@ -21,7 +21,8 @@ class Batch:
     """Samples of one step on the device.
 
     x_T and x_S float32 B 1 D H W, label bits uint8 B P D H W, labelled bool B K, existence scores float32 B K; `names`
-    say which case and crop each sample is.
+    say which case and crop each sample is. `unknown` has the bits of the voxels at which a ROI is unknown, though the
+    sample labels it (uint8 B P D H W; None if the batch has no such case).
     """
 
     names: tuple[str, ...]
@@ -30,11 +31,26 @@ class Batch:
     planes: Tensor
     labelled: Tensor
     scores: Tensor
+    unknown: Tensor | None = None
 
     @property
     def labels(self) -> Tensor:
         """Labels as bool B K D H W."""
         return unpacked(self.planes, self.labelled.shape[1])
+
+    @property
+    def known(self) -> Tensor | None:
+        """At which voxels the label of each ROI is known, bool B K D H W; None if at all voxels of labelled ROIs."""
+        if self.unknown is None:
+            return None
+        return self.labelled[:, :, None, None, None] & ~unpacked(self.unknown, self.labelled.shape[1])
+
+    def presence(self, least_voxels: int) -> tuple[Tensor, Tensor]:
+        """Whether each sample holds at least so many voxels of each ROI, and whether its labels tell, bool B K each."""
+        present, known = self.labelled_voxels >= least_voxels, self.known
+        if known is None:
+            return present, self.labelled
+        return present, self.labelled & (present | known.flatten(2).all(2))
 
     @property
     def labelled_voxels(self) -> Tensor:
@@ -69,7 +85,18 @@ class ViewMaker:
             planes=torch.stack(planes),
             labelled=labelled,
             scores=scores,
+            unknown=self._unknown(regions) if any(len(region.unknown) for region in regions) else None,
         )
+
+    def _unknown(self, regions: Sequence[Region]) -> Tensor:
+        """uint8 B P D H W."""
+        planes = []
+        for region in regions:
+            codes = weak_codes(region.codes.to(self.device, non_blocking=True), region.draw, self.patch)
+            nothing = torch.zeros_like(region.combinations)
+            table = region.unknown if len(region.unknown) else nothing
+            planes.append(planes_of(codes, table.to(self.device, non_blocking=True)))
+        return torch.stack(planes)
 
     def _weak(self, region: Region) -> tuple[Tensor, Tensor]:
         noise = noise_generator(self.device, "weak noise", self.seed, region.sample)

@@ -1,13 +1,14 @@
 """Which crop is the i-th sample of a training: a pure function, whatever asks, in whatever order.
 
 Samples are numbered through the whole training: step s has samples s·batch_size … (s + 1)·batch_size − 1. An epoch is
-one crop of every case in a freshly shuffled order, so batches run on across the end of an epoch.
+one crop of every case in a freshly shuffled order, so batches run on across the end of an epoch. Where the cases of a
+data set label different ROIs, those that label a rare one are drawn more often (`case_weights`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -49,19 +50,24 @@ class Crop:
 
 @dataclass(frozen=True)
 class CropPlan:
-    """The crops of a whole training on `cases` cases with pools of `pool_size` positions."""
+    """The crops of a whole training on `cases` cases with pools of `pool_size` positions.
+
+    `weights` say how often each case is drawn in an epoch, on average; their sum is `cases`. None: each once.
+    """
 
     cases: int
     pool_size: int
     epochs: int
     batch_size: int
     seed: int
+    weights: tuple[float, ...] | None = None
 
     @classmethod
     def from_cases(cls, cases: tuple[TrainingCase, ...], optimisation: Optimisation, seed: int) -> CropPlan:
         # Every position that may be drawn is one of every case's pool.
         pool_size = min(len(case.pool) for case in cases)
-        return cls(len(cases), pool_size, optimisation.epochs, optimisation.batch_size, seed)
+        weights = case_weights(cases)
+        return cls(len(cases), pool_size, optimisation.epochs, optimisation.batch_size, seed, weights)
 
     @property
     def steps(self) -> int:
@@ -70,7 +76,7 @@ class CropPlan:
     def crop(self, sample: int) -> Crop:
         """The crop of `sample`; keyed by (seed, epoch) the order of cases, by (seed, epoch, case) the position."""
         epoch, turn = divmod(sample, self.cases)
-        case = int(_case_order(self.seed, epoch, self.cases)[turn])
+        case = int(_case_order(self.seed, epoch, self.cases, self.weights)[turn])
         position = random_generator("crop", self.seed, epoch, case).integers(self.pool_size)
         return Crop(sample, case, int(position))
 
@@ -88,6 +94,36 @@ class CropPlan:
             yield from self.samples(later_step, rank, world_size)
 
 
+def case_weights(cases: Sequence[TrainingCase]) -> tuple[float, ...] | None:
+    """How often each case is drawn in an epoch, on average; None if the cases of each data set label the same ROIs.
+
+    Within a data set a case weighs √(t / f) of the ROI that it labels for which that is most: f is the share of cases
+    that label the ROI, t the largest such share. That is repeat factor sampling (Gupta et al.: "LVIS", CVPR 2019) with
+    t relative to the data set; weights are scaled so that each data set keeps its share of the training. A case that
+    labels nothing weighs as much as one that labels the commonest ROI.
+    """
+    weights = np.ones(len(cases))
+    names = np.array([case.dataset for case in cases])
+    for name in np.unique(names):
+        own = np.flatnonzero(names == name)
+        labelled = np.stack([cases[index].labelled for index in own])
+        counts = labelled.sum(axis=0)
+        if not counts.any():
+            continue
+        factors = np.sqrt(counts.max() / np.maximum(counts, 1))
+        raw = np.where(labelled, factors, 1.0).max(axis=1)
+        weights[own] = raw * (len(own) / raw.sum())
+    return None if np.allclose(weights, 1) else tuple(weights.tolist())
+
+
 @lru_cache(maxsize=4)
-def _case_order(seed: int, epoch: int, cases: int) -> NDArray[np.int64]:
-    return random_generator("case order", seed, epoch).permutation(cases)
+def _case_order(seed: int, epoch: int, cases: int, weights: tuple[float, ...] | None) -> NDArray[np.int64]:
+    """The case of each sample of an epoch: a case of weight w is there ⌊w⌋ or ⌈w⌉ times."""
+    random = random_generator("case order", seed, epoch)
+    order = random.permutation(cases)
+    if weights is None:
+        return order
+    # Systematic sampling: marks at equal distances along the weights, which lie in a random order.
+    ends = np.cumsum(np.array(weights)[order])
+    marks = (np.arange(cases) + random.random()) * (ends[-1] / cases)
+    return random.permutation(order[np.searchsorted(ends, marks, side="right").clip(max=cases - 1)])

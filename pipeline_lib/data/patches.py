@@ -46,3 +46,20 @@ def voxels_in_patches(volume: Volume, starts: NDArray[np.int64], shape: Shape) -
         codes = volume.read_codes(triple(start), shape)
         counts[patch] = np.bincount(codes.ravel(), minlength=len(bits)) @ bits
     return counts
+
+
+def presence_in_patches(
+    volume: Volume, starts: NDArray[np.int64], shape: Shape, least_voxels: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether each patch holds at least so many voxels of each target, and whether its labels tell, N × targets each.
+
+    They do not tell of a target that the case does not label, nor of one with too few known and some unknown voxels.
+    """
+    present = voxels_in_patches(volume, starts, shape) >= least_voxels
+    known = np.broadcast_to(np.isin(volume.record.targets, volume.record.labelled), present.shape)
+    if not len(volume.unknown):
+        return present, known
+    is_open = unpack(volume.unknown, present.shape[1], axis=1).astype(bool)
+    codes_of = (np.unique(volume.read_codes(triple(start), shape)) for start in starts)
+    some_open = np.stack([is_open[codes].any(axis=0) for codes in codes_of])
+    return present, known & (present | ~some_open)

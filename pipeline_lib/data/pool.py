@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,17 +16,24 @@ _JITTER = 0.25
 """Greatest distance of the labelled voxel from its patch's centre, as a share of the patch's side."""
 
 
-def pool_positions(record: CaseRecord, patches: Patches, seed: int) -> NDArray[np.int64]:
+def pool_positions(
+    record: CaseRecord, patches: Patches, seed: int, labelled_cases: Mapping[str, int] | None = None
+) -> NDArray[np.int64]:
     """Start indices (z, y, x) of the case's pooled patches, int64 pool_size × 3, keyed by (seed, data set, case).
 
     The first `foreground_fraction` of them lie around (not centred on) a random voxel of a labelled target; the targets
     that the case holds take turns. The centres of the rest are anywhere in the body's box. DoDNet takes the same share,
     0.8, around the box of all foreground; a voxel of one target at random is TransDoDNet's and nnU-Net's manner. A
     patch reaches outside the volume only along an axis on which the volume is smaller than the patch.
+
+    `labelled_cases` says of each target how many cases of the data set label it. The turn of the rarest comes first, so
+    that a pool with fewer foreground patches than targets lacks the common ones.
     """
     random = random_generator("pool", seed, record.dataset, record.case)
     shape = np.array(patches.shape)
     present = [target for target in record.labelled if record.foreground.get(target)]
+    if labelled_cases is not None:
+        present.sort(key=lambda target: labelled_cases[target])
     around_foreground = round(patches.foreground_fraction * patches.pool_size) if present else 0
     centres = np.empty((patches.pool_size, 3))
     for patch in range(patches.pool_size):
@@ -35,6 +45,11 @@ def pool_positions(record: CaseRecord, patches: Patches, seed: int) -> NDArray[n
             low, high = np.array(record.body)
             centres[patch] = random.uniform(low, high)
     return inside(np.rint(centres - shape / 2).astype(np.int64), shape, np.array(record.shape))
+
+
+def count_labelled(records: Iterable[CaseRecord]) -> Counter[str]:
+    """How many of these cases label each target."""
+    return Counter(target for record in records for target in record.labelled)
 
 
 def inside(starts: NDArray[np.int64], shape: NDArray[np.int64], volume_shape: NDArray[np.int64]) -> NDArray[np.int64]:

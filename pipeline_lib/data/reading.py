@@ -38,8 +38,9 @@ class Region:
     """What is read for one sample: its crop, or more or less than that where the weak view zooms.
 
     `draw` is the sample's weak view, whose zoom decides what is read. `image` int16 HU D' H' W', `codes` label codes
-    D' H' W', `combinations` uint8 C P (volumes.label_codes), `labelled` bool K, `scores` float32 K. Image and codes are
-    not flipped yet; the other three are those of the weak view, in which a flip along x has exchanged left and right.
+    D' H' W', `combinations` uint8 C P (volumes.label_codes), `unknown` the like with a bit for each ROI that is unknown
+    where a code is (0 P: none is), `labelled` bool K, `scores` float32 K. Image and codes are not flipped yet; the
+    others are those of the weak view, in which a flip along x has exchanged left and right.
     """
 
     sample: int
@@ -48,6 +49,7 @@ class Region:
     image: Tensor
     codes: Tensor
     combinations: Tensor
+    unknown: Tensor
     labelled: Tensor
     scores: Tensor
 
@@ -66,7 +68,7 @@ class Region:
 
     @property
     def _tensors(self) -> tuple[Tensor, ...]:
-        return self.image, self.codes, self.combinations, self.labelled, self.scores
+        return self.image, self.codes, self.combinations, self.unknown, self.labelled, self.scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,12 +123,13 @@ class CropReader(Dataset[Region | _ThroughPipe | _Failure]):
         start = case.pool[crop.position]
         first, shape = region_to_read(start, self.patch, draw.zoom)
         volume = _opened(case.folder)
-        labelled, combinations = case.labelled, volume.combinations
+        labelled, combinations, unknown = case.labelled, volume.combinations, volume.unknown
         scores = np.full(len(labelled), np.nan) if case.scores is None else case.scores[crop.position]
         if draw.exchanges_sides and self.partners:
             labelled = mirrored_flags(labelled, self.partners)
             scores = mirrored_scores(scores, self.partners)
             combinations = mirrored_combinations(combinations, self.partners)
+            unknown = mirrored_combinations(unknown, self.partners)
         return Region(
             sample=sample,
             name=f"{case.dataset}/{case.name} at z,y,x {','.join(map(str, start))}",
@@ -134,6 +137,7 @@ class CropReader(Dataset[Region | _ThroughPipe | _Failure]):
             image=torch.from_numpy(volume.read_image(first, shape)),
             codes=torch.from_numpy(volume.read_codes(first, shape)),
             combinations=torch.tensor(combinations),
+            unknown=torch.tensor(unknown),
             labelled=torch.tensor(labelled),
             scores=torch.tensor(scores, dtype=torch.float32),
         )

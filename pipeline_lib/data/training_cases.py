@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ..config.volumes import Patches
 from ..errors import UserError
 from ..files import fingerprint
+from ..volumes.record import CaseRecord
 from ..volumes.store import open_volume
 from .crops import TrainingCase
-from .pool import pool_positions
+from .pool import count_labelled, pool_positions
 
 STARTS = ["z", "y", "x"]
 """Columns of a patch's start index in the table of existence scores."""
@@ -21,6 +23,7 @@ STARTS = ["z", "y", "x"]
 _SCORED_BY = "scored_by"
 _WRITTEN = "scores_as_written"
 
+_RESAMPLE = "run `snakemake volumes --cores all --forcerun resample`"
 _SCORE_AGAIN = "run `snakemake existence --cores all --forcerun score_existence`"
 
 
@@ -50,22 +53,26 @@ def scored_cases(
 ) -> tuple[TrainingCase, ...]:
     """The training cases of all data sets, in the order of `cases`, with their pools and scores.
 
+    Which ROIs a case labels stands in its volume's record, for it may differ from case to case; `labelled` has all that
+    a data set labels.
+
     `volumes` are the folders of the data sets' volumes and `tables` their tables of existence scores, in the same
-    order. UserError: a table lacks a case or a ROI.
+    order. UserError: a table lacks a case or a ROI, or a volume labels another ROI than its data set.
     """
     found = []
     for (dataset, names), folder, path in zip(cases.items(), volumes, tables, strict=True):
-        labels = np.isin(rois, labelled[dataset])
         table = _read_table(path, rois)
         origin = scored_by(table, rois)
         rows_of_case = dict(tuple(table.groupby("case")))
+        if missing := [name for name in names if name not in rows_of_case]:
+            raise UserError(str(path), f"has no patches of case {missing[0]}", _SCORE_AGAIN)
+        # A case may be listed several times.
+        flags = {name: _labelled(folder / name, rois, labelled[dataset]) for name in dict.fromkeys(names)}
         for name in names:
-            if name not in rows_of_case:
-                raise UserError(str(path), f"has no patches of case {name}", _SCORE_AGAIN)
             rows = rows_of_case[name].sort_values("patch")
             pool = rows[STARTS].to_numpy(np.int64)
             scores = rows[[score_column(roi) for roi in rois]].to_numpy(np.float32)
-            found.append(TrainingCase(dataset, name, folder / name, labels, pool, scores, origin))
+            found.append(TrainingCase(dataset, name, folder / name, flags[name], pool, scores, origin))
     return tuple(found)
 
 
@@ -76,16 +83,29 @@ def fully_labelled_cases(
 
     UserError: a volume has other labels than `structures`.
     """
-    found = []
-    for name in names:
-        record = open_volume(folder / name).record
-        if record.targets != tuple(structures):
-            wrong = "holds other labels than roi_aware.structures"
-            raise UserError(str(folder / name), wrong, "run `snakemake volumes --cores all --forcerun resample`")
-        pool = pool_positions(record, patches, seed)
+    records = [_record(folder / name, structures, "roi_aware.structures") for name in names]
+    counts, found = count_labelled(records), []
+    for name, record in zip(names, records, strict=True):
+        pool = pool_positions(record, patches, seed, counts)
         labelled = np.isin(structures, record.labelled)
         found.append(TrainingCase(record.dataset, name, folder / name, labelled, pool))
     return tuple(found)
+
+
+def _labelled(folder: Path, rois: Sequence[str], by_dataset: Sequence[str]) -> NDArray[np.bool_]:
+    """Which ROIs a case labels, bool K; UserError if its data set labels fewer."""
+    record = _record(folder, rois, "rois")
+    if stale := sorted(set(record.labelled) - set(by_dataset)):
+        raise UserError(str(folder), f"labels {stale[0]}, which the config's data set does not", _RESAMPLE)
+    return np.isin(rois, record.labelled)
+
+
+def _record(folder: Path, targets: Sequence[str], key: str) -> CaseRecord:
+    """The record of the volume in `folder`; UserError unless its labels are those of `targets`, the config's `key`."""
+    record = open_volume(folder).record
+    if record.targets != tuple(targets):
+        raise UserError(str(folder), f"holds other labels than {key}", _RESAMPLE)
+    return record
 
 
 def _scores_digest(table: pd.DataFrame, rois: Sequence[str]) -> str:

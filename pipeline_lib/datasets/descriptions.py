@@ -69,25 +69,25 @@ def _channels(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _labels(dataset: Dataset, description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     theirs = _values_by_name(description.get("labels"))
-    claimed = {value for values in dataset.labels.values() for value in values}
+    claimed = {value for values in dataset.label_values.values() for value in values}
     known = {value for values in theirs.values() for value in values}
-    for roi, values in dataset.labels.items():
+    for roi, values in dataset.label_values.items():
         if missing := sorted(set(values) - known) if known else []:
             yield f"does not have label value {missing[0]}, which `labels` gives to {roi}", "correct `labels`"
     for name, values in theirs.items():
         if name == "ignore":
-            if not values <= set(dataset.ignored_labels) or values & claimed:
+            if not values <= {*dataset.unknown_labels, *dataset.ignored_labels} or values & claimed:
                 yield (
-                    f"ignores label value {_listed(values)}: unknown voxels, which would count as background here",
-                    "skip the cases that hold it, or accept that under `ignored_labels`",
+                    f"ignores label value {_listed(values)}: unknown voxels, which the data set does not say",
+                    f"write `unknown_labels: [{_listed(values)}]`, or take it for background under `ignored_labels`",
                 )
             continue
-        ours = dataset.labels.get(name)
+        ours = dataset.label_values.get(name)
         if ours is not None and not values <= set(ours):
             wrong = f"gives {name} label value {_listed(values)}, but `labels` gives it {_listed(set(ours))}"
             yield wrong, "correct `labels`"
         for value in sorted(values) if ours is None and name in _ANATOMY else ():
-            rois = [roi for roi, of_roi in dataset.labels.items() if value in of_roi]
+            rois = [roi for roi, of_roi in dataset.label_values.items() if value in of_roi]
             if rois and not any(roi in name or name in roi for roi in rois):
                 yield (
                     f"calls label value {value} {name}, but `labels` gives it to {', '.join(rois)}",

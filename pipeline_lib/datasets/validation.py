@@ -16,13 +16,15 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..config.datasets import Dataset
+from ..config.label_names import MatchedNames
 from ..config.layouts import published
 from ..errors import UserError
 from ..geometry import Geometry, to_canonical
+from .case_labels import CaseLabels
 from .descriptions import NAME, contradictions
 from .hounsfield import unit_fault, unit_note
-from .images import ReadImage, read_image, read_image_with_notes
-from .readers import CaseFiles, better_layout, case_files, check_values, mask_voxels, read_on_grid, whole_labels
+from .images import ReadImage, read_image_with_notes
+from .readers import CaseFiles, better_layout, case_files, read_labels, same_grid
 
 # Far beyond any CT: a header that says so is wrong.
 LEAST_SPACING_MM, MOST_SPACING_MM = 0.05, 20.0
@@ -46,8 +48,9 @@ class Finding:
 class CheckedCase:
     """One case with what is wrong with its files.
 
-    `digest` is that of the image's voxels, whatever the order of its axes; empty if it cannot be read. `present` are
-    the targets that have a voxel, None if a label cannot be read.
+    `digest` is that of the image's voxels, whatever the order of its axes; empty if it cannot be read. `labelled` are
+    the targets that the case labels and `present` those of them that have a voxel, None if a label cannot be read.
+    `names` says how the names of the masks matched those of the ROIs.
     """
 
     dataset: str
@@ -57,6 +60,8 @@ class CheckedCase:
     digest: str
     findings: tuple[Finding, ...]
     present: tuple[str, ...] | None = None
+    labelled: tuple[str, ...] | None = None
+    names: MatchedNames | None = None
 
     @property
     def faults(self) -> tuple[Finding, ...]:
@@ -68,10 +73,13 @@ def check_case(dataset: Dataset, raw_folder: Path, case: str, targets: tuple[str
     root = raw_folder / dataset.root
     split = "train" if case in dataset.split_cases("train") else "test"
     try:
-        files = case_files(dataset.layout, root, case, targets)
+        files = case_files(dataset.layout, root, case, targets, dataset.labelling(case))
         digest, read, findings = _check_image(dataset, root, case, files.image)
-        present, more = _check_labels(dataset, files, targets, None if read is None else read.image)
-        return CheckedCase(dataset.name, case, split, files.image, digest, (*findings, *more), present)
+        labelled, present, more = _check_labels(dataset, files, case, targets, None if read is None else read.image)
+        findings += more
+        return CheckedCase(
+            dataset.name, case, split, files.image, digest, tuple(findings), present, labelled, files.names
+        )
     except UserError as error:
         finding = Finding(Path(error.where), error.wrong, error.remedy)
     except Exception as error:
@@ -118,10 +126,11 @@ def check_dataset(
     for wrong, remedy in contradictions(dataset, root):
         yield Finding(root / NAME, wrong, remedy)
     for roi, organ in organs.items():
-        outside = sorted(set(dataset.labels.get(roi, ())) - set(dataset.labels.get(organ, ())))
-        if outside and organ in dataset.labels:
+        values = dataset.label_values
+        outside = sorted(set(values.get(roi, ())) - set(values.get(organ, ())))
+        if outside and organ in values:
             wrong = f"{roi} belongs to {organ}, but its label value {outside[0]} is not among those of {organ}"
-            yield Finding(Path(dataset.name), wrong, f"write {organ}: {_with(dataset.labels[organ], outside)}")
+            yield Finding(Path(dataset.name), wrong, f"write {organ}: {_with(values[organ], outside)}")
     checked = [case.present for case in cases if case.present is not None]
     held = {target for present in checked for target in present}
     for roi in dataset.labels:
@@ -169,36 +178,36 @@ def _digest(image: sitk.Image) -> str:
 
 
 def _check_labels(
-    dataset: Dataset, files: CaseFiles, targets: tuple[str, ...], image: sitk.Image | None
-) -> tuple[tuple[str, ...] | None, list[Finding]]:
-    """The targets that have a voxel (None where a label cannot be read), and findings."""
-    findings, present, readable = [], [], True
-    labels = {files.label_map: targets} if files.label_map else {mask: (name,) for name, mask in files.masks.items()}
-    for file, named in labels.items():
+    dataset: Dataset, files: CaseFiles, case: str, targets: tuple[str, ...], image: sitk.Image | None
+) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None, list[Finding]]:
+    """The targets that the case labels, those that have a voxel (None where a label cannot be read), and findings."""
+    # Without an image there is no grid to compare with.
+    check_grid = (lambda *_: None) if image is None else same_grid(image, files.image)
+    try:
+        labels = read_labels(files, targets, dataset.labelling(case), check_grid)
+    except UserError as error:
+        return None, None, [Finding(Path(error.where), error.wrong, error.remedy)]
+    except Exception as error:
+        return None, None, [unexpected(files.label_map or files.image, error)]
+    findings, present = [], []
+    for target in labels.labelled:
         try:
-            present += _present(dataset, file, named, image, files)
+            present += [target] if labels.mask(target).any() else []
         except UserError as error:
-            findings.append(Finding(file, error.wrong, error.remedy))
-            readable = False
+            findings.append(Finding(Path(error.where), error.wrong, error.remedy))
         except Exception as error:
-            findings.append(unexpected(file, error))
-            readable = False
-    if not readable:
-        return None, findings
-    if not present:
-        where = files.label_map or files.image
+            findings.append(unexpected(files.masks[target][0] if files.masks else files.image, error))
+    if findings:
+        return None, None, findings
+    return labels.labelled, tuple(present), list(_notes(dataset, files, labels, present))
+
+
+def _notes(dataset: Dataset, files: CaseFiles, labels: CaseLabels, present: list[str]) -> Iterator[Finding]:
+    where = files.label_map or files.image
+    if not labels.labelled:
+        yield Finding(where, "labels no ROI; it counts as an unlabelled case", is_note=True)
+    elif not present:
         what = "has only empty masks" if published(dataset.layout).files.has_masks else "has no labelled voxel"
-        findings.append(Finding(where, f"{what}; it counts as a case without these ROIs", is_note=True))
-    return tuple(present), findings
-
-
-def _present(
-    dataset: Dataset, file: Path, targets: tuple[str, ...], image: sitk.Image | None, files: CaseFiles
-) -> list[str]:
-    """Which of a label file's targets have a voxel. Without an image there is no grid to compare it with."""
-    on_its_own = image is None
-    voxels = sitk.GetArrayFromImage(read_image(file)) if on_its_own else read_on_grid(file, image, files.image)
-    if files.label_map is None:
-        return list(targets) if mask_voxels(file, voxels).any() else []
-    found = check_values(file, whole_labels(file, voxels), dataset.labels, dataset.ignored_labels)
-    return [target for target in targets if found & set(dataset.labels.get(target, ()))]
+        yield Finding(where, f"{what}; it counts as a case without these ROIs", is_note=True)
+    for roi, names in files.names.incomplete.items() if files.names else ():
+        yield Finding(where, f"has {', '.join(names)} alone of {roi}, which is unknown here", is_note=True)

@@ -19,7 +19,7 @@ from ..config.augmentation import WeakView
 from ..config.existence import DecisionRule
 from ..config.volumes import Patches
 from ..data.batches import ViewMaker
-from ..data.crops import CropPlan, TrainingCase
+from ..data.crops import CropPlan, TrainingCase, case_weights
 from ..data.mirroring import Partners
 from ..data.patches import voxels_in_patches
 from ..data.reading import CropReader
@@ -64,7 +64,8 @@ def training_crops(
     `fully_known` says for each case whether its labels are all that it contains; `partners` are the ROIs that a flip
     along x exchanges.
     """
-    plan = CropPlan(len(cases), min(len(case.pool) for case in cases), epochs=1, batch_size=1, seed=seed)
+    pool_size, weights = min(len(case.pool) for case in cases), case_weights(cases)
+    plan = CropPlan(len(cases), pool_size, epochs=1, batch_size=1, seed=seed, weights=weights)
     reader = CropReader(cases, plan, patches.shape, weak, partners)
     view_maker = ViewMaker(None, patches.shape, window_hu, seed, device)
     progress = Progress("check_existence: training crops", count, "crops")
@@ -74,8 +75,9 @@ def training_crops(
         views = view_maker.batch([reader.read(sample) for sample in samples])
         full = [fully_known[plan.crop(sample).case] for sample in samples]
         labelled.append(views.labelled)
-        known.append(views.labelled | torch.tensor(full, device=device)[:, None])
-        present.append(views.labelled_voxels >= least_voxels)
+        there, told = views.presence(least_voxels)
+        known.append(told | torch.tensor(full, device=device)[:, None])
+        present.append(there)
         cached.append(views.scores)
         online.append(scorer(views.weak))
         progress.advance(len(samples))

@@ -28,14 +28,17 @@ class Decisions:
         return self.positive | self.negative
 
 
-def decide(labelled: Tensor, scores: Tensor, rule: DecisionRule) -> Decisions:
+def decide(labelled: Tensor, scores: Tensor, rule: DecisionRule, present: Tensor | None = None) -> Decisions:
     """Decide from `labelled` bool B K and the existence `scores` float B K.
 
     An unlabelled ROI is positive latent if its score is above φ_h, negative latent if it is below φ_l (both strictly)
     and ambiguous otherwise or if its score is NaN. The scores of labelled ROIs are ignored. The comparison takes place
-    in the precision of the scores, so a float32 score of 0.8 is not above a threshold of 0.8.
+    in the precision of the scores, so a float32 score of 0.8 is not above a threshold of 0.8. A ROI in `present` (bool
+    B K) is there whatever its score: the part of the patch in which its label is known shows it.
     """
     unlabelled = ~labelled
     positive = unlabelled & (scores > scores.new_tensor(rule.positive_above))
     negative = unlabelled & (scores < scores.new_tensor(rule.negative_below))
+    if present is not None:
+        positive, negative = positive | (unlabelled & present), negative & ~present
     return Decisions(labelled, positive, negative, unlabelled & ~positive & ~negative)

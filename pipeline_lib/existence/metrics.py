@@ -15,13 +15,17 @@ Floats = NDArray[np.floating]
 Booleans = NDArray[np.bool_]
 
 
-def structure_metrics(structures: Sequence[str], logits: Floats, present: Booleans) -> dict[str, Any]:
-    """The content of metrics.json, from `logits` and `present`, both N patches × S structures.
+def structure_metrics(structures: Sequence[str], logits: Floats, present: Booleans, known: Booleans) -> dict[str, Any]:
+    """The content of metrics.json, from `logits`, `present` and whether that is `known`, N patches × S structures each.
 
-    Per structure: counts, AUROC, average precision, Brier score and calibration curve. For a structure that is in all
-    patches or in none, these scores are undefined: they are null, and `not_scored_because` says why.
+    Per structure, over the patches in which it is known: counts, AUROC, average precision, Brier score and calibration
+    curve. For a structure that is in all of these patches or in none, the scores are undefined: they are null, and
+    `not_scored_because` says why.
     """
-    rows = {name: _one_structure(logits[:, column], present[:, column]) for column, name in enumerate(structures)}
+    rows = {
+        name: _one_structure(logits[known[:, column], column], present[known[:, column], column])
+        for column, name in enumerate(structures)
+    }
     scored = [row for row in rows.values() if row["not_scored_because"] is None]
     return {
         "patches": len(logits),
@@ -46,7 +50,8 @@ def _one_structure(logits: Floats, present: Booleans) -> dict[str, Any]:
         "curve": _curve(probability, present),
     }
     if positives in (0, len(present)):
-        row["not_scored_because"] = "never present" if positives == 0 else "always present"
+        why = "always present" if positives else "never present"
+        row["not_scored_because"] = why if len(present) else "never labelled"
     else:
         row["auroc"] = float(roc_auc_score(present, logits))
         row["average_precision"] = float(average_precision_score(present, logits))

@@ -15,7 +15,8 @@ class StructurePresence(Stateless):
     """Multi-label binary cross-entropy over the structures `names`, averaged over those that a sample labels.
 
     A structure is present if the augmented patch x_T contains at least `least_voxels` of it. One that a sample does not
-    label is left out of its loss: where x_T is flipped along x, one whose other side is not among the structures.
+    label is left out of its loss: one that its case does not label, one of which voxels are unknown and too few are
+    known, and where x_T is flipped along x one whose other side is not among the structures.
     """
 
     terms: Mapping[str, str] = {}
@@ -26,10 +27,9 @@ class StructurePresence(Stateless):
 
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts how often each structure was present."""
-        present = batch.labelled_voxels >= self.least_voxels
+        present, labelled = batch.presence(self.least_voxels)
         terms = F.binary_cross_entropy_with_logits(
             networks["student"](batch.weak).float(), present.float(), reduction="none"
         )
-        labelled = batch.labelled
         mean = terms.where(labelled, 0).sum(1) / labelled.sum(1).clamp(min=1)
         return Losses(mean, counts={"positive": present & labelled})

@@ -31,7 +31,7 @@ class EmaTeacher:
     def logits(self, batch: Batch, rivals: Rivals | None = None) -> Tensor:
         """Logits B K D H W of the weak view x_T; with `rivals`, no voxel belongs to two organs."""
         logits = self.network(batch.weak)
-        return logits if rivals is None else exclusive_logits(logits, batch.labels, batch.labelled, rivals)
+        return logits if rivals is None else exclusive_logits(logits, batch.labels, batch.labelled, rivals, batch.known)
 
     @torch.no_grad()
     def update(self, student: nn.Module) -> None:

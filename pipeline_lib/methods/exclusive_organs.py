@@ -26,20 +26,23 @@ def exclusive_rois(structures: tuple[tuple[str, ...], ...]) -> Rivals:
     )
 
 
-def exclusive_logits(logits: Tensor, labels: Tensor, labelled: Tensor, rivals: Rivals) -> Tensor:
+def exclusive_logits(
+    logits: Tensor, labels: Tensor, labelled: Tensor, rivals: Rivals, known: Tensor | None = None
+) -> Tensor:
     """The teacher's `logits` B K D H W after suppression by competing organs.
 
     At a voxel that is labelled as a rival (p = 1), or of which the teacher is more certain that it is a rival, with
     probability p, the probability of a ROI is lowered to 1 − p at most: σ(−x) = 1 − σ(x). Where its own label says that
-    it is present, it is left alone. `labels` bool B K D H W, `labelled` bool B K; `rivals` are those of each ROI.
+    it is present, it is left alone. `labels` bool B K D H W, `labelled` bool B K; `rivals` are those of each ROI. With
+    `known` (bool B K D H W) labels count at these voxels alone.
     """
     sure = torch.full_like(logits, -_CERTAIN).masked_fill_(labels, _CERTAIN)
-    known = torch.where(labelled[:, :, None, None, None], sure, logits)
+    surest = torch.where(labelled[:, :, None, None, None] if known is None else known, sure, logits)
     # ROIs of one organ have the same rivals.
-    strongest = {others: reduce(torch.maximum, (known[:, j] for j in others)) for others in set(rivals) if others}
+    strongest = {others: reduce(torch.maximum, (surest[:, j] for j in others)) for others in set(rivals) if others}
     lowered = logits.clone()
     for roi, others in enumerate(rivals):
         if others:
             own, rival = logits[:, roi], strongest[others]
-            lowered[:, roi] = torch.where(rival > known[:, roi], torch.minimum(own, -rival), own)
+            lowered[:, roi] = torch.where(rival > surest[:, roi], torch.minimum(own, -rival), own)
     return lowered

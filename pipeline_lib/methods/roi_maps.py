@@ -18,6 +18,29 @@ def selected_maps(maps: Tensor, selected: Tensor) -> Tensor:
     return maps.flatten(0, 1).flatten(1).index_select(0, selected.flatten().nonzero().squeeze(1))
 
 
+def mean_over_voxels(values: Tensor, where: Tensor | None) -> Tensor:
+    """Mean of each row of `values` N V over the voxels `where` (bool N V, some in each row; None: all) → N."""
+    if where is None:
+        return values.mean(1)
+    return values.where(where, 0).sum(1) / where.sum(1)
+
+
+def mean_over_voxels_and_rois(values: Tensor, selected: Tensor, where: Tensor | None) -> Tensor:
+    """Mean of `values` (N V, a row per selected pair) over all voxels and ROIs of each sample → B; 0 where none is.
+
+    With `where` (bool B K D H W) over these voxels alone, each of the same weight: a ROI that is open at few voxels
+    counts for little.
+    """
+    if where is None:
+        return mean_over_rois(values.mean(1), selected)
+    chosen = selected_maps(where, selected)
+    sums = torch.stack([values.where(chosen, 0).sum(1), chosen.sum(1).to(values.dtype)])
+    totals, voxels = torch.zeros(2, len(selected), dtype=values.dtype, device=values.device).index_add(
+        1, selected.nonzero()[:, 0], sums
+    )
+    return totals / voxels.clamp(min=1)
+
+
 def mean_over_rois(values: Tensor, selected: Tensor) -> Tensor:
     """Mean of `values` (one per selected pair, in order) over the ROIs of each sample → B; 0 where none is selected."""
     samples = selected.nonzero()[:, 0]

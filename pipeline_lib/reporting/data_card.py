@@ -22,6 +22,15 @@ def read_cases(files: Sequence[Path]) -> dict[str, pd.DataFrame]:
     return {str(table["dataset"].iloc[0]): table for table in tables}
 
 
+def labelled_by_case(cases: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """(data set, case) → the ROIs that it labels."""
+    return {
+        (name, case): tuple(rois.split())
+        for name, table in cases.items()
+        for case, rois in zip(table["case"], table["labelled"].fillna(""), strict=True)
+    }
+
+
 def data_card(cases: Mapping[str, pd.DataFrame], datasets: Sequence[Dataset], rois: Sequence[str]) -> pd.DataFrame:
     """One row per data set: cases, original grids, what it labels, its licence."""
     rows = []
@@ -30,7 +39,7 @@ def data_card(cases: Mapping[str, pd.DataFrame], datasets: Sequence[Dataset], ro
         if table is None:
             continue
         spacing = table[[f"original_spacing_{axis}_mm" for axis in "xyz"]]
-        labelled = [roi for roi in rois if roi in dataset.labels] or [f"{_labelled_count(table)} structures"]
+        labelled = [_with_cases(table, roi) for roi in rois if roi in dataset.labels]
         rows.append(
             {
                 "dataset": dataset.name,
@@ -38,7 +47,7 @@ def data_card(cases: Mapping[str, pd.DataFrame], datasets: Sequence[Dataset], ro
                 "test": int((table["split"] == "test").sum()),
                 "left out": len(dataset.skip),
                 "doubted": len(dataset.doubted),
-                "labels": ", ".join(roi_label(roi) for roi in labelled),
+                "labels": ", ".join(labelled) or f"{_labelled_count(table)} structures",
                 "median spacing (mm)": " × ".join(f"{spacing[axis].median():.2f}" for axis in spacing),
                 "coarsest axis (mm)": _range(spacing.max(axis=1), 1),
                 "median size (voxels)": " × ".join(f"{table[f'original_size_{axis}'].median():.0f}" for axis in "xyz"),
@@ -141,7 +150,14 @@ def label_volume_figure(cases: Mapping[str, pd.DataFrame], datasets: Sequence[Da
 
 
 def _labelled_count(table: pd.DataFrame) -> int:
-    return len(str(table["labelled"].iloc[0]).split())
+    """The most structures that a case labels."""
+    return int(table["labelled"].fillna("").str.split().str.len().max())
+
+
+def _with_cases(table: pd.DataFrame, roi: str) -> str:
+    """A ROI's name and, where not every case labels it, how many do."""
+    labelled, cases = int(table[f"voxels_{roi}"].notna().sum()), len(table)
+    return roi_label(roi) if labelled == cases else f"{roi_label(roi)} ({labelled} of {cases} cases)"
 
 
 def _range(values: pd.Series, digits: int) -> str:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ..config.datasets import Dataset
 from ..scoring.dice import CONVENTION_TEXTS
-from .data_card import label_volume_figure
+from .data_card import label_volume_figure, labelled_by_case
 from .dice_figure import dice_figure
 from .evidence import Evidence
 from .existence_check import existence_check_figure
@@ -185,19 +185,19 @@ def _reliability_caption(evidence: Evidence, _: str) -> str:
 
 
 def _scored_pools(evidence: Evidence) -> Iterable[str]:
-    scores, names = evidence.existence.scores, {dataset.name for dataset in evidence.data.datasets}
-    return ALONE if scores is not None and scores["dataset"].isin(names).all() else ()
+    scores, listed = evidence.existence.scores, evidence.data.cases
+    return ALONE if scores is not None and scores["dataset"].isin(list(listed)).all() else ()
 
 
 def _existence(evidence: Evidence, _: str) -> Figure:
     assert evidence.existence.scores is not None
-    labelled = {dataset.name: tuple(dataset.labels) for dataset in evidence.data.datasets}
+    labelled = labelled_by_case(evidence.data.cases)
     thresholds = common_thresholds(evidence.trainings.methods.values())
     return existence_figure(evidence.existence.scores, evidence.results.rois, labelled, thresholds)
 
 
 _EXISTENCE_CAPTION = (
-    "Existence scores of the pooled training patches, for each ROI over the data sets that do not label it. Scores "
+    "Existence scores of the pooled training patches, for each ROI over the cases that do not label it. Scores "
     "between the thresholds φ_l and φ_h are ambiguous, those outside are latent."
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -144,18 +144,18 @@ def common_thresholds(methods: Iterable[Method]) -> list[tuple[float, float]]:
 def existence_figure(
     scores: pd.DataFrame,
     rois: Sequence[str],
-    labelled: Mapping[str, Sequence[str]],
+    labelled: Mapping[tuple[str, str], Collection[str]],
     thresholds: Sequence[tuple[float, float]],
 ) -> Figure:
-    """Distribution of the existence scores of each ROI over pooled patches of data sets that do not label it.
+    """Distribution of the existence scores of each ROI over pooled patches of cases that do not label it.
 
-    `scores` has the columns dataset and score_ROI; `labelled` the ROIs that each data set labels; `thresholds` are the
-    pairs (φ_l, φ_h) to draw.
+    `scores` has the columns dataset, case and score_ROI, `labelled` the ROIs that each (dataset, case) labels;
+    `thresholds` are the pairs (φ_l, φ_h) to draw.
     """
     shown = []
     for roi in rois:
-        unlabelled = scores[~scores["dataset"].map(lambda name, roi=roi: roi in labelled[name])]
-        shown.append(unlabelled[f"score_{roi}"].dropna().to_numpy())
+        unlabelled = [roi not in labelled[case] for case in zip(scores["dataset"], scores["case"], strict=True)]
+        shown.append(scores.loc[unlabelled, f"score_{roi}"].dropna().to_numpy())
     figure = Figure(figsize=(9, 1.2 + 0.36 * len(rois)))
     axes = figure.add_subplot()
     edges = np.linspace(0, 1, 51)

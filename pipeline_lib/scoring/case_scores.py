@@ -22,6 +22,7 @@ def score_roi(
     spacing_mm: tuple[float, float, float],
     convention: str,
     tolerance_mm: float,
+    known: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Score one ROI of one case.
 
@@ -32,6 +33,7 @@ def score_roi(
     spacing_mm: voxel spacing (x, y, z) in mm.
     convention: the Dice convention of the column `dice`.
     tolerance_mm: tolerance of the surface Dice.
+    known: bool, D H W; voxels elsewhere are left out of both masks. None: all voxels are known.
 
     Returns
     -------
@@ -39,6 +41,8 @@ def score_roi(
     """
     if prediction.shape != truth.shape:
         raise ValueError(f"masks differ in shape: {prediction.shape} and {truth.shape}")
+    if known is not None:
+        prediction, truth = prediction & known, truth & known
     either = prediction | truth
     if either.any():
         # Distances and components need only the box around both masks.

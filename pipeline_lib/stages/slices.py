@@ -13,7 +13,10 @@ from ..errors import UserError
 
 def regardless_of(dataset: Dataset, *keys: str) -> Dataset:
     """The data set with `keys` at neutral values, and without the sizes that only the check of the disk reads."""
-    neutral: dict[str, Any] = {"split": "all_training", "skip": (), "doubted": (), "licence": ""}
+    neutral: dict[str, Any] = {
+        **{"split": "all_training", "skip": (), "doubted": (), "licence": ""},
+        **{"labelled": "all", "unknown_labels": {}},
+    }
     update = {key: neutral[key] for key in keys}
     if isinstance(dataset.source, DownloadSource):
         files, per_case = (
@@ -33,7 +36,7 @@ def label_targets(config: Config, dataset: str) -> tuple[str, ...]:
 
 
 def labelled_rois(config: Config) -> dict[str, tuple[str, ...]]:
-    """Partially labelled data set → the ROIs that it labels, in the order of the config."""
+    """Partially labelled data set → the ROIs that it labels in some case, in the order of the config."""
     datasets = config.datasets.partially_labelled
     return {dataset.name: tuple(sorted(dataset.labels, key=config.roi_names.index)) for dataset in datasets}
 

@@ -2,7 +2,8 @@
 
 ROIs overlap, so each has a bit (label_bits). But a volume holds few different combinations of them: code c stands for
 row c of a table, `combinations` (uint8 C P, the bytes of the label planes); row 0 has no bit set. One array of codes is
-read as fast for a hundred ROIs as for one.
+read as fast for a hundred ROIs as for one. Where voxels are unknown, further planes have a bit for each
+ROI that says so.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import UserError
 from ..files import atomic_write, read_json
@@ -20,7 +20,8 @@ class CaseRecord(BaseModel):
     """A case's targets, grids and the places that patches are drawn from.
 
     `targets` names the label bits in order; only those in `labelled` were annotated, the others are unknown. `voxels`
-    counts the volume's voxels of each labelled target, `foreground` has up to 1,000 random ones of each that is there,
+    counts the volume's voxels of each labelled target, `unknown` those that say nothing of a labelled target (targets
+    without any are left out), `foreground` has up to 1,000 random ones of each that is there,
     `body` is the half-open box [z0 y0 x0], [z1 y1 x1] around the patient. `placement` is the CT's NIfTI header where it
     is out of the ordinary, for predictions to repeat;
     `notes` say what was odd about the CT's grid. `content` is a digest of the image and the labels, by which trainings
@@ -44,6 +45,7 @@ class CaseRecord(BaseModel):
     placement: Placement | None = None
     notes: tuple[str, ...] = ()
     content: str = ""
+    unknown: dict[str, int] = Field(default={})
 
     @property
     def grid(self) -> Geometry:
@@ -54,7 +56,7 @@ class CaseRecord(BaseModel):
 def write_record(path: Path, record: CaseRecord) -> None:
     """Write a key per line: thousands of voxels on lines of their own would make case.json huge."""
     content = record.model_dump(
-        mode="json", exclude={key for key in ("placement", "notes", "content") if not getattr(record, key)}
+        mode="json", exclude={key for key in ("placement", "notes", "content", "unknown") if not getattr(record, key)}
     )
     lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items()]
     with atomic_write(path) as partial:

@@ -29,10 +29,11 @@ _IMAGE_CHUNK, _IMAGE_BLOCK = (16, 32, 64), (16, 16, 32)
 _LABEL_CHUNK, _LABEL_BLOCK = (16, 64, 128), (16, 32, 128)
 _WORTH_PACKING = 2.5  # times smaller; docs/volumes.md compares it with 2 and 3
 _OUTSIDE, _OCCUPIED, _COMBINATIONS = "outside", "occupied", "combinations"
+_HAS_UNKNOWN = "has_unknown"
 
 
 def write_volume(folder: Path, image: np.ndarray, planes: Iterable[np.ndarray], record: CaseRecord) -> None:
-    """Write image (int16 D H W), label planes (uint8 D H W, one after another) and record into `folder`.
+    """Write image (int16 D H W), label planes (uint8 D H W, as for `write_labels`) and record into `folder`.
 
     Raises ValueError if they disagree about the shape or the number of planes.
     """
@@ -56,17 +57,22 @@ def write_image(path: Path, image: np.ndarray, window_hu: tuple[float, float]) -
 
 
 def write_labels(path: Path, planes: Iterable[np.ndarray], shape: Position, targets: int) -> None:
-    """Write the byte planes (uint8 D H W each) of `targets` label bits as codes, whole or not at all."""
+    """Write the byte planes (uint8 D H W each) of `targets` label bits as codes, whole or not at all.
+
+    Where voxels are unknown, as many planes follow whose bits say so of each target.
+    """
     with atomic_write(path) as partial:
         codes, combinations = coded(planes, shape)
         count = combinations.shape[1]
-        if count != plane_count(targets):
+        if count not in (plane_count(targets), 2 * plane_count(targets)):
             raise ValueError(f"{count} planes for {targets} targets")
         layout = _layout(shape, _LABEL_CHUNK, _LABEL_BLOCK, {"filters": [blosc2.Filter.NOFILTER]})
         stored = blosc2.asarray(codes, urlpath=str(partial), mode="w", **layout)
         occupied = [chunk.special != blosc2.SpecialValue.ZERO for chunk in stored.iterchunks_info()]
         stored.schunk.vlmeta[_OCCUPIED] = np.packbits(occupied).tobytes()
         stored.schunk.vlmeta[_COMBINATIONS] = (count, combinations.tobytes())
+        if count > plane_count(targets):
+            stored.schunk.vlmeta[_HAS_UNKNOWN] = True
 
 
 class Volume:
@@ -98,11 +104,15 @@ class Volume:
             _decode(self._image, read, box[place])
         return box
 
-    @cached_property
+    @property
     def combinations(self) -> np.ndarray:
         """uint8 C P: row c has the bytes of the label planes that code c stands for; row 0 is zero."""
-        count, content = _note(self._labels, _COMBINATIONS)
-        return np.frombuffer(content, np.uint8).reshape(-1, count)
+        return self._tables[0]
+
+    @property
+    def unknown(self) -> np.ndarray:
+        """uint8 C P: row c has a bit for each target that is unknown where code c is; 0 P if nothing is unknown."""
+        return self._tables[1]
 
     def read_codes(self, start: Sequence[int], shape: Sequence[int]) -> np.ndarray:
         """Label codes D H W of the box from `start` on; beyond the volume they are 0."""
@@ -137,6 +147,15 @@ class Volume:
     @cached_property
     def _labels(self) -> blosc2.NDArray:
         return _opened(self.folder / LABELS)
+
+    @cached_property
+    def _tables(self) -> tuple[np.ndarray, np.ndarray]:
+        count, content = _note(self._labels, _COMBINATIONS)
+        table = np.frombuffer(content, np.uint8).reshape(-1, count)
+        if _HAS_UNKNOWN not in self._labels.schunk.vlmeta:
+            return table, np.empty((0, count), np.uint8)
+        planes = count // 2
+        return np.ascontiguousarray(table[:, :planes]), np.ascontiguousarray(table[:, planes:])
 
     @cached_property
     def _occupied(self) -> np.ndarray:

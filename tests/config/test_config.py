@@ -330,7 +330,7 @@ def test_skipped_cases_are_in_no_part_and_move_no_other_case():
         ({"labels": {}}, "label values"),
         ({"split": {"case_00": "train"}}, "split and cases disagree"),
         ({"skip": [{"case": "case_99", "reason": "broken"}]}, "names no case: case_99"),
-        ({"layout": "totalsegmentator_v1"}, "must be empty"),
+        ({"layout": "totalsegmentator_v1"}, "the layout has a mask for each ROI: give names"),
     ],
 )
 def test_contradictions_of_a_dataset(changes, expected, tmp_path):

@@ -55,7 +55,7 @@ def test_a_layout_of_ones_own_survives_a_settings_file(tmp_path):
 def test_a_layout_with_structures_needs_no_label_values(tmp_path):
     masks = {"image": "{case}/ct.mha", "labels": "{case}/{structure}.mha"}
     assert load(tmp_path, layout=masks, labels={}).layout.has_masks
-    assert "`labels` must be empty" in refusal(tmp_path, layout=masks)
+    assert "the layout has a mask for each ROI: give names" in refusal(tmp_path, layout=masks)
 
 
 @pytest.mark.parametrize(

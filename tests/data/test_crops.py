@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_lib.config.optimisation import Optimisation
-from pipeline_lib.data.crops import CropPlan, TrainingCase
+from pipeline_lib.data.crops import CropPlan, TrainingCase, case_weights
 
 plans = st.builds(
     CropPlan,
@@ -89,3 +89,51 @@ def test_positions_are_drawn_from_the_smallest_pool():
 
 def test_the_longest_schedule_of_the_paper_needs_its_steps():
     assert CropPlan(cases=920, pool_size=64, epochs=2000, batch_size=12, seed=0).steps == pytest.approx(153_334, abs=1)
+
+
+def labelling(dataset: str, *labelled) -> list[TrainingCase]:
+    """A case of `dataset` for each set of ROIs (of three) that is labelled."""
+    return [
+        TrainingCase(dataset, str(place), Path(), np.isin(range(3), list(rois)), np.zeros((1, 3), int))
+        for place, rois in enumerate(labelled)
+    ]
+
+
+def test_cases_of_a_data_set_that_label_alike_are_drawn_as_ever():
+    cases = (*labelling("livers", {0, 1}, {0, 1}), *labelling("spleens", {2}), *labelling("plain", set(), set()))
+    assert case_weights(cases) is None
+    plan = CropPlan.from_cases(cases, Optimisation(epochs=3), seed=1)
+    assert plan == CropPlan(5, 1, 3, plan.batch_size, 1)
+
+
+def test_a_case_that_labels_a_rare_roi_is_drawn_more_often():
+    """ROI 0 is labelled in nine of ten cases, ROI 1 in one: √(9 / 1) = 3 against 1, scaled to ten draws in an epoch."""
+    cases = (*labelling("heads", *[{0}] * 9, {1}), *labelling("spleens", {2}, {2}))
+    weights = case_weights(cases)
+    np.testing.assert_allclose(weights, [10 / 12] * 9 + [30 / 12] + [1, 1])
+    plan = CropPlan.from_cases(cases, Optimisation(epochs=400), seed=0)
+    drawn = np.array([plan.crop(sample).case for sample in range(400 * 12)])
+    np.testing.assert_allclose(np.bincount(drawn) / 400, weights, rtol=0.1)
+    assert (drawn >= 10).mean() == pytest.approx(2 / 12, rel=0.05), "each data set keeps its share"
+
+
+@given(
+    st.lists(st.sets(st.integers(0, 2)), min_size=1, max_size=12),
+    st.lists(st.sets(st.integers(0, 2)), min_size=1, max_size=5),
+    st.integers(0, 50),
+)
+def test_in_every_epoch_a_case_is_drawn_as_often_as_its_weight_rounded_down_or_up(heads, spleens, seed):
+    cases = (*labelling("heads", *heads), *labelling("spleens", *spleens))
+    weights = np.ones(len(cases))
+    for first, sets in ((0, heads), (len(heads), spleens)):
+        counts = [sum(roi in rois for rois in sets) for roi in range(3)]
+        raw = [max([math.sqrt(max(counts) / counts[roi]) for roi in rois], default=1) for rois in sets]
+        weights[first : first + len(sets)] = np.array(raw) * len(sets) / sum(raw)
+    found = case_weights(cases)
+    np.testing.assert_allclose(np.ones(len(cases)) if found is None else found, weights)
+    plan = CropPlan.from_cases(cases, Optimisation(epochs=2), seed)
+    for epoch in range(2):
+        samples = range(epoch * len(cases), (epoch + 1) * len(cases))
+        drawn = np.bincount([plan.crop(sample).case for sample in samples], minlength=len(cases))
+        assert (drawn >= np.floor(weights - 1e-9)).all()
+        assert (drawn <= np.ceil(weights + 1e-9)).all()

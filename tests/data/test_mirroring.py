@@ -47,11 +47,11 @@ LIVER = box((2, 4), (0, 2), (1, 7))
 LOBE = box((0, 1), (0, 1), (0, 3))
 
 
-def reader_of(tmp_path, weak, labelled=SIDES, scores=None, partners=PARTNERS) -> CropReader:
+def reader_of(tmp_path, weak, labelled=SIDES, scores=None, partners=PARTNERS, unknown=None) -> CropReader:
     """The only patch of a case is the whole volume."""
     masks = np.stack([LEFT, RIGHT, LIVER, LOBE])
     image = np.where(LEFT, 100, np.where(RIGHT, 200, 0))
-    write_masks(tmp_path, "set", "case", SIDES, labelled, image, masks)
+    write_masks(tmp_path, "set", "case", SIDES, labelled, image, masks, unknown)
     pool = np.zeros((1, 3), np.int64)
     case = TrainingCase("set", "case", tmp_path / "case", np.isin(SIDES, labelled), pool, scores)
     plan = CropPlan(cases=1, pool_size=1, epochs=8, batch_size=4, seed=0)
@@ -197,3 +197,24 @@ def test_two_one_sided_rois_are_told_apart_although_patches_are_flipped(tmp_path
         found = probabilities(network(torch.from_numpy(image / 325).float()[None, None]))[0].numpy()
     inside = np.array([[found[roi][mask].mean() for roi in range(2)] for mask in masks])
     assert (inside.diagonal().min() > 0.9 and inside[[0, 1], [1, 0]].max() < 0.1) == told_apart, inside
+
+
+def test_what_is_unknown_of_the_left_side_is_unknown_of_the_right_one_after_the_flip(tmp_path):
+    unknown = np.stack([RIGHT, box((3, 4), (5, 6), (0, 1)), LOBE, LOBE]) & ~np.stack([LEFT, RIGHT, LIVER, LOBE])
+    labelled = ("kidney_left", "kidney_right", "lung_middle_lobe_right")
+    batch = batch_of(reader_of(tmp_path, along("x"), labelled, unknown=unknown))
+    flipped = unknown[..., ::-1]
+    expected = np.stack([~flipped[1], ~flipped[0], np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)])
+    assert np.array_equal(batch.known[0].numpy(), expected)
+
+
+def test_only_batches_with_such_a_case_have_unknown_voxels(tmp_path):
+    without = reader_of(tmp_path / "without", along())
+    assert batch_of(without).known is None
+    unknown = np.zeros((4, *SHAPE), bool)
+    unknown[2] = LEFT
+    partly = reader_of(tmp_path / "with", along(), unknown=unknown)
+    makes_views = ViewMaker(None, SHAPE, WINDOW, 0, torch.device("cpu"))
+    both = makes_views.batch([without.read(0), partly.read(0)]).known.numpy()
+    assert both[0].all()
+    assert np.array_equal(both[1], ~unknown)

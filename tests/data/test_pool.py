@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_lib.config.volumes import Patches
-from pipeline_lib.data.pool import pool_positions
+from pipeline_lib.data.pool import count_labelled, pool_positions
 from pipeline_lib.geometry import Geometry
 from pipeline_lib.volumes.record import CaseRecord
 
@@ -79,3 +79,28 @@ def test_a_case_without_labelled_voxels_is_drawn_from_the_body():
     assert (centres >= 99).all()
     assert (centres <= [111, 201, 201]).all()
     assert np.ptp(centres, axis=0) == pytest.approx([10, 100, 100], rel=0.3)
+
+
+def near(record, patches, voxel, **labelled_cases) -> int:
+    """How many pooled patches were drawn around `voxel`."""
+    centres = pool_positions(record, patches, 0, labelled_cases or None) + np.array(patches.shape) / 2
+    return int((np.abs(centres - voxel) <= np.array(patches.shape) / 4 + 1).all(1).sum())
+
+
+def test_a_pool_with_too_few_patches_for_all_rois_takes_those_that_few_cases_label():
+    patches = Patches(size_voxels=(64, 32, 32), pool_size=4, foreground_fraction=0.5)
+    voxels = {"liver": ((50, 50, 50),), "spleen": ((150, 150, 150),), "larynx": ((250, 250, 250),)}
+    record = record_of((400, 400, 400), voxels, body=((340, 340, 340), (360, 360, 360)))
+    for counts, expected in (
+        ({}, (1, 1, 0)),
+        ({"liver": 9, "spleen": 9, "larynx": 9}, (1, 1, 0)),
+        ({"liver": 9, "spleen": 9, "larynx": 1}, (1, 0, 1)),
+        ({"liver": 9, "spleen": 3, "larynx": 1}, (0, 1, 1)),
+    ):
+        assert tuple(near(record, patches, place, **counts) for (place,) in voxels.values()) == expected, counts
+
+
+def test_labelling_cases_are_counted_whether_or_not_they_hold_the_roi():
+    holding = record_of((9, 9, 9), {"liver": ((1, 1, 1),)})
+    lacking = record_of((9, 9, 9), {"liver": (), "spleen": ()})
+    assert count_labelled([holding, lacking]) == {"liver": 2, "spleen": 1}

@@ -28,17 +28,29 @@ def table(tmp_path):
         }
     )
     rows.to_parquet(tmp_path / "livers.parquet")
+    for case, labelled in (("a", ("liver",)), ("b", ("liver", "spleen"))):
+        write_case(tmp_path, "livers", case, ROIS, labelled)
     return tmp_path / "livers.parquet"
 
 
 def test_patches_are_in_order_and_scores_in_the_order_of_the_rois(table, tmp_path):
-    a, b = scored_cases({"livers": ("a", "b")}, {"livers": ("liver",)}, ROIS, [tmp_path], [table])
+    a, b = scored_cases({"livers": ("a", "b")}, {"livers": ROIS}, ROIS, [tmp_path], [table])
     assert (a.name, b.name) == ("a", "b")
     assert a.folder == tmp_path / "a"
     assert a.pool.tolist() == [[12, 1, 7], [11, 0, 6]]
     assert a.scores.tolist() == pytest.approx(np.array([[0.7, 0.3], [0.6, 0.2]]))
     assert b.pool.tolist() == [[13, 2, 8], [10, -2, 5]]
-    assert a.labelled.tolist() == [True, False]
+
+
+def test_each_case_labels_what_its_volume_says(table, tmp_path):
+    a, b, again = scored_cases({"livers": ("a", "b", "a")}, {"livers": ROIS}, ROIS, [tmp_path], [table])
+    assert a.labelled.tolist() == again.labelled.tolist() == [True, False]
+    assert b.labelled.tolist() == [True, True]
+
+
+def test_a_volume_that_labels_more_than_its_data_set_is_named(table, tmp_path):
+    with pytest.raises(UserError, match="b: labels spleen, which the config's data set does not; run `snake"):
+        scored_cases({"livers": ("a", "b")}, {"livers": ("liver",)}, ROIS, [tmp_path], [table])
 
 
 def test_cases_know_what_their_scores_were_computed_from(table, tmp_path):

@@ -88,6 +88,7 @@ def test_the_ignore_label_is_not_background(tmp_path):
     described = NNUNET | {"labels": NNUNET["labels"] | {"ignore": 3}}
     (found,) = wrong(tmp_path, described)
     assert found.startswith("ignores label value 3: unknown voxels")
+    assert wrong(tmp_path, described, unknown_labels=(3,)) == []
     assert wrong(tmp_path, described, ignored_labels=(3,)) == []
 
 

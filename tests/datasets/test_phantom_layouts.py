@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from pipeline_lib.config.labelling import Labelling
 from pipeline_lib.config.layouts import Layout
 from pipeline_lib.config.structures import structure_names
 from pipeline_lib.datasets.phantom.generate import generate_case, generate_dataset
@@ -34,7 +35,7 @@ def test_labels_read_back_are_the_truth_of_the_labelled_rois(tmp_path, name):
     dataset = settings.dataset
     values = {0} | {value for of_roi in dataset.labels.values() for value in of_roi}
     for case in dataset.all_cases:
-        read = read_case(dataset.layout, raw, case, dataset.labels, ROIS)
+        read = read_case(dataset.layout, raw, case, ROIS, Labelling(labels=dataset.labels))
         bits, grid = read_roi_bits(truth / f"{case}.nii.gz")
         assert grid.size == read.image.GetSize()
         np.testing.assert_allclose(grid.spacing_mm, read.image.GetSpacing(), rtol=1e-5)
@@ -56,7 +57,7 @@ def test_every_voxel_lies_where_it_did_in_the_patient(tmp_path, name):
     dataset = settings.dataset
     case = dataset.all_cases[0]
     made = generate_case(settings, case)
-    image = read_case(dataset.layout, raw, case, dataset.labels, ("liver",)).image
+    image = read_case(dataset.layout, raw, case, ("liver",), Labelling(labels=dataset.labels)).image
     upright = sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS"))
     np.testing.assert_array_equal(upright, made.hu)
     if dataset.layout != "kits19":
@@ -95,7 +96,7 @@ def test_nnunet_layout(tmp_path):
     liver = phantom_settings("phantom_liver", cases=1, spacing=COARSE)
     settings = liver.model_copy(update={"dataset": liver.dataset.model_copy(update={"layout": "nnunet"})})
     generate_dataset(settings, tmp_path / "raw", tmp_path / "truth")
-    read = read_case("nnunet", tmp_path / "raw", "liver_000", liver.dataset.labels, ROIS)
+    read = read_case("nnunet", tmp_path / "raw", "liver_000", ROIS, Labelling(labels=liver.dataset.labels))
     assert read.files.image.name == "liver_000_0000.nii.gz"
     bits, _ = read_roi_bits(tmp_path / "truth" / "liver_000.nii.gz")
     for roi, mask in read.masks():
@@ -107,7 +108,7 @@ def test_a_layout_of_ones_own(tmp_path):
     liver = phantom_settings("phantom_liver", cases=1, spacing=COARSE)
     settings = liver.model_copy(update={"dataset": liver.dataset.model_copy(update={"layout": own})})
     generate_dataset(settings, tmp_path / "raw", tmp_path / "truth")
-    read = read_case(own, tmp_path / "raw", "liver_000", liver.dataset.labels, ROIS)
+    read = read_case(own, tmp_path / "raw", "liver_000", ROIS, Labelling(labels=liver.dataset.labels))
     assert (read.files.image.suffix, read.files.label_map.suffix) == (".mha", ".nrrd")
     bits, _ = read_roi_bits(tmp_path / "truth" / "liver_000.nii.gz")
     for roi, mask in read.masks():
@@ -120,7 +121,7 @@ def test_totalsegmentator_layout_has_one_mask_per_structure(tmp_path):
     for case in settings.dataset.all_cases:
         files = {path.name for path in (raw / case / "segmentations").iterdir()}
         assert files == {f"{structure}.nii.gz" for structure in structures}
-        read = read_case("totalsegmentator_v1", raw, case, {}, structures)
+        read = read_case("totalsegmentator_v1", raw, case, structures)
         masks = dict(read.masks())
         assert sum(mask.any() for mask in masks.values()) > 25
         assert np.sum(list(masks.values()), axis=0).max() == 1

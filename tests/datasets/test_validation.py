@@ -9,7 +9,8 @@ import SimpleITK as sitk
 
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.datasets import validation
-from pipeline_lib.datasets.readers import label_values, read_case
+from pipeline_lib.datasets.label_values import label_values
+from pipeline_lib.datasets.readers import read_case
 from pipeline_lib.datasets.validation import check_case, check_dataset, check_held_out, repeated_cases
 from pipeline_lib.errors import UserError
 
@@ -305,10 +306,10 @@ def test_a_mask_holds_the_voxels_of_at_least_half_its_value(tmp_path, name, dtyp
         (finding,) = case.faults
         assert finding.wrong.startswith("is not a mask: its highest value is")
         with pytest.raises(UserError, match="is not a mask"):
-            read_case("totalsegmentator_v1", tmp_path, "c", {}, ("liver",)).mask("liver")
+            read_case("totalsegmentator_v1", tmp_path, "c", ("liver",)).labels.mask("liver")
         return
     assert case.faults == ()
-    mask = read_case("totalsegmentator_v1", tmp_path, "c", {}, ("liver",)).mask("liver")
+    mask = read_case("totalsegmentator_v1", tmp_path, "c", ("liver",)).labels.mask("liver")
     assert mask.dtype == bool
     assert np.array_equal(mask, (SOFT >= 0.5) if expected else np.zeros(SHAPE, bool))
 
@@ -404,3 +405,24 @@ def test_small_shear_and_a_missing_placement_are_notes(raw):
     ((is_note, wrong),) = noted(raw)
     assert is_note
     assert "not quite at right angles" in wrong
+
+
+def test_a_case_with_half_of_a_roi_or_with_no_label_is_noted(tmp_path):
+    masks = {"image": "{case}/ct.nii.gz", "labels": "{case}/{structure}.nii.gz"}
+    kinds = {"layout": masks, "labels": {"lungs": (("Lung L",), ("Lung R",))}, "labelled": "present"}
+    write(tmp_path / "c/ct.nii.gz", hu())
+    write(tmp_path / "c/lung_l.nii.gz", label_map() // 2)
+    case = check_case(dataset(**kinds), tmp_path, "c", ("lungs",))
+    assert (case.faults, case.labelled, case.present) == ((), (), ())
+    assert [finding.wrong for finding in case.findings] == [
+        "labels no ROI; it counts as an unlabelled case",
+        "has lung_l alone of lungs, which is unknown here",
+    ]
+
+
+def test_values_of_unknown_voxels_are_no_fault(raw):
+    labels = label_map()
+    labels[0, 0, 0] = 255
+    write(raw / "labelsTr/c.nii.gz", labels)
+    assert "holds label values that no ROI claims: 255" in findings(raw)[0]
+    assert findings(raw, unknown_labels=(255,)) == []

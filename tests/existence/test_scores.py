@@ -83,8 +83,12 @@ def logits_of_four():
     return logits, present
 
 
+def all_known(logits, present):
+    return logits, present, np.ones_like(present)
+
+
 def test_structures_never_or_always_seen_are_reported_and_not_scored():
-    metrics = structure_metrics(AVAILABLE, *logits_of_four())
+    metrics = structure_metrics(AVAILABLE, *all_known(*logits_of_four()))
     never, always = metrics["structures"]["kidney_left"], metrics["structures"]["liver"]
     assert (never["not_scored_because"], always["not_scored_because"]) == ("never present", "always present")
     for row in (never, always):
@@ -98,7 +102,7 @@ def test_structures_never_or_always_seen_are_reported_and_not_scored():
 def test_metrics_agree_with_naive_references():
     random = np.random.default_rng(0)
     logits, present = random.normal(size=60).astype(np.float32), random.random(60) < 0.3
-    row = structure_metrics(["liver"], logits[:, None], present[:, None])["structures"]["liver"]
+    row = structure_metrics(["liver"], *all_known(logits[:, None], present[:, None]))["structures"]["liver"]
     pairs = [(p > n) + 0.5 * (p == n) for p in logits[present] for n in logits[~present]]
     assert row["auroc"] == pytest.approx(np.mean(pairs))
     assert row["brier"] == pytest.approx(np.mean((sigmoid(logits) - present) ** 2))
@@ -106,3 +110,15 @@ def test_metrics_agree_with_naive_references():
     assert row["average_precision"] == pytest.approx(np.mean([ranked[: k + 1].mean() for k in np.flatnonzero(ranked)]))
     assert sum(entry["patches"] for entry in row["curve"]) == 60
     assert sum(entry["patches"] * entry["share_present"] for entry in row["curve"]) == pytest.approx(present.sum())
+
+
+def test_metrics_of_a_structure_are_over_the_patches_in_which_it_is_known():
+    logits, present = logits_of_four()
+    known = np.random.default_rng(1).random(present.shape) < 0.5
+    known[:, 3] = False
+    rows = structure_metrics(AVAILABLE, logits, present, known)["structures"]
+    for column, name in enumerate(AVAILABLE[:2]):
+        own = known[:, column]
+        pair = logits[own, column : column + 1], present[own, column : column + 1]
+        assert rows[name] == structure_metrics([name], *all_known(*pair))["structures"][name]
+    assert rows[AVAILABLE[3]]["not_scored_because"] == "never labelled"

@@ -149,8 +149,8 @@ def test_the_thresholds_of_every_method_that_decides_are_drawn_once():
 
 
 def test_thresholds_are_lines_at_their_scores():
-    scores = pd.DataFrame({"dataset": "livers", "score_spleen": np.linspace(0, 1, 20)})
-    (axes,) = existence_figure(scores, ["spleen"], {"livers": ("liver",)}, [(0.1, 0.8)]).axes
+    scores = pd.DataFrame({"dataset": "livers", "case": "a", "score_spleen": np.linspace(0, 1, 20)})
+    (axes,) = existence_figure(scores, ["spleen"], {("livers", "a"): ("liver",)}, [(0.1, 0.8)]).axes
     assert [line.get_xdata()[0] for line in axes.get_lines() if line.get_linestyle() == "--"] == [0.1, 0.8]
 
 

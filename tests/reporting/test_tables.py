@@ -260,3 +260,36 @@ def test_a_comparison_has_every_roi_their_average_and_the_differences_to_the_fir
     for bound in ("difference_to_a", "low_to_a", "high_to_a"):
         assert found.loc[("average", "b"), bound] == pytest.approx(15)
     assert np.isnan(found.loc[("liver", "a"), "difference_to_a"])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_where_cases_label_different_rois_each_roi_has_its_own_cases(tmp_path, seed):
+    random = np.random.default_rng(seed)
+    rois, runs = ("liver", "spleen", "larynx"), tuple((f"{m}-seed{s}", m, s) for m in "ab" for s in (0, 1))
+    labels = random.random((12, 3)) < 0.6
+    labels[:7, :2] = True
+    labels[:, 2] &= seed > 0
+    dice = random.random((len(runs), 12, 3))
+    rows = [
+        row
+        for place, (run, _, _) in enumerate(runs)
+        for k, roi in enumerate(rois)
+        for row, is_labelled in zip(score_rows(run, roi, dice[place, :, k].tolist()), labels[:, k], strict=True)
+        if is_labelled
+    ]
+    results = results_of(tmp_path, rows, runs, rois)
+    summary, differences = summary_table(results), difference_table(results, "dodnet")
+    means = []
+    for k, roi in enumerate(rois):
+        cases = [case for case in range(12) if labels[case, k]]
+        row = differences[differences["roi"] == roi].iloc[0]
+        assert row["cases"] == len(cases)
+        if cases:
+            means.append([np.mean([dice[place, case, k] for case in cases]) for place in range(4)])
+            a, b = np.mean(means[-1][:2]), np.mean(means[-1][2:])
+            assert row["difference"] == pytest.approx(b - a)
+            own = summary[summary["roi"] == roi].set_index("method")
+            assert own["dice_mean"].to_dict() == pytest.approx({"a": a, "b": b})
+            assert set(own["cases_known"]) == {len(cases)}
+    average = differences[differences["roi"] == "average"].iloc[0]
+    assert average["difference"] == pytest.approx(np.mean([np.mean(m[2:]) - np.mean(m[:2]) for m in means]))

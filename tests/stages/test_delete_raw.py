@@ -11,6 +11,7 @@ import SimpleITK as sitk
 
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.volumes import Volumes
+from pipeline_lib.datasets.manifest import write_manifest
 from pipeline_lib.errors import UserError
 from pipeline_lib.stages.acquire import run as acquire
 from pipeline_lib.stages.acquire.settings import Execution as AcquireExecution
@@ -158,3 +159,32 @@ def test_validation_reads_what_is_there_and_says_what_is_not(archive, tmp_path, 
     world.delete()
     assert len(validated(world, tmp_path)) == 1
     assert "livers: its raw cases were deleted" in capsys.readouterr().err
+
+
+def test_the_masks_that_scores_need_stay(tmp_path):
+    layout = {"image": "{case}/ct.nii.gz", "labels": "{case}/{structure}.nii.gz"}
+    dataset = Dataset(
+        name="lungs",
+        layout=layout,
+        source={"kind": "local", "path": "somewhere"},
+        labels={"lungs": [["Left"], ["Right"]], "heart": []},
+        labelled="present",
+        cases=CASES,
+        licence="none",
+    )
+    labels = DeleteRawSettings(dataset=dataset, scored_cases=SCORED)
+    raw, names = tmp_path / "raw", ("ct", "left", "RIGHT", "other")
+    for case in CASES:
+        (raw / case).mkdir(parents=True)
+        for name in names:
+            (raw / case / f"{name}.nii.gz").write_bytes(b"x")
+        volume = tmp_path / "volumes" / case
+        volume.mkdir(parents=True)
+        for name in ("image.b2nd", "labels.b2nd", "case.json"):
+            (volume / name).touch()
+    write_manifest(raw / "manifest.json", "lungs", {}, linked=False)
+    (tmp_path / "volumes" / "cases.csv").touch()
+    inputs = delete_raw.Inputs(raw / "manifest.json", tmp_path / "volumes" / "cases.csv")
+    delete_raw.run(labels, inputs, delete_raw.Outputs(raw / "deleted.json"))
+    assert {path.name for path in (raw / "liver_0").iterdir()} == {"left.nii.gz", "RIGHT.nii.gz"}
+    assert not list((raw / "liver_1").iterdir())

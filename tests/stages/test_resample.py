@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from pipeline_lib.config.labelling import Labelling
 from pipeline_lib.config.volumes import Volumes
 from pipeline_lib.errors import UserError
 from pipeline_lib.geometry import Geometry
@@ -306,7 +307,7 @@ class TestRealCases:
         bits = masks_on_original_grid((plane_mask(planes, k) for k in range(len(targets))), volume.record)
         write_roi_bits(path, bits, volume.record.original, targets)
         bits, grid = read_roi_bits(path)
-        raw = volumes.read_case(layout, SHARED / root, case, labels, targets)
+        raw = volumes.read_case(layout, SHARED / root, case, targets, Labelling(labels=labels))
         assert grid == Geometry.from_image(raw.image)
         for k, (_, mask) in enumerate(raw.masks()):
             back = roi_mask(bits, k)
@@ -333,3 +334,53 @@ class TestRealCases:
         assert y.mean() > volume.shape[1] / 2  # the patient lies on the back: kidneys in the posterior half
         left, right = (x > volume.shape[2] / 2), (x < volume.shape[2] / 2)
         assert min(left.sum(), right.sum()) > 0.2 * len(x)
+
+
+def test_unknown_voxels_stay_unknown_and_count_for_nothing(tmp_path):
+    """On a grid that moves no voxel: value 9 leaves all ROIs open, value 7 only the tumour of a kidney."""
+    hu, label_map, grid = anatomy()
+    label_map[5:7, 9:12, 19:22] = 9
+    label_map[10:12, 10:13, 22:25] = 7
+    write_msd(tmp_path, grid.image(hu), grid.image(label_map))
+    chosen = settings(labels={"kidney": (1, 2, 7), "kidney_tumor": (2,)}, spacing=grid.spacing_mm).model_copy(
+        update={"unknown_labels": {9: "all", 7: ("kidney_tumor",)}}
+    )
+    volume = make(chosen, tmp_path, tmp_path / "volume")
+    codes = volume.read_codes((0, 0, 0), volume.shape)
+    labels, unknown = (np.moveaxis(table[codes], -1, 0) for table in (volume.combinations, volume.unknown))
+    for target, values, open_values in (("kidney", (1, 2, 7), (9,)), ("kidney_tumor", (2,), (7, 9))):
+        k = TARGETS.index(target)
+        assert np.array_equal(plane_mask(labels, k), np.isin(label_map, values))
+        assert np.array_equal(plane_mask(unknown, k), np.isin(label_map, open_values))
+        assert volume.record.voxels[target] == np.isin(label_map, values).sum()
+        assert volume.record.unknown[target] == np.isin(label_map, open_values).sum()
+        assert not any(plane_mask(unknown, k)[voxel] for voxel in volume.record.foreground[target])
+    assert not plane_mask(unknown, TARGETS.index("liver")).any(), "it is not labelled, so nothing of it is unknown"
+
+
+def test_a_voxel_between_the_old_ones_is_unknown_where_the_unknown_voxels_decide_its_label(tmp_path):
+    hu, label_map, grid = anatomy()
+    label_map[6:9, 10:16, 18:22] = 9
+    made = {}
+    for name, value in (("open", 9), ("all", 1), ("none", 0)):
+        raw = tmp_path / name
+        write_msd(raw, grid.image(hu), grid.image(np.where(label_map == 9, value, label_map).astype(np.uint8)))
+        chosen = settings(labels={"kidney": (1, 2)}).model_copy(update={"unknown_labels": {9: "all"}})
+        made[name] = make(chosen.model_copy(update={"ignored_labels": ()}), raw, raw / "volume")
+    kidney = TARGETS.index("kidney")
+    volume = made["open"]
+    unknown = plane_mask(np.moveaxis(volume.unknown[volume.read_codes((0, 0, 0), volume.shape)], -1, 0), kidney)
+    least, most = (plane_mask(whole(made[name])[1], kidney) for name in ("none", "all"))
+    assert np.array_equal(unknown, most & ~least)
+    assert np.array_equal(plane_mask(whole(volume)[1], kidney), least)
+    assert not len(made["all"].unknown), "a case in which the value does not occur has no unknown voxels"
+    assert "unknown" not in json.loads((made["all"].folder / "case.json").read_text())
+
+
+def test_a_volume_holds_only_what_its_case_labels(tmp_path):
+    hu, label_map, grid = anatomy()
+    write_msd(tmp_path, grid.image(hu), grid.image(label_map))
+    volume = make(settings().model_copy(update={"labelled": ("kidney_tumor",)}), tmp_path, tmp_path / "volume")
+    assert volume.record.labelled == ("kidney_tumor",)
+    assert not plane_mask(whole(volume)[1], TARGETS.index("kidney")).any(), "what is withheld is not in the volume"
+    assert plane_mask(whole(volume)[1], TARGETS.index("kidney_tumor")).any()

@@ -119,6 +119,56 @@ def test_published_labels_give_rows_for_the_labelled_rois_only(tmp_path):
     assert first["voxels_both"] == (truth & prediction).sum()
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_case_counts_for_a_roi_only_where_its_truth_is_known(tmp_path, seed):
+    """Random label maps, tables of what cases label and open values, against counts of single voxels."""
+    random = np.random.default_rng(seed)
+    raw = tmp_path / "raw" / "livers"
+    labelled = {case: tuple(roi for roi in ROIS[:2] if random.random() < 0.6) for case in dataset().all_cases}
+    unknown = {7: "all", 8: ("liver",)}
+    label_maps = {case: random.choice([0, 1, 2, 7, 8], GRID.shape).astype(np.uint8) for case in TESTED}
+    label_maps[TESTED[0]][:] = 7
+    for case, label_map in label_maps.items():
+        (raw / "labelsTr").mkdir(parents=True, exist_ok=True)
+        sitk.WriteImage(GRID.image(label_map), str(raw / "labelsTr" / f"{case}.nii.gz"))
+    chosen = Dataset.model_validate(dataset().model_dump() | {"labelled": labelled, "unknown_labels": unknown})
+    table = scored(tmp_path, raw / "manifest.json", settings("labelled").model_copy(update={"datasets": (chosen,)}))
+    expected = []
+    for place, (case, label_map) in enumerate(label_maps.items()):
+        for roi, values, open_values in (("liver", (1, 2), (7, 8)), ("liver_tumor", (2,), (7,))):
+            pairs = [
+                (true in values, predicted >> ROIS.index(roi) & 1 == 1)
+                for true, predicted in zip(label_map.flat, some_bits(10 + place).flat, strict=True)
+                if true not in open_values
+            ]
+            if roi in labelled[case] and pairs:
+                counts = [sum(truth for truth, _ in pairs), sum(found for _, found in pairs)]
+                expected.append((case, roi, *counts, sum(truth and found for truth, found in pairs)))
+    assert list(table[["case", "roi", "voxels_truth", "voxels_prediction", "voxels_both"]].itertuples(index=False)) == (
+        expected
+    )
+
+
+def test_masks_are_a_truth_too_and_a_missing_one_is_unknown(tmp_path):
+    raw = tmp_path / "raw" / "livers"
+    layout = {"image": "{case}/ct.nii.gz", "labels": "{case}/{structure}.nii.gz"}
+    for place, case in enumerate(TESTED):
+        (raw / case).mkdir(parents=True)
+        for bit, name in ((0, "Liver"), (1, "liver-tumor")) if place else ((0, "LIVER"),):
+            mask = (some_bits(20 + place) >> bit & 1).astype(np.uint8)
+            sitk.WriteImage(GRID.image(mask), str(raw / case / f"{name}.nii.gz"))
+    source = {"kind": "local", "path": "somewhere"}
+    labels = {"liver": (), "liver_tumor": ("tumour",)}
+    content = dataset().model_dump() | {"layout": layout, "labels": labels, "labelled": "present", "source": source}
+    chosen = Dataset.model_validate(content | {"cases": dataset().all_cases})
+    table = scored(tmp_path, raw / "manifest.json", settings("labelled").model_copy(update={"datasets": (chosen,)}))
+    rows = [(TESTED[0], "liver"), *((case, roi) for case in TESTED[1:] for roi in ROIS[:2])]
+    assert list(table[["case", "roi"]].itertuples(index=False, name=None)) == rows
+    last = table.iloc[-1]
+    place = len(TESTED) - 1
+    assert last["voxels_both"] == ((some_bits(20 + place) >> 1 & 1) & (some_bits(10 + place) >> 1 & 1)).sum()
+
+
 def test_a_prediction_on_another_grid_is_refused_in_one_line(tmp_path):
     elsewhere = GRID.model_copy(update={"origin_mm": (10.0, -20.0, 35.0)})
     truth = write_cases(tmp_path / "livers", 20, elsewhere)

@@ -145,3 +145,47 @@ def test_the_reports_fingerprint_names_what_results_depend_on_and_nothing_else()
         {"volumes": config.volumes.model_copy(update={"spacing_mm": (8.0, 8.0, 8.0)})},
     ):
         assert fingerprint(**edit) != same, edit
+
+
+def a_config(**changes) -> Config:
+    """The default config whose first data set is changed."""
+    config = load_config(BASE / "config/config.yaml", BASE)
+    first, *others = config.datasets.partially_labelled
+    first = Dataset.model_validate(first.model_dump() | changes)
+    datasets = config.datasets.model_copy(update={"partially_labelled": (first, *others)})
+    return Config.model_validate(config.model_dump() | {"datasets": datasets.model_dump()})
+
+
+def test_a_table_of_labels_concerns_only_the_volumes_of_the_cases_that_label_less(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain = a_config()
+    dataset = plain.datasets.partially_labelled[0]
+    rois = tuple(dataset.labels)
+    changed, *others = dataset.all_cases
+    table = dict.fromkeys(dataset.all_cases, rois) | {changed: rois[:1]}
+    partly = a_config(labelled=table)
+
+    def file(config, stage, **wildcards):
+        return settings.settings_file(stage, config, **wildcards)
+
+    for case in others:
+        one, other = (file(config, "resample", dataset=dataset.name, case=case) for config in (plain, partly))
+        assert one == other, case
+    assert file(plain, "resample", dataset=dataset.name, case=changed) != file(
+        partly, "resample", dataset=dataset.name, case=changed
+    )
+    for stage, wildcards in (
+        ("acquire", {"dataset": dataset.name}),
+        ("list_cases", {"dataset": dataset.name}),
+        ("score_existence", {"dataset": dataset.name}),
+        ("train", {"run": plain.runs[0].name}),
+        ("train_roi_aware", {}),
+    ):
+        assert file(plain, stage, **wildcards) == file(partly, stage, **wildcards), stage
+    assert write_report(plain).fingerprint != write_report(partly).fingerprint
+
+
+def test_a_roi_that_no_training_case_labels_is_refused():
+    dataset = a_config().datasets.partially_labelled[0]
+    with pytest.raises(ValueError, match=f"no data set with training cases labels {next(iter(dataset.labels))}"):
+        a_config(labelled=dict.fromkeys(dataset.all_cases, ()))

@@ -111,3 +111,30 @@ def test_faults_of_data_sets_as_a_whole_are_listed(world, tmp_path, monkeypatch)
         "livers: labels liver_tumor, but no case holds a voxel of it; correct `labels`",
     ):
         assert expected in lines
+
+
+def test_what_each_case_labels_is_listed_with_the_names_that_matched(world, tmp_path, monkeypatch):
+    layout = {"image": "{case}/ct.nii.gz", "labels": "{case}/{structure}.nii.gz"}
+    masks = {"liver_0": ["Liver"], "liver_1": ["liver", "SPLEEN", "Bolus"], "liver_2": ["LIVER"]}
+    for number, (case, names) in enumerate(masks.items()):
+        image = np.random.default_rng(number).integers(-1000, 900, (5, 6, 7)).astype(np.int16)
+        write(tmp_path / "masks" / case / "ct.nii.gz", image)
+        for name in names:
+            write(tmp_path / "masks" / case / f"{name}.nii.gz", np.ones((5, 6, 7), np.uint8))
+    own = world.datasets[0].model_copy(update={"name": "masks"})
+    content = own.model_dump() | {"layout": layout, "labels": {"liver": ["foie"], "spleen": []}, "labelled": "present"}
+    only = {"datasets": (Dataset.model_validate(content),), "targets": (("liver", "spleen"),)}
+    done = validate(world.model_copy(update=only), tmp_path, monkeypatch)
+    assert done.returncode == 0, done.stderr
+    notes = [line.split("note: ")[1] for line in done.stderr.splitlines() if line.startswith("masks: note: ")]
+    assert notes == [
+        "2 cases label liver: liver_0, liver_2",
+        "1 case labels liver, spleen: liver_1",
+        "liver is the name LIVER (1 case), Liver (1 case), liver (1 case)",
+        "spleen is the name SPLEEN (1 case)",
+        "masks that no ROI's name matches: Bolus (1 case)",
+    ]
+    assert "spleen: note: is labelled in 1 training case, too few to learn it from" in done.stderr
+    assert "liver: note:" not in done.stderr
+    with (tmp_path / "cases.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["labelled"] for row in csv.DictReader(file)] == ["liver", "liver spleen", "liver"]

@@ -35,8 +35,11 @@ def write_case(folder: Path, dataset: str, case: str, targets, labelled, shape=(
     return write_masks(folder, dataset, case, targets, labelled, image, masks)
 
 
-def write_masks(folder: Path, dataset: str, case: str, targets, labelled, image, masks) -> CaseRecord:
-    """A volume of `image` (HU) in `folder`/`case` that labels those of `masks` (bool K D H W) that are `labelled`."""
+def write_masks(folder: Path, dataset: str, case: str, targets, labelled, image, masks, unknown=None) -> CaseRecord:
+    """A volume of `image` (HU) in `folder`/`case` that labels those of `masks` (bool K D H W) that are `labelled`.
+
+    At the voxels `unknown` (bool K D H W) they are not known.
+    """
     known = masks & np.isin(targets, labelled)[:, None, None, None]
     voxels = {name: np.argwhere(mask) for name, mask in zip(targets, known, strict=True) if name in labelled}
     z, y, x = shape = image.shape
@@ -54,7 +57,8 @@ def write_masks(folder: Path, dataset: str, case: str, targets, labelled, image,
         foreground={name: tuple(map(tuple, found[::7].tolist())) for name, found in voxels.items()},
         body=((0, 0, 0), shape),
     )
-    write_volume(folder / case, image.clip(*WINDOW).astype(np.int16), pack(known), record)
+    planes = [*pack(known), *(() if unknown is None else pack(unknown))]
+    write_volume(folder / case, image.clip(*WINDOW).astype(np.int16), planes, record)
     return record
 
 

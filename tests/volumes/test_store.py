@@ -144,3 +144,16 @@ def test_planes_that_do_not_fit_the_targets_leave_no_file(tmp_path):
         write_volume(tmp_path / "case", image, np.zeros((1, *SHAPE), np.uint8), record())
     assert not (tmp_path / "case" / "labels.b2nd").exists()
     assert not (tmp_path / "case" / "case.json").exists()
+
+
+def test_unknown_voxels_come_back_as_bits_beside_those_of_the_labels(stored, tmp_path):
+    folder, image, planes = stored
+    unknown = pack(np.random.default_rng(1).random((11, *SHAPE)) < 0.1) & ~planes
+    write_volume(tmp_path, image, [*planes, *unknown], record())
+    volume = open_volume(tmp_path)
+    codes = volume.read_codes((0, 0, 0), SHAPE)
+    assert np.array_equal(np.moveaxis(volume.combinations[codes], -1, 0), planes)
+    assert np.array_equal(np.moveaxis(volume.unknown[codes], -1, 0), unknown)
+    assert open_volume(folder).unknown.shape == (0, 2)
+    with pytest.raises(ValueError, match="3 planes for 11 targets"):
+        write_volume(tmp_path / "odd", image, [*planes, unknown[0]], record())

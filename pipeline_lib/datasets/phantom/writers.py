@@ -59,7 +59,7 @@ class Writer:
         files = case_files(self.dataset.layout, self.root, name, structures)
         if files.label_map is not None:
             _write(files.label_map, placed(label_map(self.dataset, case)))
-        for structure, mask_file in files.masks.items():
+        for structure, (mask_file,) in files.masks.items():
             _write(mask_file, placed(case.structure_mask(structure).astype(np.uint8)))
         _write(files.image, placed(case.hu))
         _write(self.truth_folder / f"{name}.nii.gz", placed(roi_bits(case, self.rois)))
@@ -83,8 +83,10 @@ def check_layout(dataset: Dataset) -> None:
 
 
 def _description(dataset: Dataset) -> dict[str, object]:
-    values = sorted({value for of_roi in dataset.labels.values() for value in of_roi})
-    named = {value: "+".join(roi for roi, of_roi in dataset.labels.items() if value in of_roi) for value in values}
+    values = sorted({value for of_roi in dataset.label_values.values() for value in of_roi})
+    named = {
+        value: "+".join(roi for roi, of_roi in dataset.label_values.items() if value in of_roi) for value in values
+    }
     common: dict[str, object] = {
         "name": dataset.name,
         "description": "Phantom torsos, labelled as the published data set is",
@@ -114,10 +116,10 @@ def label_map(dataset: Dataset, case: PhantomCase) -> np.ndarray:
 
     A value that several ROIs share lies where all of them are; the more ROIs share it, the later it is painted.
     """
-    masks = {roi: case.roi_mask(roi) for roi in dataset.labels}
+    masks = {roi: case.roi_mask(roi) for roi in dataset.label_values}
     sharing = {
-        value: [roi for roi, of_roi in dataset.labels.items() if value in of_roi]
-        for value in sorted({value for of_roi in dataset.labels.values() for value in of_roi})
+        value: [roi for roi, of_roi in dataset.label_values.items() if value in of_roi]
+        for value in sorted({value for of_roi in dataset.label_values.values() for value in of_roi})
     }
     values = np.zeros(case.hu.shape, np.uint8)
     for value, rois in sorted(sharing.items(), key=lambda item: len(item[1])):

@@ -21,7 +21,7 @@ from ...networks.probabilities import at_least_float32, probabilities
 from ...training.task import Losses, Stateless
 from ..exclusive_organs import Rivals, exclusive_rois
 from ..label_counts import label_counts
-from ..roi_maps import mean_over_rois, selected_maps
+from ..roi_maps import mean_over_voxels_and_rois, selected_maps
 from ..segmentation_task import Ingredients
 from ..supervised_loss import supervised_loss
 from .settings import ImplicitLabelling
@@ -61,8 +61,8 @@ class ImplicitLabellingTask(Stateless):
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts how often each ROI was labelled."""
         logits, labels = networks["student"](batch.strong), batch.labels
-        supervised = supervised_loss(logits, labels, batch.labelled, self.supervised)
-        exclusion = exclusion_loss(logits, labels, batch.labelled, self.rivals)
+        supervised = supervised_loss(logits, labels, batch.labelled, self.supervised, batch.known)
+        exclusion = exclusion_loss(logits, labels, batch.labelled, self.rivals, batch.known)
         return Losses(
             supervised + self.exclusion_weight * exclusion,
             {"supervised": supervised, "exclusion": exclusion},
@@ -78,18 +78,24 @@ class ImplicitLabellingTask(Stateless):
         return {"student": self.student}
 
 
-def exclusion_loss(logits: Tensor, targets: Tensor, labelled: Tensor, rivals: Rivals) -> Tensor:
+def exclusion_loss(
+    logits: Tensor, targets: Tensor, labelled: Tensor, rivals: Rivals, known: Tensor | None = None
+) -> Tensor:
     """Cross-entropy, with target 0, of unlabelled ROIs at the voxels that are labelled as one of their rivals.
 
     `logits` B K D H W, `targets` bool B K D H W, `labelled` bool B K → B: a mean over all voxels of the patch, in at
     least float32, and over the unlabelled ROIs of which a rival is labelled. Targets of unlabelled ROIs are never read.
+    With `known` (bool B K D H W) a ROI is unlabelled wherever its label is not known.
     """
-    known = targets.bool() & labelled[:, :, None, None, None]
-    negatives, selected = torch.zeros_like(known), torch.zeros_like(labelled)
+    known_or_labelled = labelled[:, :, None, None, None] if known is None else known
+    positives = targets.bool() & known_or_labelled
+    unlabelled = ~labelled if known is None else ~known.flatten(2).all(2)
+    negatives, selected = torch.zeros_like(positives), torch.zeros_like(labelled)
     for roi, others in enumerate(rivals):
         if others:
-            negatives[:, roi] = known[:, others].any(1)
-            selected[:, roi] = ~labelled[:, roi] & labelled[:, others].any(1)
+            negatives[:, roi] = positives[:, others].any(1)
+            selected[:, roi] = unlabelled[:, roi] & labelled[:, others].any(1)
     # Cross-entropy of σ(z) with target 0 is −log(1 − σ(z)) = softplus(z).
     cross_entropy = F.softplus(at_least_float32(selected_maps(logits, selected)))
-    return mean_over_rois((cross_entropy * selected_maps(negatives, selected)).mean(1), selected)
+    where = None if known is None else ~known
+    return mean_over_voxels_and_rois(cross_entropy * selected_maps(negatives, selected), selected, where)

@@ -33,7 +33,7 @@ class LabelsAloneTask(Stateless):
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts how often each ROI was labelled."""
         logits = networks["student"](batch.strong)
-        supervised = supervised_loss(logits, batch.labels, batch.labelled, self.supervised)
+        supervised = supervised_loss(logits, batch.labels, batch.labelled, self.supervised, batch.known)
         return Losses(supervised, {"supervised": supervised}, label_counts(logits, batch))
 
     @staticmethod

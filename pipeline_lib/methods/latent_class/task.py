@@ -67,21 +67,27 @@ class LatentClassTask:
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts what each ROI was in each sample."""
         settings = self.settings
-        logits = networks["student"](batch.strong)
-        supervised = supervised_loss(logits, batch.labels, batch.labelled, settings.supervised)
+        logits, known = networks["student"](batch.strong), batch.known
+        supervised = supervised_loss(logits, batch.labels, batch.labelled, settings.supervised, known)
         scores = batch.scores if self.scorer is None else self.scorer(batch.weak)
-        decisions = decide(batch.labelled, scores, settings.decision)
+        if known is None:
+            where, decisions = None, decide(batch.labelled, scores, settings.decision)
+        else:
+            # A ROI that is labelled but for some voxels is decided on too, for these.
+            where, throughout = ~known, batch.labelled & known.flatten(2).all(2)
+            decisions = decide(throughout, scores, settings.decision, batch.labelled_voxels > 0)
         terms = {name: torch.zeros_like(supervised) for name in self.terms} | {"supervised": supervised}
         weight = teacher_weight(progress, settings.warmup_fraction, settings.rampup_fraction)
         total = supervised
         if weight > 0:
             teacher = self.teacher.logits(batch, self.rivals)
-            terms["latent"] = latent_loss(logits, teacher, decisions.latent, settings.sharpening_temperature)
+            terms["latent"] = latent_loss(logits, teacher, decisions.latent, settings.sharpening_temperature, where)
             total = total + weight * settings.latent_weight * terms["latent"]
             if settings.consistency:
-                terms["consistency"] = consistency_loss(logits, teacher, decisions.ambiguous)
+                terms["consistency"] = consistency_loss(logits, teacher, decisions.ambiguous, where)
                 total = total + weight * settings.consistency_weight * terms["consistency"]
-        return Losses(total, terms, {**vars(decisions), **label_counts(logits, batch)})
+        unlabelled = {name: mask & ~batch.labelled for name, mask in vars(decisions).items()}
+        return Losses(total, terms, {**unlabelled, **label_counts(logits, batch)})
 
     @staticmethod
     def probabilities(logits: Tensor) -> Tensor:

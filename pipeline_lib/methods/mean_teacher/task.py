@@ -57,7 +57,7 @@ class MeanTeacherTask:
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts how often each ROI was labelled."""
         logits = networks["student"](batch.strong)
-        supervised = supervised_loss(logits, batch.labels, batch.labelled, self.settings.supervised)
+        supervised = supervised_loss(logits, batch.labels, batch.labelled, self.settings.supervised, batch.known)
         consistency = torch.zeros_like(supervised)
         weight = teacher_weight(progress, self.settings.warmup_fraction, self.settings.rampup_fraction)
         if weight > 0:

@@ -9,6 +9,9 @@ deleted its own input could lose both.
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from ...config.datasets import Dataset
 from ...datasets.deletion import delete_images
 from ...datasets.readers import case_files
 from ...files import write_json
@@ -24,13 +27,19 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
     for case in dataset.used_cases:
         open_volume(inputs.cases.parent / case)
     root = inputs.manifest.parent / dataset.root
-    labels = [case_files(dataset.layout, root, case, ()).label_map for case in settings.scored_cases]
-    deleted = delete_images(inputs.manifest, [path for path in labels if path is not None])
+    labels = [path for case in settings.scored_cases for path in _labels(dataset, root, case)]
+    deleted = delete_images(inputs.manifest, labels)
     if deleted["linked"]:
         say(f"{dataset.name}: the folder is the user's own and stays as it is")
     else:
         say(f"{dataset.name}: {deleted['files']} raw files deleted, {deleted['bytes'] / 1e9:.1f} GB freed")
     write_json(outputs.deleted, deleted)
+
+
+def _labels(dataset: Dataset, root: Path, case: str) -> list[Path]:
+    files = case_files(dataset.layout, root, case, tuple(dataset.labels), dataset.labelling(case))
+    masks = [path for parts in files.masks.values() for path in parts]
+    return masks if files.label_map is None else [files.label_map]
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -31,9 +31,8 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
         settings.layout,
         inputs.manifest.parent / settings.root,
         settings.case,
-        settings.labels,
         settings.targets,
-        settings.ignored_labels,
+        settings.labelling,
     )
     for note in raw.notes:
         say(f"{raw.files.image}: note: {note}")
@@ -62,6 +61,7 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
             placement=raw.placement,
             notes=raw.notes,
             content=_digest(image) + targets.content.hexdigest(),
+            unknown=targets.unknown,
         ),
     )
 
@@ -77,24 +77,44 @@ class _Targets:
         self._settings, self._raw, self._original, self._grid = settings, raw, original, grid
         self.voxels: dict[str, int] = {}
         self.foreground: dict[str, tuple[Voxel, ...]] = {}
+        self.unknown: dict[str, int] = {}
         self.content = hashlib.blake2b(digest_size=_DIGEST_BYTES)
 
     def planes(self) -> Iterator[np.ndarray]:
-        """uint8 D H W on the volume's grid, one after another."""
+        """uint8 D H W on the volume's grid, one after another; where voxels are unknown, as many planes of these."""
+        yield from self._planes(self._draw)
+        if any(self._raw.labels.unknown(target) is not None for target in self._raw.labelled):
+            yield from self._planes(self._draw_unknown)
+
+    def _planes(self, draw: Callable[[np.ndarray, int, str], None]) -> Iterator[np.ndarray]:
         targets = self._settings.targets
         for rois in rois_of_planes(len(targets)):
             plane = np.zeros(self._grid.shape, np.uint8)
             for roi in rois:
                 if targets[roi] in self._raw.labelled:
-                    self._draw(plane, plane_and_bit(roi)[1], targets[roi])
+                    draw(plane, plane_and_bit(roi)[1], targets[roi])
             self.content.update(plane)
             yield plane
+
+    def _draw_unknown(self, plane: np.ndarray, bit: int, target: str) -> None:
+        """Set the target's bit where its label depends on what the unknown voxels are: all of it, or none."""
+        unknown = self._raw.labels.unknown(target)
+        if unknown is None:
+            return
+        own = self._raw.labels.mask(target)
+        box, mask = mask_volume(own | unknown, self._original, self._grid)
+        add_mask(plane, bit, mask, box)
+        for part in (target, *self._raw.labels.parts(target)):
+            box, mask = mask_volume(self._raw.labels.mask(part), self._original, self._grid)
+            plane[box] &= ~(mask.astype(np.uint8) << np.uint8(bit))
+        if voxels := int(np.count_nonzero(roi_mask(plane, bit))):
+            self.unknown[target] = voxels
 
     def _draw(self, plane: np.ndarray, bit: int, target: str) -> None:
         """Set the target's bit in the plane. Its parts are drawn too: interpolation could let one stick out."""
         boxes = []
-        for part in (target, *self._raw.parts(target)):
-            box, mask = mask_volume(self._raw.mask(part), self._original, self._grid)
+        for part in (target, *self._raw.labels.parts(target)):
+            box, mask = mask_volume(self._raw.labels.mask(part), self._original, self._grid)
             add_mask(plane, bit, mask, box)
             if mask.size:
                 boxes.append(box)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import Field
+
+from ...config.labelling import Definition, LabelledRule, Labelling, UnknownLabels
 from ...config.layouts import AnyLayout
 from ...config.schema import Config
 from ...config.section import Section
@@ -15,16 +18,25 @@ VERSION = 2
 
 
 class Settings(Section):
-    """How one raw case becomes a volume. `targets` are the names of its label bits, in order."""
+    """How one raw case becomes a volume. `targets` are the names of its label bits, in order.
+
+    `labelled` are the targets that this case labels, or the rule by which its files say that.
+    """
 
     dataset: str
     layout: AnyLayout
     root: str
-    labels: dict[str, tuple[int, ...]]
+    labels: dict[str, Definition]
     ignored_labels: tuple[int, ...]
     case: str
     targets: tuple[str, ...]
     volumes: Volumes
+    unknown_labels: UnknownLabels = Field(default={})
+    labelled: LabelledRule | tuple[str, ...] = Field(default="all")
+
+    @property
+    def labelling(self) -> Labelling:
+        return Labelling(**{key: getattr(self, key) for key in Labelling.model_fields})
 
 
 @dataclass(frozen=True)
@@ -46,13 +58,16 @@ class Outputs:
 def settings_from(config: Config, dataset: str, case: str) -> Settings:
     """One case, its data set's layout and labels, and the grid of volumes."""
     chosen = config.dataset(dataset)
+    labelling = chosen.labelling(case)
     return Settings(
         dataset=dataset,
         layout=chosen.layout,
         root=chosen.root,
-        labels=chosen.labels,
-        ignored_labels=chosen.ignored_labels,
+        labels=labelling.labels,
+        ignored_labels=labelling.ignored_labels,
         case=case,
         targets=label_targets(config, dataset),
         volumes=config.volumes,
+        unknown_labels=labelling.unknown_labels,
+        labelled=labelling.labelled,
     )

@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import SimpleITK as sitk
 
 from ...config.datasets import Dataset
-from ...datasets.readers import case_files, read_label_map, voxels_with
+from ...datasets.readers import case_files, read_labels
 from ...errors import UserError
 from ...files import atomic_write
 from ...geometry import Geometry
@@ -64,7 +63,7 @@ def _score_case(settings: Settings, dataset: Dataset, case: str, prediction: Pat
             "run `snakemake scores --cores all --forcerun predict` with this config",
         )
     rows = []
-    for roi, mask in _true_masks(settings, dataset, case, truth, grid, prediction):
+    for roi, mask, known in _true_masks(settings, dataset, case, truth, grid, prediction):
         row = score_roi(
             roi_mask(bits, settings.rois.index(roi)),
             mask,
@@ -72,6 +71,7 @@ def _score_case(settings: Settings, dataset: Dataset, case: str, prediction: Pat
             grid.spacing_mm,
             settings.scores.convention,
             settings.scores.surface_tolerance_mm,
+            known,
         )
         rows.append({"run": settings.run, "dataset": dataset.name, "case": case, **row})
     return rows
@@ -79,23 +79,28 @@ def _score_case(settings: Settings, dataset: Dataset, case: str, prediction: Pat
 
 def _true_masks(
     settings: Settings, dataset: Dataset, case: str, truth: Path, grid: Geometry, prediction: Path
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Each ROI that has a truth, with its mask (bool, D H W on `grid`)."""
+) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
+    """Each ROI whose truth is known in this case, with its mask, and where it is known (bool, D H W; None: everywhere).
+
+    A ROI that is unknown at every voxel is left out.
+    """
     if settings.scores.truth == "full":
         file = truth / f"{case}.nii.gz"
         bits, true_grid = read_roi_bits(file)
         _check_grids(true_grid, grid, file, prediction)
         for index, roi in enumerate(settings.rois):
-            yield roi, roi_mask(bits, index)
+            yield roi, roi_mask(bits, index), None
     else:
-        file = case_files(dataset.layout, truth.parent / dataset.root, case, ()).label_map
-        assert file is not None, "a partially labelled data set has label maps"
-        label_map = read_label_map(file, dataset.labels, dataset.ignored_labels)
-        _check_grids(Geometry.from_image(label_map), grid, file, prediction)
-        voxels = sitk.GetArrayViewFromImage(label_map)
-        for roi in settings.rois:
-            if roi in dataset.labels:
-                yield roi, voxels_with(voxels, dataset.labels[roi])
+        labelling = dataset.labelling(case)
+        rois = tuple(roi for roi in settings.rois if roi in dataset.labels)
+        files = case_files(dataset.layout, truth.parent / dataset.root, case, rois, labelling)
+        labels = read_labels(
+            files, rois, labelling, lambda file, true_grid: _check_grids(true_grid, grid, file, prediction)
+        )
+        for roi in labels.labelled:
+            unknown = labels.unknown(roi)
+            if unknown is None or not unknown.all():
+                yield roi, labels.mask(roi), None if unknown is None else ~unknown
 
 
 def _check_grids(truth: Geometry, prediction: Geometry, true_file: Path, predicted_file: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...data.patches import patch_images
-from ...data.pool import pool_positions
+from ...data.pool import count_labelled, pool_positions
 from ...data.training_cases import STARTS, score_column, sign_scores
 from ...device import compute_device
 from ...existence.scores import RoiScorer, load_scorer
@@ -35,9 +35,10 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
     # A data set whose cases are all for testing has an empty pool.
     none = np.empty((0, 3), np.int64), np.empty((0, len(settings.rois)), np.float32)
     tables = [] if settings.cases else [pool_table(settings, "", *none)]
+    labelled_cases = count_labelled(open_volume(inputs.cases.parent / case).record for case in settings.cases)
     for case in settings.cases:
         volume = open_volume(inputs.cases.parent / case)
-        starts = pool_positions(volume.record, settings.patches, settings.seed)
+        starts = pool_positions(volume.record, settings.patches, settings.seed, labelled_cases)
         scores = np.full((len(starts), len(settings.rois)), np.nan, np.float32)
         if scorer is not None:
             scores = pool_scores(scorer, volume, starts, settings, device)

@@ -23,7 +23,7 @@ from ...config.sides import partner_indices
 from ...config.volumes import Patches
 from ...data.batches import ViewMaker
 from ...data.crops import CropPlan, TrainingCase
-from ...data.patches import patch_images, voxels_in_patches
+from ...data.patches import patch_images, presence_in_patches
 from ...data.reading import CropReader
 from ...data.training_cases import fully_labelled_cases
 from ...errors import UserError
@@ -152,15 +152,17 @@ def evaluate(
     network = task.student.eval()
     shape, batch = settings.patches.shape, settings.roi_aware.optimisation.batch_size
     progress = Progress("train_roi_aware: evaluating", len(cases), "cases")
-    logits, present = [], []
+    logits, present, known = [], [], []
     for case in cases:
         volume = open_volume(case.folder)
         logits += [
             network(images).float().cpu().numpy() for images in patch_images(volume, case.pool, shape, batch, device)
         ]
-        present.append(voxels_in_patches(volume, case.pool, shape) >= settings.roi_aware.least_voxels)
+        there, told = presence_in_patches(volume, case.pool, shape, settings.roi_aware.least_voxels)
+        present.append(there)
+        known.append(told)
         progress.advance()
-    return structure_metrics(settings.structures, np.concatenate(logits), np.concatenate(present))
+    return structure_metrics(settings.structures, *map(np.concatenate, (logits, present, known)))
 
 
 if __name__ == "__main__":

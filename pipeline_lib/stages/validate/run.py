@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ...config.datasets import Dataset
 from ...datasets.deletion import is_deleted
+from ...datasets.label_listing import label_notes, rarely_labelled
 from ...datasets.validation import (
     CheckedCase,
     Finding,
@@ -51,10 +52,11 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
         say(f"{len(checked)} raw cases: no fault, {len(findings)} note{'s' * (len(findings) > 1)}, listed above")
     with atomic_write(outputs.cases) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(("dataset", "case", "split", "image", "digest", "notes"))
+        writer.writerow(("dataset", "case", "split", "labelled", "image", "digest", "notes"))
         for case in checked:
             notes = "; ".join(finding.wrong for finding in case.findings)
-            writer.writerow((case.dataset, case.case, case.split, case.image, case.digest, notes))
+            labelled = " ".join(case.labelled or ())
+            writer.writerow((case.dataset, case.case, case.split, labelled, case.image, case.digest, notes))
 
 
 def _findings(settings: Settings, inputs: Inputs, checked: list[CheckedCase]) -> Iterator[Finding]:
@@ -67,10 +69,13 @@ def _findings(settings: Settings, inputs: Inputs, checked: list[CheckedCase]) ->
         if not is_deleted(manifest.parent):
             try:
                 yield from check_dataset(dataset, manifest.parent, own, settings.organs)
+                yield from label_notes(dataset, own)
             except Exception as error:
                 yield unexpected(manifest.parent, error)
         if dataset.name in settings.held_out_cases:
             yield from check_held_out(dataset, settings.held_out_cases[dataset.name])
+    names = (dataset.name for dataset in settings.datasets)
+    yield from rarely_labelled(checked, dict(zip(names, settings.targets, strict=True)))
 
 
 def _check(settings: Settings, inputs: Inputs) -> list[CheckedCase]:

@@ -35,7 +35,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outputs:
-    """One row per case that was read, with its notes; written only if there is no fault."""
+    """One row per case that was read, with the ROIs that it labels and its notes; written only if there is no fault."""
 
     cases: Path
 

@@ -90,6 +90,8 @@ def _what_results_depend_on(config: Config) -> Iterator[Section | str]:
     yield from (f"{stage.VERSION}" for stage in (score_existence, train, predict))
     for dataset in config.all_datasets:
         yield from (acquire.settings_from(config, dataset.name), list_cases.settings_from(config, dataset.name))
+        if dataset.labelled != "all" or dataset.unknown_labels:
+            yield dataset.model_dump_json(include={"labelled", "unknown_labels"})
     yield config.volumes
     for encoder in dict.fromkeys(config.methods[run.method].encoder for run in config.runs):
         yield embed.settings_from(config, encoder)
