@@ -40,6 +40,7 @@ class Bug:
 _STEP, _VIEWS = "tests/training/test_step.py", "tests/data/test_views.py"
 _SIDES = "tests/data/test_mirroring.py"
 _UNKNOWN = "tests/methods/test_unknown_voxels.py"
+_EVERY_METHOD = "tests/methods/test_unknown_voxels_of_all_methods.py"
 _SERIES = "tests/datasets/test_dicom_series.py"
 _LABELS = "tests/volumes/test_resampling.py"
 # Not planted: surface distances without the margin around the masks. MONAI pads the masks itself, and neither score
@@ -97,9 +98,44 @@ BUGS = (
     Bug(
         "a labelled part does not tell that a ROI is there",
         "methods/latent_class/task.py",
-        "settings.decision, batch.labelled_voxels > 0)",
-        "settings.decision)",
+        ", batch.labelled & (batch.labelled_voxels > 0))",
+        ")",
         _UNKNOWN,
+    ),
+    Bug(
+        "labels of unlabelled ROIs tell that they are there",
+        "methods/latent_class/task.py",
+        "batch.labelled & (batch.labelled_voxels > 0)",
+        "batch.labelled_voxels > 0",
+        _EVERY_METHOD,
+    ),
+    Bug(
+        "unknown voxels exclude leaves",
+        "methods/leaves.py",
+        "told = labelled[:, :, None, None, None] if known is None else known",
+        "told = labelled[:, :, None, None, None]",
+        _EVERY_METHOD,
+    ),
+    Bug(
+        "leaf Dice pushes unknown ROIs down",
+        "methods/leaf_dice/task.py",
+        "leaf_dice_loss(z, allowed, complete)",
+        "leaf_dice_loss(z, allowed)",
+        _EVERY_METHOD,
+    ),
+    Bug(
+        "no pseudo labels where a labelled ROI is unknown",
+        "methods/ltuda_cda/task.py",
+        "if known is None else known, labels, pseudo)",
+        ", labels, pseudo)",
+        _EVERY_METHOD,
+    ),
+    Bug(
+        "outputs for ROIs that no case labels",
+        "stages/train/run.py",
+        "if labelled}",
+        "}",
+        "tests/stages/test_train.py::test_a_data_set_has_outputs_for_what_its_training_cases_label_together",
     ),
     Bug(
         "unknown voxels of sides kept",

@@ -28,7 +28,8 @@ class NetworkSettings(Section):
     per_data_set: Literal["outputs", "head", "prompt", "network"] | None = Field(
         default=None,
         description="What each data set has of its own, which its samples alone train (labels_alone); a ROI is "
-        "predicted by those of the data sets that label it. outputs: a last 1×1×1 convolution; head: two convolutions; "
-        "prompt: UniSeg's, at the bottleneck, under one head for all; network: everything; null: nothing. The first "
-        "three replace swin_unetr's text-conditioned head, so that the method's `encoder` has no effect.",
+        "predicted by those of the data sets of which a training case labels it, all alike. outputs: a last 1×1×1 "
+        "convolution; head: two convolutions; prompt: UniSeg's, at the bottleneck, under one head for all; network: "
+        "everything; null: nothing. The first three replace swin_unetr's text-conditioned head, so that the method's "
+        "`encoder` has no effect.",
     )
