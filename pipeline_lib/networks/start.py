@@ -97,11 +97,13 @@ def _check_network(path: Path, description: Mapping[str, Any], wanted: Wanted) -
 
 
 def _check_conditions(path: Path, tensors: Mapping[str, Tensor], rois: tuple[str, ...], wanted: Wanted) -> None:
-    """Refuse a model that would be asked for its ROIs by other embeddings than it learned."""
+    """Refuse a model that would be asked for its ROIs by other embeddings, or other places, than it learned."""
     held, embeddings = tensors[_EMBEDDINGS], wanted.embeddings
-    if wanted.network.conditioning == "one_hot":
-        if rois != wanted.rois or not torch.equal(held, embeddings):
-            wrong = f"has an output for each of {', '.join(rois)} in its data sets, and for nothing else"
+    if _SCALE not in tensors:
+        # Without a text head a ROI is its place in the list, or its task and its place there.
+        codes_differ = wanted.network.conditioning == "one_hot" and not torch.equal(held, embeddings)
+        if rois != wanted.rois or codes_differ:
+            wrong = f"knows {', '.join(rois)} by their places and data sets, not by text"
             raise _misfit(path, wrong, "give the same ROIs and data sets, or use a network with a text head")
         return
     same_encoder = "use the text encoder, the prompt and the ROIs' `text` with which it was trained"

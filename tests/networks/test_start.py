@@ -114,8 +114,9 @@ def test_dodnet_starts_with_the_same_rois_and_no_other(patch, tmp_path):
     same = wanted(OLD, DODNET, codes)
     old = logits(write_model(path, same), patch)
     assert torch.equal(logits(started(path, same)[0], patch), old)
-    for other in (wanted(OLD, DODNET, codes.flip(1)), wanted(OLD[:2], DODNET, torch.eye(2)[:1].expand(2, 2))):
-        with pytest.raises(UserError, match="has an output for each of liver, liver_tumor, spleen"):
+    reordered = wanted(OLD[::-1], DODNET, codes.flip(0))
+    for other in (wanted(OLD, DODNET, codes.flip(1)), wanted(OLD[:2], DODNET, codes[:2]), reordered):
+        with pytest.raises(UserError, match="knows liver, liver_tumor, spleen by their places and data sets"):
             read_start(path, other)
 
 
