@@ -20,6 +20,8 @@ from ...errors import UserError
 from .codes import Code
 
 NAME = "Lacuna"
+SERIES_NUMBER = 1
+"""For people; series are told apart by their UIDs."""
 _MAY_BE_EMPTY = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
     "AccessionNumber", "ReferringPhysicianName",
@@ -76,6 +78,8 @@ def source_headers(series: CtSeries) -> list[Dataset]:
         for name in _MAY_BE_EMPTY:
             if name not in header:
                 setattr(header, name, "")
+        if not header.get("SliceThickness"):
+            header.SliceThickness = series.grid.spacing_mm[2]
         headers.append(header)
     return headers
 
@@ -92,7 +96,8 @@ def new_object(source: Dataset, sop_class: UID, modality: str, maker: Maker) -> 
     now = datetime.now()
     made.SOPClassUID, made.SOPInstanceUID = sop_class, meta.MediaStorageSOPInstanceUID
     made.InstanceCreationDate, made.InstanceCreationTime = date(now), time(now)
-    made.Modality, made.SeriesInstanceUID, made.SeriesNumber, made.InstanceNumber = modality, generate_uid(), None, 1
+    made.Modality, made.SeriesInstanceUID = modality, generate_uid()
+    made.SeriesNumber, made.InstanceNumber = SERIES_NUMBER, 1
     made.PositionReferenceIndicator = source.get("PositionReferenceIndicator", "")
     made.Manufacturer, made.ManufacturerModelName, made.SoftwareVersions = NAME, NAME, maker.version
     made.DeviceSerialNumber = maker.serial

@@ -19,13 +19,12 @@ from ...datasets.dicom.series import CtSeries
 from ...errors import UserError
 from ...reporting.style import roi_colours
 from .codes import Code, coded
-from .objects import NAME, Maker, code_item, header_faults, item, source_headers
+from .objects import NAME, SERIES_NUMBER, Maker, code_item, header_faults, item, source_headers
 
 if TYPE_CHECKING:
     from highdicom.seg import Segmentation, SegmentDescription
     from highdicom.sr import CodedConcept
 
-_SERIES_NUMBER = 1
 _BYTE = 8
 
 
@@ -96,7 +95,7 @@ class SegmentationImage:
             segmentation_type=SegmentationTypeValues.BINARY,
             segment_descriptions=descriptions[:1],
             series_instance_uid=generate_uid(),
-            series_number=_SERIES_NUMBER,
+            series_number=SERIES_NUMBER,
             sop_instance_uid=generate_uid(),
             instance_number=1,
             manufacturer=NAME,
@@ -108,10 +107,11 @@ class SegmentationImage:
             series_description=f"{NAME} {self._maker.version}",
             pixel_measures=PixelMeasuresSequence(
                 pixel_spacing=[float(side) for side in source.PixelSpacing],
-                slice_thickness=float(source.get("SliceThickness") or grid.spacing_mm[2]),
+                slice_thickness=float(source.SliceThickness),
                 spacing_between_slices=grid.spacing_mm[2],
             ),
         )
+        made.ContentCreatorName = ""
         made.SegmentSequence = Items(descriptions)
         # With a single segment it stands in the groups that frames share, and frames count as slices of one volume.
         del made.SharedFunctionalGroupsSequence[0].SegmentIdentificationSequence
