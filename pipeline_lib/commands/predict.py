@@ -2,15 +2,19 @@
 
     lacuna predict ct.nii.gz -o out --model model.safetensors
     lacuna predict cts/ -o out --model model.safetensors --format labels masks --statistics --preview
+    lacuna predict patient/ -o out --model model.safetensors --format dicom-seg rtstruct
     lacuna predict ct.nii.gz -o out --model seed0.safetensors seed1.safetensors seed2.safetensors
 
-CT is a NIfTI, NRRD or MHA file in Hounsfield units, or a folder of such files. Each gets a folder OUT/CASE of results,
-on exactly the CT's own grid:
+CT is a NIfTI, NRRD or MHA file in Hounsfield units, a folder or zip of a DICOM series, or a folder of all these. A
+folder of several series is one CT if they are of one study: its only CT volume, or that of --series. Each CT gets a
+folder OUT/CASE of results, on exactly its own grid:
 
     labels.nii.gz              --format labels: one value per voxel. A lesion is written over its organ; where two
                                organs claim a voxel, the more probable one has it. result.json has the values.
     masks/ROI.nii.gz           --format masks: one file of 0 and 1 per ROI. ROIs may overlap.
     bits.nii.gz, rois.json     --format bits: one bit per ROI, as the pipeline's predictions
+    segmentation.dcm           --format dicom-seg: a DICOM-SEG with a segment per ROI. Needs a CT in DICOM.
+    rtstruct.dcm               --format rtstruct: contours for planning systems. Needs a CT in DICOM.
     statistics.json, .csv      --statistics: volume, HU, extent, parts, and whether the image cuts the ROI off
     preview.png                --preview: three slices with all ROIs
     probabilities/ROI.nii.gz   --probabilities: 0 to 1
@@ -33,7 +37,9 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("ct", type=Path, metavar="CT", help="a CT, or a folder of CTs")
+    parser.add_argument(
+        "ct", type=Path, metavar="CT", help="a CT (image file, DICOM folder or zip), or a folder of CTs"
+    )
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder that gets a folder per CT")
     parser.add_argument(
         "-m", "--model", type=Path, nargs="+", required=True, help="model.safetensors; several are averaged"
@@ -42,9 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         nargs="+",
         default=["labels"],
-        choices=("labels", "masks", "bits"),
+        choices=("labels", "masks", "bits", "dicom-seg", "rtstruct"),
         help="how masks are written (default: labels)",
     )
+    parser.add_argument("--series", metavar="UID", help="which series to take, if DICOM files hold several CT volumes")
     parser.add_argument("--statistics", action="store_true", help="measure every ROI; for a folder also all in one csv")
     parser.add_argument("--preview", action="store_true", help="draw a picture of each CT's result")
     parser.add_argument("--probabilities", action="store_true", help="write the probability of every ROI too")
@@ -103,4 +110,4 @@ def _job(given: argparse.Namespace) -> Job:
         largest_part=tuple(given.largest_part),
     )
     wanted = Wanted(tuple(given.format), given.statistics, given.preview, given.probabilities)
-    return Job(given.out, tuple(given.model), options, wanted, given.existing, given.allow_other_units)
+    return Job(given.out, tuple(given.model), options, wanted, given.existing, given.allow_other_units, given.series)

@@ -17,7 +17,7 @@ from ..version import version
 from .ct import Ct, read_ct
 from .memory import out_of_memory
 from .model import Model, Options, load_models
-from .output import RESULT, Wanted, check_formats, write_segmentation
+from .output import RESULT, Wanted, check_formats, check_source, write_segmentation
 
 _BUG = 1
 _STATISTICS = "statistics.csv"
@@ -29,7 +29,7 @@ _SMALLEST_SHARE = 200
 class Job:
     """What to do with each CT, and where its folder of results goes.
 
-    `existing` decides about a CT whose results are there already.
+    `existing` decides about a CT whose results are there already. `series_uid` names the series to take of DICOM files.
     """
 
     out: Path
@@ -38,6 +38,7 @@ class Job:
     wanted: Wanted
     existing: Literal["refuse", "skip", "overwrite"] = "refuse"
     allow_other_units: bool = False
+    series_uid: str | None = None
 
 
 def segment_all(cases: Mapping[str, Path], job: Job) -> int:
@@ -97,7 +98,8 @@ def _todo(cases: Mapping[str, Path], job: Job) -> dict[str, Path]:
 
 def _segment(name: str, path: Path, model: Model, job: Job) -> None:
     """Segment one CT and write its folder, whole or not at all."""
-    ct = read_ct(path, name, job.allow_other_units)
+    ct = read_ct(path, name, job.allow_other_units, job.series_uid)
+    check_source(job.wanted, ct)
     for note in ct.notes:
         say(f"{path}: note: {note}")
     _check_disk(ct, model, job)

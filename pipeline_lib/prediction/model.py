@@ -76,15 +76,18 @@ class Model:
         ct: str | Path | sitk.Image | Ct,
         on_windows: OnWindows = lambda done, total: None,
         allow_other_units: bool = False,
+        series_uid: str | None = None,
     ) -> Segmentation:
-        """Segment a CT in HU: a file, an image in memory, or what `read_ct` gave.
+        """Segment a CT in HU: a file, a DICOM folder or zip, an image in memory, or what `read_ct` gave.
+
+        `series_uid` names the series to take of DICOM files that hold several.
 
         Raises UserError if it cannot be read, is not a CT, or needs more memory than there is.
         """
         if isinstance(ct, sitk.Image):
             ct = ct_from_image(ct, allow_other_units=allow_other_units)
         elif not isinstance(ct, Ct):
-            ct = read_ct(Path(ct), allow_other_units=allow_other_units)
+            ct = read_ct(Path(ct), allow_other_units=allow_other_units, series_uid=series_uid)
         grid = self.volume_grid(ct)
         check_memory(ct, grid, len(self.rois), self.window)
         volume = image_volume(ct.image, grid, self.window.window_hu)

@@ -84,6 +84,28 @@ def dicom_files(folder: Path) -> tuple[DicomFile, ...]:
     return files
 
 
+def first_dicom_file(folder: Path, below: bool = True) -> Path | None:
+    """A file in a folder, or anywhere `below` it, that is DICOM or is named so; None if there is none."""
+    paths = _paths(folder) if below else (path for path in sorted(folder.iterdir()) if path.is_file())
+    return next((path for path in paths if not path.name.startswith(".") and is_dicom(path)), None)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its name or its first bytes."""
+    if path.name.lower().endswith(_FILE_ENDING):
+        return True
+    head = _head(path)
+    return head[_PREAMBLE_BYTES:] == b"DICM" or head.startswith(_OLD_BEGINNING)
+
+
+def study_of(path: Path) -> str:
+    """The StudyInstanceUID of a DICOM file, its own path if that cannot be read."""
+    try:
+        return str(read_dicom(path, stop_before_pixels=True).get("StudyInstanceUID") or path)
+    except READ_ERRORS:
+        return str(path)
+
+
 def contents(files: Sequence[DicomFile]) -> str:
     """What kinds of images files hold, in words: `2 MR, 1 RTSTRUCT`."""
     counted = Counter(file.text("Modality") or "unknown modality" for file in files)
@@ -97,10 +119,14 @@ def _paths(folder: Path) -> Iterator[Path]:
         yield from (Path(parent) / name for name in sorted(names) if not name.startswith("."))
 
 
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_PREAMBLE_BYTES + 4)
+
+
 def _header(path: Path) -> FileDataset | None:
     """The header of a DICOM file; None for a file of another kind and for a DICOMDIR."""
-    with path.open("rb") as file:
-        head = file.read(_PREAMBLE_BYTES + 4)
+    head = _head(path)
     named = path.name.lower().endswith(_FILE_ENDING)
     without_preamble = head[_PREAMBLE_BYTES:] != b"DICM"
     if without_preamble and not head.startswith(_OLD_BEGINNING):
