@@ -19,7 +19,9 @@ from pipeline_lib.geometry import Geometry
 from pipeline_lib.methods.labels_alone.settings import LabelsAlone
 from pipeline_lib.methods.latent_class.settings import LatentClass
 from pipeline_lib.methods.mean_teacher.settings import MeanTeacher
+from pipeline_lib.reporting.confusion import confusion_figure, read_confusion
 from pipeline_lib.reporting.existence_check import ExistenceCheck, existence_check_figure
+from pipeline_lib.reporting.false_voxels import false_voxel_figure, false_voxel_table
 from pipeline_lib.reporting.figures import FIGURES
 from pipeline_lib.reporting.label_curve import label_curve_figure, label_curves
 from pipeline_lib.reporting.overview import choose_median_cases, overview_panel
@@ -243,3 +245,52 @@ def test_in_the_overview_no_text_runs_into_another_or_into_a_slice_and_a_case_ha
     assert len(figure.axes) == len(scans) * (1 + count) * turns
     frames = np.array([(*axes.get_xlim(), *axes.get_ylim()) for axes in figure.axes]).reshape(-1, 1 + count, 4)
     assert (frames == frames[:, :1]).all()
+
+
+def confusion_file(folder: Path, run: str, rows: list[tuple[str, str, str, int, int]]) -> Path:
+    path = folder / f"{run}.csv"
+    columns = ["case", "roi", "true_roi", "voxels_true", "voxels_predicted"]
+    pd.DataFrame(rows, columns=columns).assign(run=run, dataset="some").to_csv(path, index=False)
+    return path
+
+
+def test_confusion_is_a_mean_over_cases_and_then_over_trainings_and_its_cells_say_so(tmp_path):
+    files = [
+        confusion_file(tmp_path, "a-seed0", [("1", "kidney", "spleen", 100, 10), ("2", "kidney", "spleen", 10, 3)]),
+        confusion_file(tmp_path, "a-seed1", [("1", "kidney", "spleen", 100, 40), ("1", "spleen", "spleen", 100, 90)]),
+        confusion_file(tmp_path, "b-seed0", [("1", "kidney", "spleen", 1000, 4)]),
+    ]
+    table = read_confusion(files, [("a-seed0", "a", 0), ("a-seed1", "a", 1), ("b-seed0", "b", 0)])
+    expected = {
+        ("a", "kidney", "spleen"): [((0.1 + 0.3) / 2 + 0.4) / 2, 2, 2],
+        ("a", "spleen", "spleen"): [0.9, 1, 1],
+        ("b", "kidney", "spleen"): [0.004, 1, 1],
+    }
+    assert {tuple(row[:3]): pytest.approx(row[3:]) for row in table.to_numpy().tolist()} == expected
+    figure = confusion_figure(table, Results(pd.DataFrame(), ("kidney", "spleen"), ("a", "b")))
+    # A row for the spleen alone: no case labels kidneys.
+    assert [[text.get_text() for text in axes.texts] for axes in figure.axes] == [["30", "90"], ["0.4", "–"]]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["spleen"]
+
+
+def test_false_voxels_are_shares_of_all_that_a_training_predicts():
+    volumes = (
+        "volume_prediction_ml",
+        *(f"volume_false_{place}_ml" for place in ("in_other", "near_border", "elsewhere")),
+    )
+    rows = [
+        ("a", 0, "1", 10.0, 1.0, 2.0, 3.0),
+        ("a", 0, "2", 30.0, 3.0, 0.0, 1.0),
+        ("a", 1, "1", 0.0, 0.0, 0.0, 0.0),
+        ("a", 1, "2", 40.0, 4.0, 4.0, 0.0),
+        ("b", 0, "1", 0.0, 0.0, 0.0, 0.0),
+    ]
+    scores = pd.DataFrame(rows, columns=["method", "seed", "case", *volumes]).assign(roi="spleen")
+    results = Results(scores, ("spleen",), ("a", "b"))
+    table = false_voxel_table(results)
+    assert table.loc[0, ["predicted_ml", "false_in_other", "false_near_border", "false_elsewhere"]].tolist() == (
+        pytest.approx([40, 4 / 40, 3 / 40, 2 / 40])
+    )
+    (axes,) = false_voxel_figure(table, results).axes
+    assert [text.get_text() for text in axes.texts] == ["22 %", "nothing predicted", "spleen"]
+    assert [bar.get_width() for bar in axes.patches][::2] == pytest.approx([10, 7.5, 5])
