@@ -180,6 +180,20 @@ BUGS = (
         "tests/stages/test_score.py",
     ),
     Bug(
+        "an organ is blamed for its tumour",
+        "scoring/confusion.py",
+        "family[roi] == family[true_roi]",
+        "family[roi] == true_roi",
+        "tests/scoring/test_confusion.py",
+    ),
+    Bug(
+        "the border is at the centres of voxels",
+        "scoring/false_voxels.py",
+        "(step - 0.5) * spacing",
+        "step * spacing",
+        "tests/scoring/test_confusion.py",
+    ),
+    Bug(
         "what a table withholds is in the volume",
         "config/labelling.py",
         "isinstance(self.labelled, str) or roi in self.labelled",

@@ -1,4 +1,4 @@
-"""What a report is made from, in five parts; figures and page each take from it what they need."""
+"""What a report is made from, in six parts; figures and page each take from it what they need."""
 
 from __future__ import annotations
 
@@ -47,6 +47,14 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Mistakes:
+    """What is predicted in place of what (`confusion.read_confusion`), and where false voxels lie (`false_voxels`)."""
+
+    confusion: pd.DataFrame
+    false_voxels: pd.DataFrame
+
+
+@dataclass(frozen=True)
 class Slices:
     """Test cases by (data set, case), and for each method the run that stands for it."""
 
@@ -89,6 +97,7 @@ class Evidence:
     """Everything that a report shows."""
 
     evaluation: Evaluation
+    mistakes: Mistakes
     slices: Slices
     trainings: Trainings
     existence: Existence

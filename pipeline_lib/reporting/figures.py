@@ -11,10 +11,12 @@ from matplotlib.figure import Figure
 
 from ..config.datasets import Dataset
 from ..scoring.dice import CONVENTION_TEXTS
+from .confusion import CONFUSION_CAPTION, any_pair, confusion_figure
 from .data_card import label_volume_figure, labelled_by_case
 from .dice_figure import dice_figure
 from .evidence import Evidence
 from .existence_check import existence_check_figure
+from .false_voxels import FALSE_VOXELS_CAPTION, false_voxel_figure
 from .figure_kind import ALONE, DATA, EXISTENCE, SCORES, SLICES, TRAINING, FigureKind
 from .label_curve import label_curve_figure, label_curves
 from .overview import choose_median_cases, overview_panel
@@ -64,6 +66,10 @@ def _dice_caption(evidence: Evidence, _: str) -> str:
     if evidence.evaluation.other_where_present.any():
         text += " Hollow marker: the mean over the cases that contain the ROI, where others count too."
     return text
+
+
+def _false_voxels(evidence: Evidence, _: str) -> Figure:
+    return false_voxel_figure(evidence.mistakes.false_voxels, evidence.results)
 
 
 def _curved_datasets(evidence: Evidence) -> list[str]:
@@ -240,6 +246,15 @@ _LABELS_CAPTION = (
 
 FIGURES: tuple[FigureKind, ...] = (
     FigureKind("dice", SCORES, "Dice per ROI", lambda _: ALONE, _dice, _dice_caption),
+    FigureKind(
+        "confusion",
+        SCORES,
+        "Organ confusion",
+        lambda evidence: ALONE if any_pair(evidence.mistakes.confusion) else (),
+        lambda evidence, _: confusion_figure(evidence.mistakes.confusion, evidence.results),
+        CONFUSION_CAPTION,
+    ),
+    FigureKind("false_voxels", SCORES, "Where false voxels lie", lambda _: ALONE, _false_voxels, FALSE_VOXELS_CAPTION),
     FigureKind(
         "labelled_cases", SCORES, "Labelled cases of {item}", _curved_datasets, _label_curve, _label_curve_caption
     ),

@@ -166,9 +166,9 @@ def draw_contour(axes: Axes, plane: Plane, colour: ColorType, width: float, fill
     x = left + (np.arange(-1, width_px + 1) + 0.5) * (right - left) / width_px
     y = top + (np.arange(-1, height + 1) + 0.5) * (bottom - top) / height
     if filled:
-        axes.contourf(x, y, mask, levels=[0.5, 1.5], colors=[colour], alpha=0.45)
+        axes.contourf(x, y, mask, levels=[0.5, 1.5], colors=[colour], alpha=0.3)
     lines = axes.contour(x, y, mask, levels=[0.5], colors=[colour], linewidths=width)
-    rim = width + (0.5 if filled else 1.2)
+    rim = width + (0.8 if filled else 1.2)
     lines.set_path_effects([effects.Stroke(linewidth=rim, foreground="black"), effects.Normal()])
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
+from scipy import ndimage
 
 from ..geometry import Geometry
 from ..label_bits import bits_from_planes, read_roi_bits, roi_mask
@@ -21,7 +22,11 @@ from ..volumes.store import Volume, open_volume
 
 Orientation = Literal["axial", "coronal", "sagittal"]
 ARRAY_AXIS: dict[Orientation, int] = {"axial": 0, "coronal": 1, "sagittal": 2}
+_WORLD_AXES = {0: (0, 1), 1: (0, 2), 2: (1, 2)}
+"""The axes (x, y, z: 0, 1, 2) across and along slices, by the array axis that they are taken of."""
 TRUTH = "truth"
+_SOLID_ABOVE_HU, _LEAST_PART, _MARGIN_MM = -300, 0.1, 8.0
+"""What is the patient in a slice: HU, share of the largest part; and the margin around."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,31 @@ class Scan:
         blend = (1 - part) * self.image.take(below, axis) + part * self.image.take(above, axis)
         return Plane(blend[_rows(axis)], _extent(grid, axis))
 
+    def body_in_slice_mm(self, orientation: Orientation, position_mm: float) -> tuple[float, float, float, float]:
+        """The box around the patient in a slice, in mm: first and last across, lowest and highest along.
+
+        It has a small margin. Where nothing in the slice is denser than the lungs it is the whole patient's box.
+        """
+        axis = ARRAY_AXIS[orientation]
+        across, along = _WORLD_AXES[axis]
+        low, high = self.body_mm
+        plane = self.image_plane(orientation, position_mm)
+        left, right, bottom, top = plane.extent_mm
+        rows, columns = plane.values.shape
+        solid = plane.values > max(_SOLID_ABOVE_HU, self.volume.record.window_hu[0] + 1)
+        # Opened, so that it holds neither the table nor noise; both legs, but no ring on a finger.
+        parts, _ = ndimage.label(ndimage.binary_opening(solid))
+        areas = np.bincount(parts.flat)
+        areas[0] = 0
+        body = np.argwhere(np.isin(parts, np.flatnonzero(areas > areas.max() * _LEAST_PART)))
+        if not len(body):
+            return low[across], high[across], low[along], high[along]
+        first, last = body.min(axis=0), body.max(axis=0) + 1
+        x = np.array([left + place * (right - left) / columns for place in (first[1], last[1])])
+        y = np.sort([top + place * (bottom - top) / rows for place in (first[0], last[0])])
+        x, y = (np.clip(x, low[across], high[across]), np.clip(y, low[along], high[along]))
+        return x[0] - _MARGIN_MM, x[1] + _MARGIN_MM, y[0] - _MARGIN_MM, y[1] + _MARGIN_MM
+
 
 def largest_slice(layer: Layer, roi: int, orientation: Orientation) -> float:
     """Position (mm) of the slice in which the ROI is largest; the middle where it is absent."""
@@ -165,7 +195,7 @@ def _index_at(grid: Geometry, axis: int, position_mm: float) -> float:
 
 def _extent(grid: Geometry, axis: int) -> tuple[float, float, float, float]:
     """Borders of a slice across `axis` in mm: outer edges of its outermost voxels."""
-    across, along = {0: (0, 1), 1: (0, 2), 2: (1, 2)}[axis]
+    across, along = _WORLD_AXES[axis]
 
     def ends(world: int) -> tuple[float, float]:
         first = grid.origin_mm[world] - grid.spacing_mm[world] / 2

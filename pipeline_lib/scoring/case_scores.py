@@ -23,6 +23,7 @@ def score_roi(
     convention: str,
     tolerance_mm: float,
     known: np.ndarray | None = None,
+    others: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Score one ROI of one case.
 
@@ -34,6 +35,7 @@ def score_roi(
     convention: the Dice convention of the column `dice`.
     tolerance_mm: tolerance of the surface Dice.
     known: bool, D H W; voxels elsewhere are left out of both masks. None: all voxels are known.
+    others: bool, D H W; where another labelled organ is. None: nowhere.
 
     Returns
     -------
@@ -43,12 +45,13 @@ def score_roi(
         raise ValueError(f"masks differ in shape: {prediction.shape} and {truth.shape}")
     if known is not None:
         prediction, truth = prediction & known, truth & known
+    others = np.zeros_like(truth) if others is None else others
     either = prediction | truth
     if either.any():
         # Distances and components need only the box around both masks.
         box = bounding_box(either)
-        prediction, truth = prediction[box], truth[box]
-    compared = Comparison(prediction, truth, roi, spacing_mm, convention, tolerance_mm)
+        prediction, truth, others = prediction[box], truth[box], others[box]
+    compared = Comparison(prediction, truth, others, roi, spacing_mm, convention, tolerance_mm)
     return {
         "roi": roi,
         **{name: score.function(compared) for name, score in SCORES.items()},

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..config.rois import is_lesion
 from .dice import CONVENTIONS, Overlap, dice, overlap
+from .false_voxels import FalseVoxels, false_voxels
 from .lesions import Detection, detect
 from .surface import SurfaceScores, surface_scores
 
@@ -23,12 +24,13 @@ from .surface import SurfaceScores, surface_scores
 class Comparison:
     """Prediction and ground truth of one ROI in one case (bool, D H W, on the same grid), and how they are compared.
 
-    `spacing_mm` is the voxel spacing (x, y, z) in mm, `convention` the Dice convention of the column `dice`,
-    `tolerance_mm` the tolerance of the surface Dice.
+    `others` (bool, D H W) is where another labelled organ is. `spacing_mm` is the voxel spacing (x, y, z) in mm,
+    `convention` the Dice convention of the column `dice`, `tolerance_mm` the tolerance of the surface Dice.
     """
 
     prediction: np.ndarray
     truth: np.ndarray
+    others: np.ndarray
     roi: str
     spacing_mm: tuple[float, float, float]
     convention: str
@@ -46,6 +48,10 @@ class Comparison:
     def detection(self) -> Detection | None:
         """Lesions that are found; None for a ROI that is not made of lesions."""
         return detect(self.prediction, self.truth) if is_lesion(self.roi) else None
+
+    @cached_property
+    def false_voxels(self) -> FalseVoxels:
+        return false_voxels(self.prediction, self.truth, self.others, self.spacing_mm)
 
     @property
     def voxel_ml(self) -> float:
@@ -129,6 +135,9 @@ MEASURES: dict[str, Callable[[Comparison], float | None]] = {
     **{f"dice_{name}": _dice_by(name) for name in CONVENTIONS},
     "volume_truth_ml": lambda compared: compared.overlap.truth * compared.voxel_ml,
     "volume_prediction_ml": lambda compared: compared.overlap.predicted * compared.voxel_ml,
+    "volume_false_in_other_ml": lambda compared: compared.false_voxels.in_other * compared.voxel_ml,
+    "volume_false_near_border_ml": lambda compared: compared.false_voxels.near_border * compared.voxel_ml,
+    "volume_false_elsewhere_ml": lambda compared: compared.false_voxels.elsewhere * compared.voxel_ml,
     "voxels_truth": lambda compared: compared.overlap.truth,
     "voxels_prediction": lambda compared: compared.overlap.predicted,
     "voxels_both": lambda compared: compared.overlap.true_positive,

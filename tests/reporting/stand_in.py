@@ -29,6 +29,7 @@ from pipeline_lib.stages.write_report.run import Inputs
 from pipeline_lib.stages.write_report.settings import Settings as WriteReportSettings
 
 ROIS = ("liver", "liver_tumor", "kidney", "spleen")
+ORGANS = {"liver_tumor": "liver"}
 METHODS = ("baseline", "latent_class")
 WINDOW_HU = (-325.0, 325.0)
 SIZE, SPACING_MM = (56, 48, 30), (7.0, 7.0, 8.0)
@@ -110,9 +111,9 @@ def build(folder: Path) -> Workspace:
     for method in METHODS:
         score_files.append(folder / "results/scores" / f"{method}.csv")
         scores.run(
-            ScoreSettings(run=method, rois=ROIS, datasets=datasets, scores=Scores(truth="full")),
+            ScoreSettings(run=method, rois=ROIS, organs=ORGANS, datasets=datasets, scores=Scores(truth="full")),
             scores.Inputs(tuple(path for path in predictions if path.parent.name == method), tuple(truth)),
-            scores.Outputs(score_files[-1]),
+            scores.Outputs(score_files[-1], folder / "results/confusion" / f"{method}.csv"),
         )
     return Workspace(
         folder=folder,
@@ -138,6 +139,7 @@ def build(folder: Path) -> Workspace:
         ),
         inputs=Inputs(
             scores=tuple(score_files),
+            confusion=tuple(folder / "results/confusion" / f"{method}.csv" for method in METHODS),
             histories=tuple(_history(folder, method) for method in METHODS),
             roi_aware_metrics=None,
             existence=tuple(_existence(folder, dataset) for dataset in datasets),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,17 +15,23 @@ from matplotlib.figure import Figure
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.existence import DecisionRule
 from pipeline_lib.existence.agreement import DECISIONS
+from pipeline_lib.geometry import Geometry
 from pipeline_lib.methods.labels_alone.settings import LabelsAlone
 from pipeline_lib.methods.latent_class.settings import LatentClass
 from pipeline_lib.methods.mean_teacher.settings import MeanTeacher
+from pipeline_lib.reporting.confusion import confusion_figure, read_confusion
 from pipeline_lib.reporting.existence_check import ExistenceCheck, existence_check_figure
+from pipeline_lib.reporting.false_voxels import false_voxel_figure, false_voxel_table
 from pipeline_lib.reporting.figures import FIGURES
 from pipeline_lib.reporting.label_curve import label_curve_figure, label_curves
+from pipeline_lib.reporting.overview import choose_median_cases, overview_panel
 from pipeline_lib.reporting.panels import draw_marks
 from pipeline_lib.reporting.results import Results
+from pipeline_lib.reporting.scans import CaseFiles, Scan
 from pipeline_lib.reporting.style import method_colours, method_markers, roi_colours
 from pipeline_lib.reporting.training_figures import common_thresholds, existence_figure
 from pipeline_lib.reporting.windows import window_of
+from pipeline_lib.stages.write_report.run import read_evidence
 
 SPLEENS = Dataset.model_validate(
     {
@@ -191,3 +198,99 @@ def test_every_way_to_score_is_drawn(patches):
     said = figure.axes[1].get_legend_handles_labels()[1]
     assert sorted(said) == ["cached", "cached, for its organ", "online"]
     assert [axes.get_xlabel().split(" ")[0] for axes in figure.axes[1:]] == ["recall", "specificity"]
+
+
+def scan_of(image: np.ndarray, body: tuple, window_hu: tuple[float, float] = (-325.0, 325.0)) -> Scan:
+    """A test case of voxels of 2 × 3 × 5 mm from (10, 20, 30) mm on, of which no file is there."""
+    scan = Scan(CaseFiles("some", "case", Path("nowhere"), {}, None), ("liver",))
+    grid = Geometry(size=image.shape[::-1], spacing_mm=(2.0, 3.0, 5.0), origin_mm=(10.0, 20.0, 30.0))
+    record = SimpleNamespace(
+        grid=grid, spacing_mm=grid.spacing_mm, origin_mm=grid.origin_mm, body=body, window_hu=window_hu
+    )
+    scan.__dict__.update(image=image, volume=SimpleNamespace(record=record, shape=image.shape))
+    return scan
+
+
+@pytest.mark.parametrize("air", [-1000, -325])
+def test_a_slice_is_cropped_to_the_patient_in_it(air):
+    image = np.full((12, 40, 50), air, np.int16)
+    image[:, 10:30, 5:25] = 40
+    image[6, 12:20, 30:40] = 40  # an arm
+    image[6, 35, 2:48] = 300  # the table
+    scan = scan_of(image, ((0, 8, 4), (12, 31, 42)))
+    margin = 8
+    head = scan.body_in_slice_mm("axial", 30.0)
+    assert head == pytest.approx((9 + 5 * 2 - margin, 9 + 25 * 2 + margin, 18.5 + 30 - margin, 18.5 + 90 + margin))
+    with_arm = scan.body_in_slice_mm("axial", 30.0 + 6 * 5)
+    assert with_arm == pytest.approx((head[0], 9 + 40 * 2 + margin, *head[2:]))
+    coronal = scan.body_in_slice_mm("coronal", 20.0 + 25 * 3)
+    assert coronal == pytest.approx((*head[:2], 27.5 - margin, 27.5 + 12 * 5 + margin))
+    nothing = scan.body_in_slice_mm("coronal", 20.0)
+    assert nothing == pytest.approx((9 + 4 * 2, 9 + 42 * 2, 27.5, 27.5 + 12 * 5))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10])
+def test_in_the_overview_no_text_runs_into_another_or_into_a_slice_and_a_case_has_one_frame(workspace, count):
+    evidence = read_evidence(workspace.settings, workspace.inputs)
+    scans = [evidence.slices.scans[case] for case in choose_median_cases(evidence.results)]
+    runs = list(evidence.slices.runs.values())
+    figure = overview_panel(scans, {f"a_method_with_a_name_{place}": runs[place % 2] for place in range(count)})
+    figure.canvas.draw()
+    boxes = [axes.get_window_extent() for axes in figure.axes]
+    boxes += [text.get_window_extent() for text in figure.texts] + [figure.legends[0].get_window_extent()]
+    apart = [one.padded(-1) for one in boxes]
+    assert not any(one.overlaps(other) for place, one in enumerate(apart) for other in apart[:place])
+    assert all(figure.bbox.padded(1).contains(*corner) for box in boxes for corner in (box.min, box.max))
+    turns = 2 if count <= 2 else 1
+    assert len(figure.axes) == len(scans) * (1 + count) * turns
+    frames = np.array([(*axes.get_xlim(), *axes.get_ylim()) for axes in figure.axes]).reshape(-1, 1 + count, 4)
+    assert (frames == frames[:, :1]).all()
+
+
+def confusion_file(folder: Path, run: str, rows: list[tuple[str, str, str, int, int]]) -> Path:
+    path = folder / f"{run}.csv"
+    columns = ["case", "roi", "true_roi", "voxels_true", "voxels_predicted"]
+    pd.DataFrame(rows, columns=columns).assign(run=run, dataset="some").to_csv(path, index=False)
+    return path
+
+
+def test_confusion_is_a_mean_over_cases_and_then_over_trainings_and_its_cells_say_so(tmp_path):
+    files = [
+        confusion_file(tmp_path, "a-seed0", [("1", "kidney", "spleen", 100, 10), ("2", "kidney", "spleen", 10, 3)]),
+        confusion_file(tmp_path, "a-seed1", [("1", "kidney", "spleen", 100, 40), ("1", "spleen", "spleen", 100, 90)]),
+        confusion_file(tmp_path, "b-seed0", [("1", "kidney", "spleen", 1000, 4)]),
+    ]
+    table = read_confusion(files, [("a-seed0", "a", 0), ("a-seed1", "a", 1), ("b-seed0", "b", 0)])
+    expected = {
+        ("a", "kidney", "spleen"): [((0.1 + 0.3) / 2 + 0.4) / 2, 2, 2],
+        ("a", "spleen", "spleen"): [0.9, 1, 1],
+        ("b", "kidney", "spleen"): [0.004, 1, 1],
+    }
+    assert {tuple(row[:3]): pytest.approx(row[3:]) for row in table.to_numpy().tolist()} == expected
+    figure = confusion_figure(table, Results(pd.DataFrame(), ("kidney", "spleen"), ("a", "b")))
+    # A row for the spleen alone: no case labels kidneys.
+    assert [[text.get_text() for text in axes.texts] for axes in figure.axes] == [["30", "90"], ["0.4", "–"]]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["spleen"]
+
+
+def test_false_voxels_are_shares_of_all_that_a_training_predicts():
+    volumes = (
+        "volume_prediction_ml",
+        *(f"volume_false_{place}_ml" for place in ("in_other", "near_border", "elsewhere")),
+    )
+    rows = [
+        ("a", 0, "1", 10.0, 1.0, 2.0, 3.0),
+        ("a", 0, "2", 30.0, 3.0, 0.0, 1.0),
+        ("a", 1, "1", 0.0, 0.0, 0.0, 0.0),
+        ("a", 1, "2", 40.0, 4.0, 4.0, 0.0),
+        ("b", 0, "1", 0.0, 0.0, 0.0, 0.0),
+    ]
+    scores = pd.DataFrame(rows, columns=["method", "seed", "case", *volumes]).assign(roi="spleen")
+    results = Results(scores, ("spleen",), ("a", "b"))
+    table = false_voxel_table(results)
+    assert table.loc[0, ["predicted_ml", "false_in_other", "false_near_border", "false_elsewhere"]].tolist() == (
+        pytest.approx([40, 4 / 40, 3 / 40, 2 / 40])
+    )
+    (axes,) = false_voxel_figure(table, results).axes
+    assert [text.get_text() for text in axes.texts] == ["22 %", "nothing predicted", "spleen"]
+    assert [bar.get_width() for bar in axes.patches][::2] == pytest.approx([10, 7.5, 5])

@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from pipeline_lib.config.evaluation import Scores
-from pipeline_lib.reporting.evidence import Data, Evaluation, Evidence, Existence, Slices, Trainings
+from pipeline_lib.reporting.evidence import Data, Evaluation, Evidence, Existence, Mistakes, Slices, Trainings
 from pipeline_lib.reporting.figure_kind import SCORES
 from pipeline_lib.reporting.gallery import Shown
 from pipeline_lib.reporting.page import write_page
@@ -45,6 +45,7 @@ def page_of(folder: Path, rows: list[dict[str, object]], convention: str = "nnun
     figure.write_bytes(bytes(24))
     evidence = Evidence(
         evaluation=Evaluation.from_results(results, Scores(convention=convention), ()),
+        mistakes=Mistakes(pd.DataFrame(), pd.DataFrame()),
         slices=Slices({}, {}),
         trainings=Trainings({}, {}),
         existence=Existence(scores=None, check=None, metrics=None, structures=()),

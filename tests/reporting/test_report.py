@@ -44,6 +44,8 @@ def test_every_figure_comes_as_png_and_svg_and_is_not_blank(made):
     names = {str(path.relative_to(made / "figures").with_suffix("")) for path in (made / "figures").glob("*/*")}
     assert names == {
         "scores/dice",
+        "scores/confusion",
+        "scores/false_voxels",
         "scores/labelled_cases_set_spleen",
         "slices/slices",
         "slices/slices_liver",

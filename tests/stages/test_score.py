@@ -60,7 +60,7 @@ def write_cases(folder: Path, seed: int, grid: Geometry = GRID) -> Path:
 
 def scored(tmp_path: Path, truth: Path, given: ScoreSettings) -> pd.DataFrame:
     predictions = write_cases(tmp_path / "predictions" / "some-seed3" / "livers", 10)
-    run(given, Inputs((predictions,), (truth,)), Outputs(tmp_path / "scores.csv"))
+    run(given, Inputs((predictions,), (truth,)), Outputs(tmp_path / "scores.csv", tmp_path / "confusion.csv"))
     return pd.read_csv(tmp_path / "scores.csv")
 
 
@@ -96,7 +96,7 @@ def test_an_absent_roi_scores_as_its_convention_says(tmp_path):
     for case in TESTED:
         for folder in (truth, predictions):
             write_roi_bits(folder / f"{case}.nii.gz", np.zeros(GRID.shape, np.uint8), GRID, ROIS)
-    run(settings(), Inputs((predictions,), (truth,)), Outputs(tmp_path / "scores.csv"))
+    run(settings(), Inputs((predictions,), (truth,)), Outputs(tmp_path / "scores.csv", tmp_path / "confusion.csv"))
     table = pd.read_csv(tmp_path / "scores.csv")
     assert len(table) == len(TESTED) * len(ROIS)
     assert table[["dice", "dice_nnunet", "dice_universal_model", "surface_dice", "hd95_mm"]].isna().all(axis=None)
@@ -192,7 +192,35 @@ def test_the_command_line_writes_the_same_table(tmp_path):
     command = [sys.executable, "-m", "pipeline_lib.stages.score.run", "--settings", str(tmp_path / "settings.json")]
     predictions = tmp_path / "predictions" / "some-seed3" / "livers"
     command += ["--predictions", str(predictions), "--truth", str(truth), "--scores", str(tmp_path / "again.csv")]
+    command += ["--confusion", str(tmp_path / "confusion_again.csv")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "score some-seed3  cases 2/2  100 %" in done.stderr
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "again.csv"), expected)
+    assert (tmp_path / "confusion_again.csv").read_text() == (tmp_path / "confusion.csv").read_text()
+
+
+def test_confusion_counts_the_voxels_of_labelled_rois_that_are_predicted_as_others(tmp_path):
+    """Published labels: the spleen, which they do not label, is compared with the liver and its tumour."""
+    raw, label_maps = tmp_path / "raw" / "livers", {}
+    for place, case in enumerate(TESTED):
+        label_maps[case] = np.random.default_rng(place).integers(0, 3, GRID.shape).astype(np.uint8)
+        (raw / "labelsTr").mkdir(parents=True, exist_ok=True)
+        sitk.WriteImage(GRID.image(label_maps[case]), str(raw / "labelsTr" / f"{case}.nii.gz"))
+    given = settings("labelled").model_copy(update={"organs": {"liver_tumor": "liver"}})
+    scores = scored(tmp_path, raw / "manifest.json", given)
+    table = pd.read_csv(tmp_path / "confusion.csv").set_index(["case", "roi", "true_roi"])
+    assert set(table["run"]) == {"some-seed3"}
+    for place, case in enumerate(TESTED):
+        spleen = some_bits(10 + place) >> 2 & 1 == 1
+        for true_roi, values in (("liver", (1, 2)), ("liver_tumor", (2,))):
+            truth = np.isin(label_maps[case], values)
+            counts = table.loc[(case, "spleen", true_roi), ["voxels_true", "voxels_predicted"]]
+            assert list(counts) == [truth.sum(), (truth & spleen).sum()]
+        assert (case, "liver", "liver_tumor") not in table.index
+        tumour = some_bits(10 + place) >> 1 & 1 == 1
+        healthy = label_maps[case] == 1
+        counts = table.loc[(case, "liver_tumor", "liver"), ["voxels_true", "voxels_predicted"]]
+        assert list(counts) == [healthy.sum(), (healthy & tumour).sum()]
+    # The liver's tumour is no other organ, and the spleen is not labelled.
+    assert (scores["volume_false_in_other_ml"] == 0).all()

@@ -1,5 +1,5 @@
 # Requires: results/models/RUN/, results/volumes/DATASET/cases.csv; for scores the raw labels or the full truth.
-# Makes: results/predictions/RUN/DATASET/, results/scores/RUN.csv, results/report/
+# Makes: results/predictions/RUN/DATASET/, results/scores/RUN.csv, results/confusion/RUN.csv, results/report/
 
 
 rule predict:
@@ -37,6 +37,7 @@ rule score:
         code=code_of("stages/score/*.py", "scoring/*.py"),
     output:
         scores="results/scores/{run}.csv",
+        confusion="results/confusion/{run}.csv",
     log:
         "logs/score/{run}.log",
     benchmark:
@@ -55,6 +56,7 @@ rule write_report:
     """Tables, figures and one page that opens offline."""
     input:
         scores=expand("results/scores/{run}.csv", run=RUNS),
+        confusion=expand("results/confusion/{run}.csv", run=RUNS),
         histories=expand("results/models/{run}/history.jsonl", run=RUNS),
         roi_aware_metrics=only_with_existence("results/roi_aware_network/metrics.json"),
         existence=expand("results/existence/{dataset}.parquet", dataset=PARTIAL),

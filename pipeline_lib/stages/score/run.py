@@ -2,7 +2,7 @@
 
     python -m pipeline_lib.stages.score.run --settings settings.json \\
         --predictions results/predictions/RUN/DATASET … \\
-        --truth resources/truth/DATASET … --scores results/scores/RUN.csv
+        --truth resources/truth/DATASET … --scores results/scores/RUN.csv --confusion results/confusion/RUN.csv
 
 The truth of a data set is its folder of full truth where `scores.truth` is full, else the manifest of its raw folder.
 """
@@ -24,8 +24,13 @@ from ...geometry import Geometry
 from ...label_bits import read_roi_bits, roi_mask, roi_names
 from ...progress import Progress
 from ...scoring.case_scores import columns, score_roi
+from ...scoring.case_truth import CaseTruth, TruthBuilder, families
+from ...scoring.confusion import Confusion, confusion
 from ..command import stage_command
 from .settings import Inputs, Outputs, Settings
+
+CONFUSION_COLUMNS = ["run", "dataset", "case", *Confusion._fields]
+"""Columns of results/confusion/RUN.csv."""
 
 
 def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
@@ -44,16 +49,23 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
     progress = Progress(
         f"score {settings.run}", sum(len(dataset.split_cases("test")) for dataset, _, _ in pairs), "cases"
     )
-    rows = []
-    for dataset, folder, truth in pairs:
+    scores, confused = [], []
+    for dataset, folder, source in pairs:
         for case in dataset.split_cases("test"):
-            rows += _score_case(settings, dataset, case, folder / f"{case}.nii.gz", truth)
+            prediction = folder / f"{case}.nii.gz"
+            bits, grid = _read_prediction(settings, prediction)
+            truth = _read_truth(settings, dataset, case, source, grid, prediction)
+            key = {"run": settings.run, "dataset": dataset.name, "case": case}
+            scores += [{**key, **row} for row in _scores(settings, bits, grid, truth)]
+            confused += [{**key, **row} for row in _confusion(settings, bits, truth)]
             progress.advance(note=f"{dataset.name}/{case}")
-    with atomic_write(outputs.scores) as partial:
-        pd.DataFrame(rows, columns=columns()).to_csv(partial, index=False, float_format="%.6g")
+    for path, rows, names in ((outputs.scores, scores, columns()), (outputs.confusion, confused, CONFUSION_COLUMNS)):
+        with atomic_write(path) as partial:
+            pd.DataFrame(rows, columns=names).to_csv(partial, index=False, float_format="%.6g")
 
 
-def _score_case(settings: Settings, dataset: Dataset, case: str, prediction: Path, truth: Path) -> list[dict[str, Any]]:
+def _read_prediction(settings: Settings, prediction: Path) -> tuple[np.ndarray, Geometry]:
+    """ROI bits (D H W) and their grid; raises UserError where they are of other ROIs."""
     bits, grid = read_roi_bits(prediction)
     names = roi_names(prediction)
     if names != settings.rois:
@@ -62,45 +74,51 @@ def _score_case(settings: Settings, dataset: Dataset, case: str, prediction: Pat
             f"has the ROIs {', '.join(names)}",
             "run `snakemake scores --cores all --forcerun predict` with this config",
         )
-    rows = []
-    for roi, mask, known in _true_masks(settings, dataset, case, truth, grid, prediction):
-        row = score_roi(
-            roi_mask(bits, settings.rois.index(roi)),
-            mask,
-            roi,
+    return bits, grid
+
+
+def _scores(settings: Settings, bits: np.ndarray, grid: Geometry, truth: CaseTruth) -> Iterator[dict[str, Any]]:
+    """A row for each ROI whose truth is known."""
+    family = families(settings.rois, settings.organs)
+    for roi in truth.labelled:
+        yield score_roi(
+            roi_mask(bits, roi),
+            truth.mask(roi),
+            settings.rois[roi],
             grid.spacing_mm,
             settings.scores.convention,
             settings.scores.surface_tolerance_mm,
-            known,
+            truth.known(roi),
+            truth.any_of([other for other in range(len(family)) if family[other] != family[roi]]),
         )
-        rows.append({"run": settings.run, "dataset": dataset.name, "case": case, **row})
-    return rows
 
 
-def _true_masks(
+def _confusion(settings: Settings, bits: np.ndarray, truth: CaseTruth) -> Iterator[dict[str, Any]]:
+    for pair in confusion(bits, truth, families(settings.rois, settings.organs)):
+        yield pair._asdict() | {"roi": settings.rois[pair.roi], "true_roi": settings.rois[pair.true_roi]}
+
+
+def _read_truth(
     settings: Settings, dataset: Dataset, case: str, truth: Path, grid: Geometry, prediction: Path
-) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
-    """Each ROI whose truth is known in this case, with its mask, and where it is known (bool, D H W; None: everywhere).
-
-    A ROI that is unknown at every voxel is left out.
-    """
+) -> CaseTruth:
+    """Every ROI whose truth is known in this case; one that is unknown at every voxel is left out."""
     if settings.scores.truth == "full":
         file = truth / f"{case}.nii.gz"
         bits, true_grid = read_roi_bits(file)
         _check_grids(true_grid, grid, file, prediction)
-        for index, roi in enumerate(settings.rois):
-            yield roi, roi_mask(bits, index), None
-    else:
-        labelling = dataset.labelling(case)
-        rois = tuple(roi for roi in settings.rois if roi in dataset.labels)
-        files = case_files(dataset.layout, truth.parent / dataset.root, case, rois, labelling)
-        labels = read_labels(
-            files, rois, labelling, lambda file, true_grid: _check_grids(true_grid, grid, file, prediction)
-        )
-        for roi in labels.labelled:
-            unknown = labels.unknown(roi)
-            if unknown is None or not unknown.all():
-                yield roi, labels.mask(roi), None if unknown is None else ~unknown
+        return CaseTruth(bits, tuple(range(len(settings.rois))))
+    labelling = dataset.labelling(case)
+    rois = tuple(roi for roi in settings.rois if roi in dataset.labels)
+    files = case_files(dataset.layout, truth.parent / dataset.root, case, rois, labelling)
+    labels = read_labels(
+        files, rois, labelling, lambda file, true_grid: _check_grids(true_grid, grid, file, prediction)
+    )
+    builder = TruthBuilder(grid.shape, len(settings.rois))
+    for roi in labels.labelled:
+        unknown = labels.unknown(roi)
+        if unknown is None or not unknown.all():
+            builder.add(settings.rois.index(roi), labels.mask(roi), unknown)
+    return builder.truth()
 
 
 def _check_grids(truth: Geometry, prediction: Geometry, true_file: Path, predicted_file: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import Field
+
 from ...config.datasets import Dataset
 from ...config.evaluation import Scores
 from ...config.schema import Config
@@ -13,10 +15,11 @@ from ..slices import regardless_of
 
 
 class Settings(Section):
-    """Which predictions are compared with which truth."""
+    """Which predictions are compared with which truth; `organs` maps each ROI that lies in an organ to it."""
 
     run: str
     rois: tuple[str, ...]
+    organs: dict[str, str] = Field(default={})
     datasets: tuple[Dataset, ...]
     scores: Scores
 
@@ -31,9 +34,10 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outputs:
-    """The table of scores, one row per case and ROI."""
+    """The table of scores, a row per case and ROI, and that of confusion, a row per case and two ROIs."""
 
     scores: Path
+    confusion: Path
 
 
 def settings_from(config: Config, run: str) -> Settings:
@@ -42,6 +46,7 @@ def settings_from(config: Config, run: str) -> Settings:
     return Settings(
         run=run,
         rois=config.roi_names,
+        organs={roi.name: roi.organ for roi in config.rois if roi.organ is not None},
         datasets=tuple(
             regardless_of(dataset, "doubted", "licence")
             for dataset in config.datasets.partially_labelled

@@ -1,7 +1,8 @@
 """Tables, figures and one page that opens offline.
 
     python -m pipeline_lib.stages.write_report.run --settings settings.json \\
-        --scores results/scores/RUN.csv … --histories results/models/RUN/history.jsonl … \\
+        --scores results/scores/RUN.csv … --confusion results/confusion/RUN.csv … \\
+        --histories results/models/RUN/history.jsonl … \\
         --predictions results/predictions/RUN/DATASET … --truth resources/truth/DATASET … \\
         --cases results/volumes/DATASET/cases.csv … --existence results/existence/DATASET.parquet … \\
         --existence-check results/existence_check/agreement.csv results/existence_check/decisions.csv \\
@@ -15,10 +16,12 @@ import pandas as pd
 
 from ...files import atomic_folder, read_json
 from ...progress import Progress, say
+from ...reporting.confusion import read_confusion
 from ...reporting.data_card import data_card, labelled_rois, odd_cases, read_cases
-from ...reporting.evidence import Data, Evaluation, Evidence, Existence, Slices, Trainings
+from ...reporting.evidence import Data, Evaluation, Evidence, Existence, Mistakes, Slices, Trainings
 from ...reporting.existence_check import read_existence_check
 from ...reporting.experiment import facts, notice
+from ...reporting.false_voxels import false_voxel_table
 from ...reporting.gallery import draw_all, planned
 from ...reporting.page import write_page
 from ...reporting.provenance import Origin, commit, costs, hardware, trained_on, versions
@@ -60,10 +63,10 @@ def read_evidence(settings: Settings, inputs: Inputs) -> Evidence:
     for run, method in methods.items():
         first_runs.setdefault(method, run)
     histories = {path.parent.name: path for path in inputs.histories if path.parent.name in methods}
+    results = read_results(inputs.scores, settings.runs, settings.rois)
     return Evidence(
-        evaluation=Evaluation.from_results(
-            read_results(inputs.scores, settings.runs, settings.rois), settings.scores, settings.datasets
-        ),
+        evaluation=Evaluation.from_results(results, settings.scores, settings.datasets),
+        mistakes=Mistakes(read_confusion(inputs.confusion, settings.runs), false_voxel_table(results)),
         slices=Slices(scans=_scans(settings, inputs), runs=first_runs),
         trainings=Trainings(
             methods=settings.methods,
@@ -86,6 +89,8 @@ def _tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
         TABLE: evaluation.dice,
         "summary.csv": evaluation.summary,
         "differences.csv": evaluation.differences,
+        "confusion.csv": evidence.mistakes.confusion,
+        "false_voxels.csv": evidence.mistakes.false_voxels,
         "comparison.csv": comparison_table(evaluation.dice, evaluation.differences, results),
         "data_card.csv": data_card(data.cases, data.datasets, results.rois),
         "data_card_rois.csv": labelled_rois(data.cases, data.datasets),

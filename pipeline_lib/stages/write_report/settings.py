@@ -44,14 +44,15 @@ class Settings(Section):
 class Inputs:
     """Everything that the pipeline has made; paths are recognised by their names, so their order does not matter.
 
-    scores: RUN.csv of every run; histories: RUN/history.jsonl of every run; predictions: RUN/DATASET of every run and
-    every data set with test cases; truth: for each of these data sets the folder of its full truth, or its raw
-    manifest, as for stage score; cases: cases.csv of any data sets, the fully labelled one's too; existence:
+    scores, confusion: RUN.csv of every run; histories: RUN/history.jsonl of every run; predictions: RUN/DATASET of
+    every run and every data set with test cases; truth: for each of these data sets the folder of its full truth, or
+    its raw manifest, as for stage score; cases: cases.csv of any data sets, the fully labelled one's too; existence:
     DATASET.parquet; existence_check: agreement.csv and decisions.csv, where they were made; benchmarks: the folder of
     Snakemake's benchmark files; config: the config's files, of which the report states the names.
     """
 
     scores: tuple[Path, ...]
+    confusion: tuple[Path, ...]
     histories: tuple[Path, ...]
     predictions: tuple[Path, ...]
     truth: tuple[Path, ...]
