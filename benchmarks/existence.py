@@ -15,9 +15,10 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from train_step import Measured, measured, parsed, write_cases
+from train_step import Measured, measured, parsed
 
 from pipeline_lib.config.loading import load_config
+from pipeline_lib.measurement.cases import write_cases
 from pipeline_lib.stages.train.settings import settings_from
 
 BASE = Path(__file__).parents[1]
@@ -35,7 +36,7 @@ def main() -> None:
     options = parsed(__doc__)
     found: dict[str, list[Measured]] = {"ours": [], "online": []}
     with tempfile.TemporaryDirectory() as folder:
-        cases = write_cases(Path(folder), options)
+        cases = write_cases(Path(folder), tuple(options.patch), options.rois)
         for _ in range(ROUNDS):
             for variant, rows in found.items():
                 row = measured(variant, options, cases, options.batch, options.accumulation)

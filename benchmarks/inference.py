@@ -38,7 +38,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.inferers import SlidingWindowInferer
-from records import record_of
 from torch import Tensor, nn
 
 from pipeline_lib.geometry import Geometry
@@ -50,6 +49,7 @@ from pipeline_lib.inference.sliding_window import (
     window_starts,
 )
 from pipeline_lib.label_bits import pack, read_roi_bits
+from pipeline_lib.measurement.cases import record_of
 from pipeline_lib.networks.build import build_segmentation_network
 from pipeline_lib.networks.dynamic_head import standardised
 from pipeline_lib.networks.head_parameters import WIDTH

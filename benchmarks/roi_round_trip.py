@@ -16,7 +16,6 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from records import record_of
 
 from pipeline_lib.config.datasets import Dataset, PhantomSource
 from pipeline_lib.config.loading import load_config
@@ -25,6 +24,7 @@ from pipeline_lib.config.structures import structure_names
 from pipeline_lib.datasets.phantom.case import ORGAN_ROIS, make_case
 from pipeline_lib.datasets.readers import case_files, read_labels
 from pipeline_lib.geometry import Geometry
+from pipeline_lib.measurement.cases import record_of
 from pipeline_lib.volumes.resampling import mask_volume, masks_on_original_grid
 
 PAPER_SPACING = (0.8, 0.8, 1.5)

@@ -24,7 +24,6 @@ from pathlib import Path
 import blosc2
 import numpy as np
 import SimpleITK as sitk
-from records import record_of
 
 from pipeline_lib.config.datasets import PhantomSource
 from pipeline_lib.config.phantom import Phantom
@@ -32,6 +31,7 @@ from pipeline_lib.datasets.images import read_image
 from pipeline_lib.datasets.phantom.case import PhantomCase, make_case
 from pipeline_lib.geometry import Geometry, to_canonical
 from pipeline_lib.label_bits import add_mask, plane_and_bit, plane_count
+from pipeline_lib.measurement.cases import record_of
 from pipeline_lib.volumes.interpolation import cubic, interpolated, interpolation_matrices
 from pipeline_lib.volumes.resampling import mask_volume
 from pipeline_lib.volumes.store import IMAGE, LABELS, open_volume, write_volume

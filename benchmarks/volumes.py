@@ -189,9 +189,8 @@ def measure(name: str, folder: Path, spacing: tuple[float, float, float], thread
 
 def _round_trip(original: Geometry, labels: np.ndarray, grid: Geometry, label_map: np.ndarray) -> dict[str, float]:
     """Dice of each label after the way back to the original grid."""
-    from records import record_of
-
     from pipeline_lib.label_bits import plane_mask
+    from pipeline_lib.measurement.cases import record_of
     from pipeline_lib.volumes.resampling import masks_on_original_grid
 
     record = record_of(grid, original, LABELS, LABELS, WINDOW)

@@ -20,6 +20,8 @@ COMMANDS = {
     "predict": "segment CTs with a trained model",
     "info": "say what a model file holds",
     "export": "make a model file that says how to predict, to give away",
+    "status": "say where a run stands, and how far each training is",
+    "selftest": "check that all works on this machine, and measure it",
 }
 """Sub-commands in the order of the help. Each is a module of this folder that fulfils `Command`."""
 

@@ -58,7 +58,7 @@ def fused_layers_on(device: torch.device, precision: torch.dtype, maps: int) -> 
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
             # Sizes that divide by 16, as those of patches, are compiled apart; one program for all tiles loops.
             error = max(
-                _disagreement(layers, device, precision, maps, voxels)
+                disagreement(layers, device, precision, maps, voxels)
                 for layers, voxels in ((fused_layers, 300), (one_sum, 304))
             )
         if not error <= _FUSED_AGREES_WITHIN:
@@ -78,7 +78,7 @@ def _told(error: Exception) -> str:
     return f"{name}: {lines[-1] if name == 'CompilationError' else lines[0]}"
 
 
-def _disagreement(layers: Layers, device: torch.device, precision: torch.dtype, maps: int, voxels: int) -> float:
+def disagreement(layers: Layers, device: torch.device, precision: torch.dtype, maps: int, voxels: int) -> float:
     """How far logits or a gradient of `layers` are off `plain_layers`' in float32, as a share of the largest value.
 
     Made of −1, 0 and 1, so that all hidden values are whole numbers below 74, which every precision holds exactly:

@@ -132,3 +132,9 @@ def test_an_export_takes_the_section_of_a_config(tmp_path):
     for dataset in load_config(config).datasets.partially_labelled:
         assert f"| {dataset.name} | {len(dataset.split_cases('train'))} |" in card
         assert dataset.licence in card
+
+
+def test_status_speaks_of_the_folder_that_is_named(tmp_path, capsys):
+    assert main(["status", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said == f"error: {tmp_path}: has no run of Snakemake; name the working directory of the run\n"

@@ -1,4 +1,4 @@
-"""A training step as one would compose it today from MONAI and PyTorch, for `train_step.py` to compare with.
+"""A training step as one would compose it today from MONAI and PyTorch, to compare this code's step with.
 
 MONAI's SwinUNETR in eager mode with DoDNet's per-sample head (grouped convolutions), the ROI-aware network run on every
 batch, losses in a loop over samples and ROIs, AdamW's and the average's loops over parameters.
@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from monai.networks.nets import SwinUNETR
 from torch import Tensor, nn
 
-from pipeline_lib.data.batches import Batch
-from pipeline_lib.methods.latent_class.settings import LatentClass
-from pipeline_lib.networks.swin_unetr.settings import SwinUnetr
+from ..data.batches import Batch
+from ..methods.latent_class.settings import LatentClass
+from ..networks.swin_unetr.settings import SwinUnetr
 
 
 class PlainNetwork(nn.Module):
@@ -86,15 +86,18 @@ def plain_losses(
 
 def plain_step(
     sizes: SwinUnetr, rois: int, embedding: int, roi_aware: nn.Module, method: LatentClass, precision: torch.dtype
-) -> Callable[[list[Batch]], None]:
-    """Takes a step with a batch that may come in parts; on the device of `roi_aware`, which has the ROIs first."""
+) -> Callable[[list[Batch]], Tensor]:
+    """Takes a step with a batch that may come in parts, and gives the loss of the last of them.
+
+    It runs on the device of `roi_aware`, which has the ROIs first.
+    """
     device = next(roi_aware.parameters()).device
     student = PlainNetwork(sizes, rois, embedding).to(device)
     teacher = copy.deepcopy(student).requires_grad_(False).eval()
     roi_aware = roi_aware.requires_grad_(False).eval()
     optimiser = torch.optim.AdamW(student.parameters(), lr=1e-4, weight_decay=1e-5)
 
-    def step(parts: list[Batch]) -> None:
+    def step(parts: list[Batch]) -> Tensor:
         optimiser.zero_grad()
         for batch in parts:
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
@@ -108,5 +111,6 @@ def plain_step(
         with torch.no_grad():
             for mine, students in zip(teacher.parameters(), student.parameters(), strict=True):
                 mine.mul_(0.999).add_(students, alpha=0.001)
+        return loss.detach()
 
     return step

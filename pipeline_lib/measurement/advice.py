@@ -1,0 +1,95 @@
+"""Which parts of the batch and which checkpointing fit a card, by estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple, get_args
+
+from ..config.optimisation import Checkpointing
+from .cards import Card, usable_bytes
+from .estimate import Estimate, estimate
+from .sizes import Shape, StepSizes
+
+_AS_FAST = 1.05
+"""Bounds that differ by less say nothing, and fewer parts start fewer kernels, whose time is not in the bound."""
+
+
+class Fit(NamedTuple):
+    """What fits: how many parts, and what is computed again; by estimate the bytes and least seconds of each step."""
+
+    parts: int
+    checkpointing: Checkpointing
+    peaks: tuple[float, ...]
+    seconds: tuple[float, ...]
+
+    def applied(self, sizes: StepSizes) -> StepSizes:
+        """`sizes` with these parts and this checkpointing."""
+        return _with(sizes, self.parts, self.checkpointing)
+
+
+def fits(steps: Sequence[StepSizes], card: Card) -> Iterator[Fit]:
+    """Every way to divide the batch into equal parts, and of checkpointing, in which each of the `steps` fits the card.
+
+    The steps have the same batch. Memory and time grow by the same for each sample of a part, so that two estimates
+    tell the others; gradients that wait for the next part come on top.
+    """
+    batch_size = steps[0].batch_size
+    for kind in get_args(Checkpointing):
+        pairs = [(_estimated(sizes, 1, kind), _estimated(sizes, 2, kind)) for sizes in steps]
+        for parts in (count for count in range(1, batch_size + 1) if batch_size % count == 0):
+            more = batch_size // parts - 1
+            peaks = tuple(
+                one.peak + more * (two.peak - one.peak) + (one.gradients if parts > 1 else 0) for one, two in pairs
+            )
+            if max(peaks) <= usable_bytes(card.gib):
+                bounds = [(one.seconds(card.rates), two.seconds(card.rates)) for one, two in pairs]
+                yield Fit(parts, kind, peaks, tuple(parts * (one + more * (two - one)) for one, two in bounds))
+
+
+def advised(steps: Sequence[StepSizes], card: Card) -> Fit | None:
+    """The fit with the fewest parts among those that are about as fast as the fastest; None if nothing fits."""
+    found = list(fits(steps, card))
+    if not found:
+        return None
+    least = min(sum(fit.seconds) for fit in found)
+    fast = [fit for fit in found if sum(fit.seconds) <= _AS_FAST * least]
+    return min(fast, key=lambda fit: (fit.parts, sum(fit.seconds)))
+
+
+def largest_patch(steps: Sequence[StepSizes], card: Card, volume: Shape | None) -> Shape | None:
+    """The patch D H W of the steps, made smaller until a single sample of it fits with everything computed again.
+
+    The side that is longest beside the `volume` D H W (beside the other sides where none is known) gives way, by as
+    much as the networks can bear. None if nothing is left to give.
+    """
+    multiple = max(sizes.network.patch_multiple for sizes in steps)
+    patch = list(steps[0].patch)
+    while not all(_fits_alone(replace(sizes, patch=_shape(patch)), card) for sizes in steps):
+        # A bottleneck of a single voxel has no statistics.
+        sides = [side for side in range(3) if patch[side] > multiple and sum(patch) > 4 * multiple]
+        if not sides:
+            return None
+        longest = max(sides, key=lambda side: patch[side] / (volume[side] if volume else 1))
+        patch[longest] -= multiple
+    return _shape(patch)
+
+
+def _fits_alone(sizes: StepSizes, card: Card) -> bool:
+    alone = _estimated(sizes, 1, "all")
+    waiting = alone.gradients if sizes.batch_size > 1 else 0
+    return alone.peak + waiting <= usable_bytes(card.gib)
+
+
+def _shape(sides: Sequence[int]) -> Shape:
+    D, H, W = sides
+    return D, H, W
+
+
+def _estimated(sizes: StepSizes, samples: int, kind: Checkpointing) -> Estimate:
+    return estimate("ours", _with(replace(sizes, batch_size=samples), 1, kind), "cuda")
+
+
+def _with(sizes: StepSizes, parts: int, kind: Checkpointing) -> StepSizes:
+    chosen = {"gradient_accumulation_steps": parts, "gradient_checkpointing": kind}
+    return replace(sizes, execution=sizes.execution.model_copy(update=chosen))

@@ -1,0 +1,68 @@
+"""GPUs by name: memory and rates, by their data sheets."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from .counting import Rates
+
+UNKNOWN_RATES = Rates(math.inf, math.inf)
+"""With them every bound of a time is 0."""
+
+_CONTEXT_BYTES = 1.0 * 2**30
+_KEPT_FREE = 0.08
+_FASTER_FORMS = {"Ti", "SUPER", "NVL"}
+
+
+class Card(NamedTuple):
+    """`gib` of memory as sold; `rates` of dense half-precision products with float32 sums, and of memory.
+
+    `has_bfloat16` is whether its tensor cores multiply it (Ampere and later).
+    """
+
+    gib: float
+    rates: Rates
+    has_bfloat16: bool = True
+
+
+CARDS = {
+    "RTX 2080 Ti": Card(11, Rates(53.8e12, 616e9), has_bfloat16=False),
+    "V100 16GB": Card(16, Rates(125e12, 900e9), has_bfloat16=False),
+    "RTX 3090": Card(24, Rates(71e12, 936e9)),
+    "RTX 4090": Card(24, Rates(165e12, 1008e9)),
+    "A100 40GB": Card(40, Rates(312e12, 1555e9)),
+    "A100 80GB": Card(80, Rates(312e12, 2039e9)),
+    "H100": Card(80, Rates(989e12, 3350e9)),
+    "H200": Card(141, Rates(989e12, 4800e9)),
+}
+"""The SXM forms of V100, A100, H100 and H200."""
+
+
+def card_of_memory(gib: float) -> tuple[str, Card]:
+    """The slowest card with at least `gib` of memory, with `gib` in the place of its own; the largest if none has."""
+    enough = {name: card for name, card in CARDS.items() if card.gib >= gib}
+    if enough:
+        least = min(card.gib for card in enough.values())
+        name = min((name for name in enough if enough[name].gib == least), key=lambda each: enough[each].rates.moved)
+    else:
+        name = max(CARDS, key=lambda each: CARDS[each].gib)
+    return name, CARDS[name]._replace(gib=gib)
+
+
+def card_named(name: str, gib: float) -> Card | None:
+    """The card that CUDA calls `name`, with the memory that it reports; None if its rates are not known here."""
+    words = set(name.replace("-", " ").split())
+    for known, card in CARDS.items():
+        if words >= set(known.split()) and not (words - set(known.split())) & _FASTER_FORMS:
+            return card._replace(gib=gib)
+    return None
+
+
+def usable_bytes(gib: float) -> float:
+    """Bytes that a step may take by estimate on a card of `gib`.
+
+    Kept free: 1 GiB for CUDA's context and kernels' workspaces, and 8 % that the allocator leaves unused. Both are
+    guesses, which no measurement has tested yet.
+    """
+    return (gib * 2**30 - _CONTEXT_BYTES) * (1 - _KEPT_FREE)

@@ -1,0 +1,49 @@
+"""What a bug report must say about the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
+
+import psutil
+import torch
+
+from ..machine import available_memory, processor
+from ..version import version
+
+_PACKAGES = ("numpy", "monai", "triton", "snakemake")
+_GIB = 2**30
+
+
+def described() -> Iterator[str]:
+    """A line for versions, processor, memory, and each GPU."""
+    packages = ", ".join(f"{name} {_installed(name)}" for name in _PACKAGES)
+    yield f"lacuna {version()}, Python {platform.python_version()}, torch {torch.__version__}, {packages}"
+    yield f"{platform.platform()}; {processor()}, {usable_cores()} of {os.cpu_count()} cores"
+    whole = psutil.virtual_memory().total / _GIB
+    yield f"memory {whole:.1f} GiB, of which {available_memory() / _GIB:.1f} GiB can be taken"
+    if not torch.cuda.is_available():
+        yield "no GPU that PyTorch sees: what needs one is not checked"
+        return
+    for number in range(torch.cuda.device_count()):
+        card = torch.cuda.get_device_properties(number)
+        free, _ = torch.cuda.mem_get_info(number)
+        yield (
+            f"GPU {number}: {card.name}, {card.total_memory / _GIB:.1f} GiB ({free / _GIB:.1f} free), "
+            f"compute capability {card.major}.{card.minor}, CUDA {torch.version.cuda}"
+        )
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _installed(name: str) -> str:
+    try:
+        return version_of(name)
+    except PackageNotFoundError:
+        return "absent"
