@@ -19,15 +19,17 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from ...config.evaluation import Prediction, PredictionExecution
 from ...config.sides import partner_indices
 from ...data.batches import ViewMaker
 from ...data.crops import CropPlan, TrainingCase
 from ...data.reading import CropReader
-from ...data.training_cases import scored_cases
+from ...data.training_cases import scored_cases, validation_cases
 from ...errors import UserError
 from ...existence.scores import RoiScorer, load_scorer
 from ...files import RUN_FILE, atomic_write, file_digest, fingerprint, write_json
@@ -37,14 +39,16 @@ from ...networks.build import build_segmentation_network
 from ...networks.memory_format import memory_format
 from ...networks.model_file import save_model
 from ...networks.recomputing import checkpointing
+from ...prediction.windows import sliding_window
 from ...randomness import key_number
 from ...text.embeddings import read_embeddings
 from ...training.checkpoints import Checkpoints
 from ...training.distributed import Distributed, init_distributed
 from ...training.folder_lock import locked_folder
-from ...training.identity import Identity
+from ...training.identity import Identity, case_fingerprint
 from ...training.loop import TrainingData, train
 from ...training.model_store import ModelStore
+from ...training.validation import Validation
 from ..command import stage_command
 from ..resample.settings import VERSION as VOLUMES_VERSION
 from .settings import VERSION, Execution, Inputs, Outputs, Settings
@@ -69,9 +73,10 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
         if distributed.is_main:
             write_json(checkpoints.folder / RUN_FILE, {"run": settings.run})
         task = segmentation_task(settings, execution, inputs, distributed)
+        data = training_data(settings, cases, distributed)
         history = train(
             task,
-            training_data(settings, cases, distributed),
+            data,
             settings.optimisation,
             execution,
             distributed,
@@ -79,6 +84,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
             title=title,
             optimisation_key="segmentation",
             execution_key="execution",
+            validation=validation_of(settings, execution, inputs, task, data.plan, distributed),
         )
         if distributed.is_main:
             save(settings, task, outputs)
@@ -94,9 +100,11 @@ def training_identity(settings: Settings, cases: tuple[TrainingCase, ...], input
     learned_from = {"embeddings": fingerprint(embeddings.numpy().tobytes())}
     if settings.existence.mode == "online" and inputs.roi_aware_model is not None:
         learned_from["ROI-aware model"] = file_digest(inputs.roi_aware_model)
+    if settings.held_out:
+        learned_from["held-out cases"] = fingerprint(*map(case_fingerprint, held_out_cases(settings, inputs)))
     version = f"{VERSION}, volumes {VOLUMES_VERSION}"
-    # The cases' own contents stand for `cases` and `labelled`.
-    return Identity.from_training(settings, ("run", "cases", "labelled"), cases, learned_from, version)
+    # The cases' own contents stand for `cases`, `held_out` and `labelled`.
+    return Identity.from_training(settings, ("run", "cases", "held_out", "labelled"), cases, learned_from, version)
 
 
 def training_cases(settings: Settings, inputs: Inputs) -> tuple[TrainingCase, ...]:
@@ -106,6 +114,36 @@ def training_cases(settings: Settings, inputs: Inputs) -> tuple[TrainingCase, ..
     if settings.method.needs_existence and settings.existence.mode == "cached":
         return cases
     return tuple(replace(case, scores=None) for case in cases)
+
+
+def held_out_cases(settings: Settings, inputs: Inputs) -> tuple[TrainingCase, ...]:
+    """The cases of all data sets that only validation uses."""
+    folders = {dataset: path.parent for dataset, path in zip(settings.cases, inputs.cases, strict=True)}
+    return validation_cases(settings.held_out, settings.labelled, settings.rois, folders)
+
+
+def validation_of(
+    settings: Settings,
+    execution: Execution,
+    inputs: Inputs,
+    task: SegmentationTask,
+    plan: CropPlan,
+    distributed: Distributed,
+) -> Validation | None:
+    """How the held-out cases are predicted while the task's networks train; None if there are none."""
+    if not settings.held_out:
+        return None
+    how = settings.validation
+    windows = Prediction(overlap=how.overlap), PredictionExecution(precision=execution.precision)
+    return Validation(
+        task.predictors(),
+        held_out_cases(settings, inputs),
+        settings.rois,
+        sliding_window(*windows, description_of(settings), distributed.device),
+        plan,
+        every_epochs=how.every_epochs,
+        keep_best=how.keep == "best",
+    )
 
 
 def training_data(settings: Settings, cases: tuple[TrainingCase, ...], distributed: Distributed) -> TrainingData:
@@ -170,6 +208,12 @@ def rois_of_data_sets(settings: Settings) -> dict[str, tuple[str, ...]]:
 
 def save(settings: Settings, task: SegmentationTask, outputs: Outputs) -> None:
     """Write the student, and the teacher if there is one, with all that is needed to use them."""
+    predictors = task.predictors()
+    save_model(outputs.model, predictors["student"], description_of(settings), predictors.get("teacher"))
+
+
+def description_of(settings: Settings) -> dict[str, Any]:
+    """What a model file says of its networks."""
     description = settings.model_dump(
         mode="json",
         include={
@@ -178,8 +222,7 @@ def save(settings: Settings, task: SegmentationTask, outputs: Outputs) -> None:
         },
     )
     description["labelled"] = rois_of_data_sets(settings)
-    predictors = task.predictors()
-    save_model(outputs.model, predictors["student"], description, predictors.get("teacher"))
+    return description
 
 
 if __name__ == "__main__":
