@@ -27,6 +27,7 @@ from .sides import check_sides
 from .storage import Storage
 from .structures import structure_names
 from .text import Text
+from .validation import Validation, check_validation
 from .volumes import Patches, Volumes
 
 
@@ -76,6 +77,7 @@ class Config(Section):
     teacher: Teacher = Teacher()
     segmentation: Optimisation = Field(default=Optimisation(), description="Training of the segmentation networks.")
     execution: Execution = Field(default=Execution(), description="How segmentation training runs.")
+    validation: Validation = Validation()
     methods: Annotated[dict[Name, Method], BeforeValidator(reject_old_methods)] = Field(
         min_length=1, description="Methods by name."
     )
@@ -94,6 +96,7 @@ class Config(Section):
             _check_patients(dataset)
         check_sides(self)
         check_methods(self)
+        check_validation(self)
         _check_post_processing(self)
         return self
 

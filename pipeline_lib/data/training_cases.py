@@ -76,6 +76,25 @@ def scored_cases(
     return tuple(found)
 
 
+def validation_cases(
+    cases: Mapping[str, Sequence[str]],
+    labelled: Mapping[str, Sequence[str]],
+    rois: Sequence[str],
+    volumes: Mapping[str, Path],
+) -> tuple[TrainingCase, ...]:
+    """The held-out cases of all data sets, whose volumes lie in `volumes`; their pools are empty, for none is drawn.
+
+    UserError: a volume labels another ROI than its data set.
+    """
+    nothing = np.empty((0, len(STARTS)), np.int64)
+    return tuple(
+        TrainingCase(dataset, name, folder, _labelled(folder, rois, labelled[dataset]), nothing)
+        for dataset, names in cases.items()
+        for name in names
+        for folder in (volumes[dataset] / name,)
+    )
+
+
 def fully_labelled_cases(
     names: Sequence[str], folder: Path, structures: Sequence[str], patches: Patches, seed: int
 ) -> tuple[TrainingCase, ...]:

@@ -20,6 +20,9 @@ _KINDS = {
 _MIN_DECISIONS = 1000
 _ONE_KIND = 0.99
 
+_ZERO_DICE, _TIMES_AT_ZERO, _RISEN_DICE = 0.01, 3, 0.2
+_BEHIND_BY, _TIMES_BEHIND = 0.02, 2
+
 
 class Watcher(Protocol):
     """Looks at the values of every step (`training.step.StepReport`) and returns warnings, each of them once."""
@@ -119,3 +122,74 @@ class OneKindOfDecision:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._counts, self._judged = dict(state["counts"]), state["judged"]
+
+
+class RoiLeftBehind:
+    """Watches the student's validation Dice for ROIs that stay at 0 while the others rise.
+
+    From 30 % of the training on, a ROI is reported, once, if its Dice was below 0.01 in the last three validations and
+    the mean over the other ROIs is at least 0.2.
+    """
+
+    def __init__(self) -> None:
+        self._at_zero: dict[str, int] = {}
+        self._told: list[str] = []
+
+    def note(self, share: float, dice: Mapping[str, Mapping[str, float]]) -> list[str]:
+        """Count a validation after the `share` (0…1) of the training: network → ROI → Dice; returns warnings."""
+        students = dice["student"]
+        for roi, value in students.items():
+            self._at_zero[roi] = self._at_zero.get(roi, 0) + 1 if value < _ZERO_DICE else 0
+        if share < _FIRST_JUDGED / _WINDOWS:
+            return []
+        warnings = []
+        for roi in students:
+            others = [value for other, value in students.items() if other != roi]
+            risen = sum(others) / len(others) if others else 0.0
+            if roi in self._told or self._at_zero[roi] < _TIMES_AT_ZERO or risen < _RISEN_DICE:
+                continue
+            self._told.append(roi)
+            warnings.append(
+                f"the validation Dice of {roi} stays at 0, that of the other ROIs has risen to {risen:.2f}; probably "
+                f"it fills too few voxels of a crop or its labels are wrong: run `snakemake validate`, raise "
+                f"patches.foreground_fraction, or train longer"
+            )
+        return warnings
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"at_zero": dict(self._at_zero), "told": list(self._told)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._at_zero, self._told = dict(state["at_zero"]), list(state["told"])
+
+
+class TeacherBehind:
+    """Watches the mean validation Dice of a teacher, which should be at least as good as its student.
+
+    From 30 % of the training on, it is reported once that it was more than 0.02 lower in two validations running.
+    """
+
+    def __init__(self) -> None:
+        self._behind = 0
+        self._told = False
+
+    def note(self, share: float, dice: Mapping[str, Mapping[str, float]]) -> list[str]:
+        """Count a validation after the `share` (0…1) of the training: network → ROI → Dice; returns warnings."""
+        student, teacher = dice["student"], dice.get("teacher", {})
+        if not student or not teacher:
+            return []
+        means = [sum(of_rois.values()) / len(of_rois) for of_rois in (student, teacher)]
+        self._behind = self._behind + 1 if means[1] < means[0] - _BEHIND_BY else 0
+        if self._told or self._behind < _TIMES_BEHIND or share < _FIRST_JUDGED / _WINDOWS:
+            return []
+        self._told = True
+        return [
+            f"the teacher is worse than its student: mean validation Dice {means[1]:.3f} and {means[0]:.3f}; probably "
+            f"it averages over too many steps for so short a training: lower teacher.decay or set teacher.fast_start"
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"behind": self._behind, "told": self._told}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._behind, self._told = state["behind"], state["told"]

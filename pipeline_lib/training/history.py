@@ -24,20 +24,31 @@ class History:
         self.steps_per_row = max(1, round(steps / _MAX_ROWS))
         self._position = 0
         self._sums: dict[str, tuple[float, int]] = {}
+        self._held: dict[str, Any] | None = None
         self._unwritten = b""
 
-    def add(self, step: int, means: dict[str, float], latest: dict[str, Any]) -> None:
+    def add(self, step: int, means: dict[str, float], latest: dict[str, Any], held: bool = False) -> None:
         """Count what was seen when `step` steps were done, and write a row after every `steps_per_row` of them.
 
         A row holds `step`, `latest` as it is, and for each of `means` the mean since the previous row, over the steps
-        that had it; "loss/total" becomes the entry `total` of `loss`.
+        that had it; "loss/total" becomes the entry `total` of `loss`. A row that is `held` waits for `release`.
         """
         for name, value in means.items():
             total, count = self._sums.get(name, (0.0, 0))
             self._sums[name] = (total + value, count + 1)
-        if step % self.steps_per_row:
-            return
         row: dict[str, Any] = {"step": step, **latest}
+        if held:
+            self._held = row
+        elif step % self.steps_per_row == 0:
+            self._write(row)
+
+    def release(self, entries: dict[str, Any]) -> None:
+        """Write the row that was held, with `entries` that were found meanwhile."""
+        assert self._held is not None
+        row, self._held = {**self._held, **entries}, None
+        self._write(row)
+
+    def _write(self, row: dict[str, Any]) -> None:
         for name, (total, count) in self._sums.items():
             group, _, entry = name.partition("/")
             if entry:
@@ -71,7 +82,9 @@ class History:
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        return {"position": self._position, "sums": dict(self._sums)}
+        return {"position": self._position, "sums": dict(self._sums), "held": self._held}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._position, self._sums = state["position"], dict(state["sums"])
+        # A checkpoint of an earlier version has no such row.
+        self._held = state.get("held")

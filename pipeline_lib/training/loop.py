@@ -33,6 +33,7 @@ from .silent_rois import SilentRois
 from .step import Stepper, StepReport
 from .stopping import STOPPED, STOPPED_AS_REQUESTED, StopRequest, listening_for_stop
 from .task import Task
+from .validation import Validation
 
 _SECONDS_FOR_OTHER_RANKS = 10.0
 """How long a rank that was asked to stop waits for its crops, because the other ranks need it to end the step."""
@@ -59,13 +60,15 @@ def train(
     optimisation_key: str,
     execution_key: str,
     can_checkpoint: bool = True,
+    validation: Validation | None = None,
 ) -> Path:
     """Train `task.networks` to the end, from the newest checkpoint if there is one; returns the history's path.
 
     All ranks call this. If a signal asks to stop, the state is saved and the exit code is 143. Messages call the
     training `title` and name the config's keys that hold `optimisation` and `execution`; `can_checkpoint` is whether
-    its `gradient_checkpointing` may be `all`. UserError: the batch is smaller than the number of ranks, the precision
-    is not to be trusted on this CPU, too many steps are not finite, or memory runs out.
+    its `gradient_checkpointing` may be `all`. A `validation` that keeps the best networks puts them back in the end.
+    UserError: the batch is smaller than the number of ranks, the precision is not to be trusted on this CPU, too many
+    steps are not finite, or memory runs out.
     """
     if optimisation.batch_size < distributed.world_size:
         raise UserError(
@@ -79,7 +82,8 @@ def train(
     history = History(checkpoints.folder / "history.jsonl", steps)
     with listening_for_stop() as stop:
         try:
-            _Loop(stepper, history, checkpoints, data, stop, f"{optimisation_key}.learning_rate").run()
+            key = f"{optimisation_key}.learning_rate"
+            _Loop(stepper, history, checkpoints, data, stop, key, validation).run()
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
                 if stop.arrived and distributed.world_size > 1:
@@ -122,6 +126,7 @@ class _Loop:
         data: TrainingData,
         stop: StopRequest,
         learning_rate_key: str,
+        validation: Validation | None,
     ) -> None:
         self.stepper, self.history, self.checkpoints = stepper, history, checkpoints
         self.data, self.stop, self.title = data, stop, stepper.title
@@ -132,15 +137,20 @@ class _Loop:
             "stuck_loss": StuckLoss(data.plan.steps, learning_rate_key),
             "one_kind_of_decision": OneKindOfDecision(),
         }
+        self.validation = validation
         self.step = 0
 
     def run(self) -> None:
         self.resume()
+        self.validate()
         steps = self.data.plan.steps
         progress = Progress(self.title, steps, "step", done=self.step) if self.distributed.is_main else None
         with closing(self.batches()) as batches:
             self.take_steps(batches, progress)
         self.save()
+        best = self.validation.restore_best() if self.validation is not None else None
+        if best is not None and self.distributed.is_main:
+            say(f"{self.title}: keeps the networks of step {best}, whose validation Dice was best")
 
     def take_steps(self, batches: Iterator[list[Region]], progress: Progress | None) -> None:
         """All remaining steps, with a checkpoint now and then."""
@@ -160,6 +170,7 @@ class _Loop:
                 progress.advance(note=f"loss {report.values['loss/total']:.4f}" if report.applied else "skipped")
             if report.stop and self.step < steps:
                 self.end_early()
+            self.validate()
             if time.monotonic() - saved_at >= 60 * self.execution.checkpoint_minutes:
                 self.save()
                 saved_at = time.monotonic()
@@ -169,6 +180,21 @@ class _Loop:
         if self.distributed.is_main:
             say(f"{self.title}: {STOPPED_AS_REQUESTED} after step {self.step}; run it again to resume")
         raise SystemExit(STOPPED)
+
+    def validate(self) -> None:
+        """Predict the held-out cases, if that is due; obeys a stop, after which the resumed training does it."""
+        if self.validation is None or not self.validation.is_due(self.step):
+            return
+        found = self.validation.run(self.step, self.distributed, self.stop)
+        if found is None:
+            self.end_early()
+        if not self.distributed.is_main:
+            return
+        self.history.release(found.entries)
+        mean = "no labelled case" if found.mean is None else f"mean Dice {found.mean:.4f}"
+        say(f"{self.title}, step {self.step}: validation: {mean}")
+        for warning in found.warnings:
+            say(f"warning: {self.title}, step {self.step}: {warning}")
 
     def batches(self) -> Generator[list[Region], None, None]:
         """This rank's share of each batch, from the present step on."""
@@ -206,7 +232,8 @@ class _Loop:
         if self.silent_rois.silent:
             latest["not_learned"] = " ".join(self.silent_rois.silent)
         means = {"seconds_per_step": seconds, "seconds_waiting": waited}
-        self.history.add(self.step, {**values, **means}, latest)
+        held = self.validation is not None and self.validation.is_due(self.step)
+        self.history.add(self.step, {**values, **means}, latest, held)
 
     def save(self) -> None:
         """Write a checkpoint; rank 0 does, because all hold the same state."""
@@ -217,6 +244,8 @@ class _Loop:
                 **{name: watcher.state_dict() for name, watcher in self.watchers.items()},
                 **self.stepper.state_dict(),
             }
+            if self.validation is not None:
+                state["validation"] = self.validation.state_dict()
             self.checkpoints.save(self.step, state)
 
     def resume(self) -> None:
@@ -238,6 +267,8 @@ class _Loop:
             # A checkpoint of an earlier version does not know every watcher.
             if name in state:
                 watcher.load_state_dict(state[name])
+        if self.validation is not None:
+            self.validation.load_state_dict(state["validation"])
         if self.distributed.is_main:
             say(f"{self.title}: resuming after step {self.step}")
 

@@ -111,7 +111,7 @@ def test_the_old_model_is_the_first_teacher_and_its_roi_a_latent_class(mode, old
     old, _ = load_segmentation_model(old_model, "cpu")
     patch = torch.rand(1, 1, *settings.patches.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with init_distributed(EXECUTION) as distributed, torch.no_grad():
-        task = segmentation.segmentation_task(settings, EXECUTION, inputs, distributed)
+        task = segmentation.segmentation_task(settings, EXECUTION, inputs, settings.labelled, distributed)
         for network in (task.teacher.network, task.student.eval()):
             torch.testing.assert_close(network(patch)[:, 1], old(patch)[:, 0])
         if mode == "start_model":
@@ -136,7 +136,7 @@ def test_a_trained_teacher_moves_slowly_from_the_first_update(old_model, place):
     """A young teacher's second update already leaves it a third of its first weights."""
     settings, inputs = place.settings(growing(old_model)), place.inputs()
     with init_distributed(EXECUTION) as distributed, torch.no_grad():
-        task = segmentation.segmentation_task(settings, EXECUTION, inputs, distributed)
+        task = segmentation.segmentation_task(settings, EXECUTION, inputs, settings.labelled, distributed)
         first = next(task.teacher.network.parameters()).clone()
         next(task.student.parameters()).add_(1.0)
         task.after_update()
@@ -166,11 +166,12 @@ def test_the_start_model_is_known_by_its_content(old_model, place):
 
 def test_a_roi_that_nobody_knows_is_refused(old_model, place):
     place = replace(place, rois=("spleen", "liver"), labelled=("liver",), dataset="livers")
+    settings = place.settings(growing(old_model))
     with (
         init_distributed(EXECUTION) as distributed,
         pytest.raises(UserError, match="spleen: no training case labels it, nor does"),
     ):
-        segmentation.segmentation_task(place.settings(growing(old_model)), EXECUTION, place.inputs(), distributed)
+        segmentation.segmentation_task(settings, EXECUTION, place.inputs(), settings.labelled, distributed)
 
 
 def test_weights_without_rois_score_no_existence(place):
@@ -180,4 +181,4 @@ def test_weights_without_rois_score_no_existence(place):
         init_distributed(EXECUTION) as distributed,
         pytest.raises(UserError, match=r"existence\.mode: is start_model, which needs a segmentation model"),
     ):
-        segmentation.segmentation_task(settings, EXECUTION, place.inputs(), distributed)
+        segmentation.segmentation_task(settings, EXECUTION, place.inputs(), settings.labelled, distributed)

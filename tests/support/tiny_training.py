@@ -20,11 +20,13 @@ from pipeline_lib.data.batches import ViewMaker
 from pipeline_lib.data.crops import CropPlan, TrainingCase
 from pipeline_lib.data.pool import pool_positions
 from pipeline_lib.data.reading import CropReader
+from pipeline_lib.inference.sliding_window import SlidingWindow
 from pipeline_lib.methods.latent_class.settings import LatentClass
 from pipeline_lib.methods.latent_class.task import LatentClassTask
 from pipeline_lib.training.checkpoints import Checkpoints
 from pipeline_lib.training.distributed import init_distributed
 from pipeline_lib.training.loop import TrainingData, train
+from pipeline_lib.training.validation import Validation
 from tests.support.synthetic import WINDOW, write_case
 
 ROIS = ("liver", "liver_tumor", "spleen", "pancreas")
@@ -72,6 +74,8 @@ class Tiny:
     checkpoint_minutes: float = 1e-9
     nonfinite_limit: int = 2
     precision: str = "float32"
+    held_out: tuple[TrainingCase, ...] = ()
+    keep_best: bool = False
 
     @property
     def execution(self) -> Execution:
@@ -109,6 +113,14 @@ class Tiny:
     def reader(self) -> CropReader:
         return CropReader(self.cases, self.plan, PATCH, AUGMENTATION.weak)
 
+    def validation(self, task: LatentClassTask) -> Validation | None:
+        """After every second epoch, if cases are held out."""
+        if not self.held_out:
+            return None
+        window = SlidingWindow(PATCH, 0.0, 2, False, WINDOW, torch.device("cpu"), torch.float32)
+        networks, how = task.predictors(), {"every_epochs": 2, "keep_best": self.keep_best}
+        return Validation(networks, self.held_out, ROIS, window, self.plan, **how)
+
     def run(self, prepare=lambda task: None) -> LatentClassTask:
         """Train to the end, after `prepare` has had its way with the task; writes `work`/weights.pt."""
         task = self.task()
@@ -124,6 +136,7 @@ class Tiny:
                 title="tiny",
                 optimisation_key="tiny",
                 execution_key="tiny.execution",
+                validation=self.validation(task),
             )
             if distributed.is_main:
                 self.work.mkdir(exist_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline_lib.training.early_warnings import OneKindOfDecision, StuckLoss
+from pipeline_lib.training.early_warnings import OneKindOfDecision, RoiLeftBehind, StuckLoss, TeacherBehind
 
 KEY = "segmentation.learning_rate"
 
@@ -97,3 +97,62 @@ def test_a_resumed_watch_of_decisions_says_what_it_would_have_said():
     after = OneKindOfDecision()
     after.load_state_dict(before.state_dict())
     assert [step for step, _ in decisions(0.0, 1.0, 0.0, after, first=61)[1]] == [100]
+
+
+def validations(course, watcher=None, first=1, last=10):
+    """(number, warning) of ten validations whose Dice per network and ROI is course(number)."""
+    watcher = watcher or RoiLeftBehind()
+    return watcher, [
+        (number, warning) for number in range(first, last + 1) for warning in watcher.note(number / 10, course(number))
+    ]
+
+
+def without_spleen(number):
+    return {"student": {"liver": number / 10, "pancreas": number / 10, "spleen": 0.0}}
+
+
+def test_a_roi_whose_validation_dice_stays_at_0_while_others_rise_is_told_once():
+    said = validations(without_spleen)[1]
+    assert [number for number, _ in said] == [3]
+    assert said[0][1].startswith("the validation Dice of spleen stays at 0, that of the other ROIs has risen to 0.30; ")
+    assert "patches.foreground_fraction" in said[0][1]
+
+
+def test_a_roi_that_rises_late_or_with_the_others_is_not_told_of():
+    assert validations(lambda number: {"student": {"liver": 0.5, "spleen": 0.0 if number < 3 else 0.02}})[1] == []
+    assert validations(lambda number: {"student": {"liver": 0.1, "spleen": 0.0}})[1] == [], "the others have not risen"
+    assert validations(lambda number: {"student": {"spleen": 0.0}})[1] == [], "there are no others"
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_a_resumed_watch_of_rois_says_what_it_would_have_said(stop):
+    before, said = validations(without_spleen, last=stop)
+    after = RoiLeftBehind()
+    after.load_state_dict(before.state_dict())
+    assert said + validations(without_spleen, after, first=stop + 1)[1] == validations(without_spleen)[1]
+
+
+def with_teacher(student, teacher):
+    return lambda number: {"student": {"liver": student}, "teacher": {"liver": teacher}}
+
+
+def test_a_teacher_that_is_worse_than_its_student_is_told_once_with_the_key():
+    said = validations(with_teacher(0.6, 0.5), TeacherBehind())[1]
+    assert [number for number, _ in said] == [3]
+    assert said[0][1].startswith("the teacher is worse than its student: mean validation Dice 0.500 and 0.600; ")
+    assert "teacher.decay" in said[0][1]
+
+
+def test_a_teacher_that_is_as_good_or_was_worse_once_is_not_told_of():
+    assert validations(with_teacher(0.6, 0.59), TeacherBehind())[1] == []
+    assert validations(lambda number: with_teacher(0.6, 0.4 if number == 5 else 0.7)(number), TeacherBehind())[1] == []
+    assert validations(lambda number: {"student": {"liver": 0.6}}, TeacherBehind())[1] == [], "there is no teacher"
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_a_resumed_watch_of_a_teacher_says_what_it_would_have_said(stop):
+    whole = validations(with_teacher(0.6, 0.5), TeacherBehind())[1]
+    before, said = validations(with_teacher(0.6, 0.5), TeacherBehind(), last=stop)
+    after = TeacherBehind()
+    after.load_state_dict(before.state_dict())
+    assert said + validations(with_teacher(0.6, 0.5), after, first=stop + 1)[1] == whole

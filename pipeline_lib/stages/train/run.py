@@ -20,16 +20,18 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...config.evaluation import Prediction, PredictionExecution
 from ...config.sides import partner_indices
 from ...data.batches import ViewMaker
 from ...data.crops import CropPlan, TrainingCase
 from ...data.reading import CropReader
-from ...data.training_cases import scored_cases
+from ...data.training_cases import scored_cases, validation_cases
 from ...errors import UserError
 from ...existence.scores import Scorer, SegmentationScorer, load_scorer
 from ...files import RUN_FILE, atomic_write, file_digest, fingerprint, write_json
@@ -40,15 +42,17 @@ from ...networks.memory_format import memory_format
 from ...networks.model_file import save_model
 from ...networks.recomputing import checkpointing
 from ...networks.start import Start, Wanted, read_start
+from ...prediction.windows import sliding_window
 from ...progress import say
 from ...randomness import key_number
 from ...text.embeddings import read_embeddings
 from ...training.checkpoints import Checkpoints
 from ...training.distributed import Distributed, init_distributed
 from ...training.folder_lock import locked_folder
-from ...training.identity import Identity
+from ...training.identity import Identity, case_fingerprint
 from ...training.loop import TrainingData, train
 from ...training.model_store import ModelStore
+from ...training.validation import Validation
 from ..command import stage_command
 from ..resample.settings import VERSION as VOLUMES_VERSION
 from .settings import VERSION, Execution, Inputs, Outputs, Settings
@@ -77,9 +81,10 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
             write_json(checkpoints.folder / RUN_FILE, {"run": settings.run})
         labelled = rois_of_data_sets(settings, cases)
         task = segmentation_task(settings, execution, inputs, labelled, distributed)
+        data = training_data(settings, cases, distributed)
         history = train(
             task,
-            training_data(settings, cases, distributed),
+            data,
             settings.optimisation,
             execution,
             distributed,
@@ -87,6 +92,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
             title=title,
             optimisation_key="segmentation",
             execution_key="execution",
+            validation=validation_of(settings, execution, inputs, task, data.plan, distributed),
         )
         if distributed.is_main:
             save(settings, task, labelled, outputs, identity.parts.get(START))
@@ -109,9 +115,11 @@ def training_identity(settings: Settings, cases: tuple[TrainingCase, ...], input
         learned_from[START] = start_digest(settings.method.start_from)
         anywhere = settings.method.model_copy(update={"start_from": None})
         settings = settings.model_copy(update={"method": anywhere})
+    if settings.held_out:
+        learned_from["held-out cases"] = fingerprint(*map(case_fingerprint, held_out_cases(settings, inputs)))
     version = f"{VERSION}, volumes {VOLUMES_VERSION}"
-    # The cases' own contents stand for `cases` and `labelled`.
-    return Identity.from_training(settings, ("run", "cases", "labelled"), cases, learned_from, version)
+    # The cases' own contents stand for `cases`, `held_out` and `labelled`.
+    return Identity.from_training(settings, ("run", "cases", "held_out", "labelled"), cases, learned_from, version)
 
 
 def training_cases(settings: Settings, inputs: Inputs) -> tuple[TrainingCase, ...]:
@@ -121,6 +129,36 @@ def training_cases(settings: Settings, inputs: Inputs) -> tuple[TrainingCase, ..
     if settings.method.needs_existence and settings.existence.mode == "cached":
         return cases
     return tuple(replace(case, scores=None) for case in cases)
+
+
+def held_out_cases(settings: Settings, inputs: Inputs) -> tuple[TrainingCase, ...]:
+    """The cases of all data sets that only validation uses."""
+    folders = {dataset: path.parent for dataset, path in zip(settings.cases, inputs.cases, strict=True)}
+    return validation_cases(settings.held_out, settings.labelled, settings.rois, folders)
+
+
+def validation_of(
+    settings: Settings,
+    execution: Execution,
+    inputs: Inputs,
+    task: SegmentationTask,
+    plan: CropPlan,
+    distributed: Distributed,
+) -> Validation | None:
+    """How the held-out cases are predicted while the task's networks train; None if there are none."""
+    if not settings.held_out:
+        return None
+    how = settings.validation
+    windows = Prediction(overlap=how.overlap), PredictionExecution(precision=execution.precision)
+    return Validation(
+        task.predictors(),
+        held_out_cases(settings, inputs),
+        settings.rois,
+        sliding_window(*windows, description_of(settings), distributed.device),
+        plan,
+        every_epochs=how.every_epochs,
+        keep_best=how.keep == "best",
+    )
 
 
 def training_data(settings: Settings, cases: tuple[TrainingCase, ...], distributed: Distributed) -> TrainingData:
@@ -251,7 +289,16 @@ def save(
 
     `started_from` is the digest of the file that the training started from: its path is not for the model's users.
     """
-    description = settings.model_dump(
+    predictors = task.predictors()
+    description = description_of(settings) | {"labelled": labelled}
+    if started_from is not None:
+        description["started_from"] = started_from
+    save_model(outputs.model, predictors["student"], description, predictors.get("teacher"))
+
+
+def description_of(settings: Settings) -> dict[str, Any]:
+    """What a model file says of its networks, but for what the training cases say."""
+    return settings.model_dump(
         mode="json",
         include={
             *("run", "seed", "method", "network", "rois", "structures"),
@@ -259,11 +306,6 @@ def save(
         },
         exclude={"method": {"start_from"}},
     )
-    description["labelled"] = labelled
-    if started_from is not None:
-        description["started_from"] = started_from
-    predictors = task.predictors()
-    save_model(outputs.model, predictors["student"], description, predictors.get("teacher"))
 
 
 if __name__ == "__main__":

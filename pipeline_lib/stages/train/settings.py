@@ -19,6 +19,7 @@ from ...config.rois import existence_structures
 from ...config.schema import Config
 from ...config.section import Section
 from ...config.sides import roi_partners
+from ...config.validation import Validation, held_out_cases
 from ...config.volumes import Patches
 from ...randomness import random_generator
 from ..slices import labelled_rois
@@ -27,8 +28,9 @@ VERSION = 2
 
 
 class Settings(Section):
-    """One training of one method. `cases` are the training cases of every data set that has some.
+    """One training of one method.
 
+    `cases` are the training cases of every data set that has some, and `held_out` those that only `validation` uses.
     `mirrors` has the ROIs that flips along x exchange, both ways. They are part of every model, flipped in training or
     not, because its mirrored windows need them.
     """
@@ -49,6 +51,8 @@ class Settings(Section):
     spacing_mm: tuple[float, float, float]
     window_hu: tuple[float, float]
     mirrors: dict[str, str] = Field(default={})
+    validation: Validation = Validation()
+    held_out: dict[str, tuple[str, ...]] = Field(default={})
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,10 @@ def settings_from(config: Config, run: str) -> Settings:
     """One method with one seed, and all data that it learns from."""
     training = config.run(run)
     method = config.methods[training.method]
+    held_out = held_out_cases(config)
     # A data set that only tests is not learned from, so that adding one trains nothing again.
     cases = {
-        dataset.name: _learned_cases(dataset, method, training.seed)
+        dataset.name: _learned_cases(dataset, method, training.seed, held_out.get(dataset.name, ()))
         for dataset in config.datasets.partially_labelled
         if dataset.split_cases("train")
     }
@@ -102,6 +107,9 @@ def settings_from(config: Config, run: str) -> Settings:
         spacing_mm=config.volumes.spacing_mm,
         window_hu=config.volumes.window_hu,
         mirrors=roi_partners(config.rois),
+        # Without held-out cases no other key of it has an effect.
+        validation=config.validation if held_out else Validation(),
+        held_out=held_out,
     )
 
 
@@ -110,13 +118,13 @@ def execution_from(config: Config) -> Execution:
     return config.execution
 
 
-def _learned_cases(dataset: Dataset, method: Method, seed: int) -> tuple[str, ...]:
-    """The training cases that `method` learns from, as often as the data set has cases.
+def _learned_cases(dataset: Dataset, method: Method, seed: int, held_out: tuple[str, ...]) -> tuple[str, ...]:
+    """The training cases that `method` learns from, as often as the data set has cases that are not `held_out`.
 
     Fewer labelled cases are repeated in place of the others: the training is as long and every data set has its share
     of it. What is drawn for few cases is part of what is drawn for more.
     """
-    cases = dataset.split_cases("train")
+    cases = tuple(case for case in dataset.split_cases("train") if case not in held_out)
     if dataset.name not in method.labelled_cases:
         return cases
     order = random_generator("labelled cases", seed, dataset.name).permutation(len(cases))
