@@ -65,9 +65,9 @@ class SegmentationImage:
             made = self._template()
             groups = {_slice_uid(group): group for group in made.PerFrameFunctionalGroupsSequence}
             uids = [source.SOPInstanceUID for source in self._sources]
-            made.PerFrameFunctionalGroupsSequence = Items(
-                [_of_segment(groups[uids[place]], segment) for segment, place in self._frames]
-            )
+            made.PerFrameFunctionalGroupsSequence = [
+                _of_segment(groups[uids[place]], segment) for segment, place in self._frames
+            ]
         made.NumberOfFrames = len(self._frames)
         made.SegmentsOverlap = "YES" if self._overlap else "NO"
         pixels = bytes(self._bits) + np.packbits(self._left_over, bitorder="little").tobytes()
@@ -112,7 +112,7 @@ class SegmentationImage:
             ),
         )
         made.ContentCreatorName = ""
-        made.SegmentSequence = Items(descriptions)
+        made.SegmentSequence = descriptions
         # With a single segment it stands in the groups that frames share, and frames count as slices of one volume.
         del made.SharedFunctionalGroupsSequence[0].SegmentIdentificationSequence
         if "DimensionOrganizationType" in made:
