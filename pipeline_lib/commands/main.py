@@ -21,6 +21,7 @@ COMMANDS = {
     "info": "say what a model file holds",
     "export": "make a model file that says how to predict, to give away",
     "status": "say where a run stands, and how far each training is",
+    "plan": "say what fits a GPU, how long it takes at least, and how much disk it needs",
     "selftest": "check that all works on this machine, and measure it",
 }
 """Sub-commands in the order of the help. Each is a module of this folder that fulfils `Command`."""

@@ -28,16 +28,22 @@ class Fit(NamedTuple):
         return _with(sizes, self.parts, self.checkpointing)
 
 
-def fits(steps: Sequence[StepSizes], card: Card) -> Iterator[Fit]:
+def equal_parts(batch_size: int) -> tuple[int, ...]:
+    """Into how many parts a batch can be divided evenly."""
+    return tuple(count for count in range(1, batch_size + 1) if batch_size % count == 0)
+
+
+def fits(steps: Sequence[StepSizes], card: Card, allowed: Sequence[int] = ()) -> Iterator[Fit]:
     """Every way to divide the batch into equal parts, and of checkpointing, in which each of the `steps` fits the card.
 
-    The steps have the same batch. Memory and time grow by the same for each sample of a part, so that two estimates
-    tell the others; gradients that wait for the next part come on top.
+    `allowed` are the numbers of parts that may be (empty: all). The steps have the same batch. Memory and time grow by
+    the same for each sample of a part, so that two estimates tell the others; gradients that wait for the next part
+    come on top.
     """
     batch_size = steps[0].batch_size
     for kind in get_args(Checkpointing):
         pairs = [(_estimated(sizes, 1, kind), _estimated(sizes, 2, kind)) for sizes in steps]
-        for parts in (count for count in range(1, batch_size + 1) if batch_size % count == 0):
+        for parts in allowed or equal_parts(batch_size):
             more = batch_size // parts - 1
             peaks = tuple(
                 one.peak + more * (two.peak - one.peak) + (one.gradients if parts > 1 else 0) for one, two in pairs
@@ -47,9 +53,9 @@ def fits(steps: Sequence[StepSizes], card: Card) -> Iterator[Fit]:
                 yield Fit(parts, kind, peaks, tuple(parts * (one + more * (two - one)) for one, two in bounds))
 
 
-def advised(steps: Sequence[StepSizes], card: Card) -> Fit | None:
-    """The fit with the fewest parts among those that are about as fast as the fastest; None if nothing fits."""
-    found = list(fits(steps, card))
+def advised(steps: Sequence[StepSizes], card: Card, allowed: Sequence[int] = ()) -> Fit | None:
+    """Of the `fits` that with the fewest parts among those about as fast as the fastest; None if nothing fits."""
+    found = list(fits(steps, card, allowed))
     if not found:
         return None
     least = min(sum(fit.seconds) for fit in found)
@@ -57,15 +63,18 @@ def advised(steps: Sequence[StepSizes], card: Card) -> Fit | None:
     return min(fast, key=lambda fit: (fit.parts, sum(fit.seconds)))
 
 
-def largest_patch(steps: Sequence[StepSizes], card: Card, volume: Shape | None) -> Shape | None:
-    """The patch D H W of the steps, made smaller until a single sample of it fits with everything computed again.
+def largest_patch(
+    steps: Sequence[StepSizes], card: Card, volume: Shape | None, allowed: Sequence[int] = ()
+) -> Shape | None:
+    """The patch D H W of the steps, made smaller until the smallest part fits with everything computed again.
 
     The side that is longest beside the `volume` D H W (beside the other sides where none is known) gives way, by as
     much as the networks can bear. None if nothing is left to give.
     """
     multiple = max(sizes.network.patch_multiple for sizes in steps)
     patch = list(steps[0].patch)
-    while not all(_fits_alone(replace(sizes, patch=_shape(patch)), card) for sizes in steps):
+    parts = max(allowed or equal_parts(steps[0].batch_size))
+    while not all(_fits_alone(replace(sizes, patch=_shape(patch)), card, parts) for sizes in steps):
         # A bottleneck of a single voxel has no statistics.
         sides = [side for side in range(3) if patch[side] > multiple and sum(patch) > 4 * multiple]
         if not sides:
@@ -75,9 +84,9 @@ def largest_patch(steps: Sequence[StepSizes], card: Card, volume: Shape | None) 
     return _shape(patch)
 
 
-def _fits_alone(sizes: StepSizes, card: Card) -> bool:
-    alone = _estimated(sizes, 1, "all")
-    waiting = alone.gradients if sizes.batch_size > 1 else 0
+def _fits_alone(sizes: StepSizes, card: Card, parts: int) -> bool:
+    alone = _estimated(sizes, sizes.batch_size // parts, "all")
+    waiting = alone.gradients if parts > 1 else 0
     return alone.peak + waiting <= usable_bytes(card.gib)
 
 
