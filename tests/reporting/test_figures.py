@@ -24,6 +24,7 @@ from pipeline_lib.reporting.panels import draw_marks
 from pipeline_lib.reporting.results import Results
 from pipeline_lib.reporting.style import method_colours, method_markers, roi_colours
 from pipeline_lib.reporting.training_figures import common_thresholds, existence_figure
+from pipeline_lib.reporting.validation_figure import validated, validation_figure
 from pipeline_lib.reporting.windows import window_of
 
 SPLEENS = Dataset.model_validate(
@@ -191,3 +192,21 @@ def test_every_way_to_score_is_drawn(patches):
     said = figure.axes[1].get_legend_handles_labels()[1]
     assert sorted(said) == ["cached", "cached, for its organ", "online"]
     assert [axes.get_xlabel().split(" ")[0] for axes in figure.axes[1:]] == ["recall", "specificity"]
+
+
+def test_the_validation_dice_is_drawn_at_its_epochs_alone():
+    watched = pd.DataFrame(
+        {
+            "epoch": [1.0, 2.0, 3.0, 4.0],
+            "validation_dice/spleen": [math.nan, 0.2, math.nan, 0.6],
+            "validation_dice_mean": [math.nan, 0.3, math.nan, 0.5],
+        }
+    )
+    histories = {"one-seed0": ("one", watched), "two-seed0": ("two", pd.DataFrame({"epoch": [1.0]}))}
+    assert list(validated(histories)) == ["one-seed0"]
+    figure = validation_figure(histories, ("one", "two"), ("liver", "spleen"))
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in shown] == ["mean over ROIs", "spleen"]
+    for axes, dice in zip(shown, ([0.3, 0.5], [0.2, 0.6]), strict=True):
+        (line,) = axes.lines
+        assert np.array_equal(line.get_xydata(), [[2.0, dice[0]], [4.0, dice[1]]])
