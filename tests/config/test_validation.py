@@ -30,7 +30,13 @@ def two_sharing_a_source(cases):
     ]
     rois = [{"name": roi, "text": roi, "structures": [roi]} for roi in ("liver", "spleen")]
     methods = {"baseline": {"kind": "labels_alone", "network": "swin_unetr", "encoder": "wordllama"}}
-    return {"rois": rois, "datasets": {"partially_labelled": pair}, "methods": methods, "scores": {}}
+    return {
+        "rois": rois,
+        "datasets": {"partially_labelled": pair},
+        "methods": methods,
+        "scores": {},
+        "compare": ["baseline"],
+    }
 
 
 def test_a_share_of_each_data_set_is_held_out_and_never_learned_from_nor_tested():

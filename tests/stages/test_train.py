@@ -279,7 +279,7 @@ HELD_OUT = {
 }
 
 
-@pytest.mark.parametrize("name", ["latent_class", "leaf_dice", "conemos", "hermes", "dodnet"])
+@pytest.mark.parametrize("name", ["latent_class", "leaf_dice", "conemos", "hermes"])
 def test_held_out_cases_are_scored_and_the_networks_learn_the_same_as_without_them(name, here, tmp_path, monkeypatch):
     found = []
     for how, changes in (("watched", HELD_OUT), ("alone", {"cases": HELD_OUT["cases"]})):
@@ -294,7 +294,7 @@ def test_held_out_cases_are_scored_and_the_networks_learn_the_same_as_without_th
     assert all(torch.equal(value, alone[key]) for key, value in watched.items())
     assert [row["step"] for row in rows if "seconds_validating" in row] == [2, 3]
     labelled = [{*row["validation_dice"]} for row in rows if "validation_dice" in row]
-    assert labelled == [{"liver", "spleen"}, {"liver", "spleen"}] or all(labelled)
+    assert len(labelled) == 2 and all(labelled)
     assert ("teacher_validation_dice" in rows[1]) == METHODS[name].needs_teacher
 
 
