@@ -114,8 +114,10 @@ def papers_run(options: argparse.Namespace, cases: tuple[TrainingCase, ...]) -> 
             return
 
 
-def parsed(description: str | None, *flags: str, **defaults: str) -> argparse.Namespace:
-    """The options and further `flags`; `defaults` take the place of those below."""
+def parsed(
+    description: str | None, *flags: str, arguments: list[str] | None = None, **defaults: str
+) -> argparse.Namespace:
+    """The options and further `flags`, of `arguments` or the command line; `defaults` replace those below."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=list(SIZES), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16", "float16"], default="auto")
@@ -131,7 +133,7 @@ def parsed(description: str | None, *flags: str, **defaults: str) -> argparse.Na
     for flag in flags:
         parser.add_argument(flag, action="store_true")
     parser.set_defaults(**defaults)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     for name, size in SIZES[options.device].items():
         if getattr(options, name) is None:
             setattr(options, name, size)

@@ -74,12 +74,13 @@ def run(given: argparse.Namespace) -> int:
 
 def _training_data(config: Config) -> list[TrainingData]:
     """The partially labelled data sets that have training cases."""
+    from ..config.validation import held_out_cases
     from ..prediction.model_card import TrainingData
     from ..stages.slices import labelled_rois
 
-    labelled = labelled_rois(config)
+    labelled, held_out = labelled_rois(config), held_out_cases(config)
     return [
         TrainingData(dataset.name, dataset.licence, len(cases), tuple(labelled[dataset.name]))
         for dataset in config.datasets.partially_labelled
-        if (cases := dataset.split_cases("train"))
+        if (cases := set(dataset.split_cases("train")) - set(held_out.get(dataset.name, ())))
     ]

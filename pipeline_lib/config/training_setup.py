@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from .schema import Config
 from .section import Section
+from .validation import held_out_cases
 
 
 class TrainingSetup(Section):
-    """`patch_voxels` and `spacing_mm` are in the order of the config; `networks` has the size of each, in words."""
+    """`patch_voxels` and `spacing_mm` are in the order of the config; `networks` has the size of each, in words.
+
+    `held_out` counts the training cases of each data set that only validation uses.
+    """
 
     batch_size: int
     patch_voxels: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
     networks: dict[str, str]
+    held_out: dict[str, int] = Field(default={})
 
 
 def training_setup(config: Config) -> TrainingSetup:
@@ -23,6 +30,7 @@ def training_setup(config: Config) -> TrainingSetup:
         patch_voxels=config.patches.size_voxels,
         spacing_mm=config.volumes.spacing_mm,
         networks={name: _in_words(config.networks[name]) for name in used},
+        held_out={dataset: len(cases) for dataset, cases in held_out_cases(config).items()},
     )
 
 

@@ -15,7 +15,10 @@ def facts(evidence: Evidence, setup: TrainingSetup, config: Sequence[Path], comm
     results = evidence.results
     cases = results.scores[["dataset", "case"]].drop_duplicates()
     tested = cases["dataset"].value_counts()
-    trained = [_cases_of(dataset, int(tested.get(dataset.name, 0))) for dataset in evidence.data.datasets]
+    trained = [
+        _cases_of(dataset, int(tested.get(dataset.name, 0)), setup.held_out.get(dataset.name, 0))
+        for dataset in evidence.data.datasets
+    ]
     patch, spacing = _product(setup.patch_voxels), _product(setup.spacing_mm)
     lines = [
         ("config", ", ".join(path.name for path in config)),
@@ -53,11 +56,12 @@ def length(evidence: Evidence) -> str:
     return f"{_counted(epochs, 'epoch')}, {_counted(steps, 'step')}, "
 
 
-def _cases_of(dataset: Dataset, tested: int) -> str:
-    training = len(dataset.split_cases("train"))
+def _cases_of(dataset: Dataset, tested: int, held_out: int) -> str:
+    training = len(dataset.split_cases("train")) - held_out
     if not dataset.labels:
         return f"{dataset.name} ({training} for the ROI-aware network)"
-    return f"{dataset.name} ({training} training, {tested} test)"
+    validated = f"{held_out} held out, " if held_out else ""
+    return f"{dataset.name} ({training} training, {validated}{tested} test)"
 
 
 def _counted(number: str, noun: str) -> str:

@@ -31,6 +31,7 @@ from .training_figures import (
     loss_figure,
     loss_terms,
 )
+from .validation_figure import VALIDATION_CAPTION, validated, validation_figure
 from .windows import window_of
 
 
@@ -156,6 +157,10 @@ _LOSSES_CAPTION = (
 )
 
 
+def _validation(evidence: Evidence, _: str) -> Figure:
+    return validation_figure(evidence.trainings.histories, evidence.results.methods, evidence.results.rois)
+
+
 def _deciding_methods(evidence: Evidence) -> list[str]:
     histories = evidence.trainings.histories
     return [
@@ -276,6 +281,14 @@ FIGURES: tuple[FigureKind, ...] = (
         lambda evidence: ALONE if evidence.trainings.histories else (),
         _losses,
         _LOSSES_CAPTION,
+    ),
+    FigureKind(
+        "validation",
+        TRAINING,
+        "Validation Dice",
+        lambda evidence: ALONE if validated(evidence.trainings.histories) else (),
+        _validation,
+        VALIDATION_CAPTION,
     ),
     FigureKind("decisions", TRAINING, "Decisions of {item}", _deciding_methods, _decisions, _decisions_caption),
     FigureKind(

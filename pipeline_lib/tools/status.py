@@ -4,7 +4,7 @@
     python -m pipeline_lib.tools.status /scratch/study
 
 It prints what the run's terminal shows (stages that are done, running or failed), what is queued, and of each training
-under way the step, the speed, the time that is left and the course of its losses.
+under way the step, the speed, the time that is left, the course of its losses and of its validation Dice.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def status(record: RunRecord) -> Iterator[str]:
 
 
 def training(job: Job, rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """What the history of a training under way says: step, speed, time left, and a line for each loss."""
+    """What the history of a training under way says: step, speed, time left, each loss, the validation Dice."""
     if not rows:
         return
     reading = job.log.reading
@@ -84,10 +84,22 @@ def training(job: Job, rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         values = [row["loss"][term] for row in rows if term in row.get("loss", {})]
         count = max(1, round(_LATEST_SHARE * len(values)))
         yield f"  {term:<14}{sparkline(values)}  {sum(values[-count:]) / count:.4f}"
+    yield from _validation(rows)
     if rows[-1].get("skipped_steps"):
         yield f"  {rows[-1]['skipped_steps']} steps were skipped, not finite"
     if rows[-1].get("not_learned"):
         yield f"  not learned so far: {rows[-1]['not_learned']}"
+
+
+def _validation(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The mean Dice of student and teacher on held-out cases, and the latest one of each ROI, worst first."""
+    for title, column in (("validation", "validation_dice"), ("its teacher", "teacher_validation_dice")):
+        means = [row[f"{column}_mean"] for row in rows if f"{column}_mean" in row]
+        if means:
+            yield f"  {title:<14}{sparkline(means)}  Dice {means[-1]:.4f}"
+    latest = next((row["validation_dice"] for row in reversed(rows) if "validation_dice" in row), {})
+    if latest:
+        yield "  " + ", ".join(f"{roi} {dice:.2f}" for roi, dice in sorted(latest.items(), key=lambda entry: entry[1]))
 
 
 def sparkline(values: Sequence[float], width: int = _SPARKLINE_WIDTH) -> str:

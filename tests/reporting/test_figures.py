@@ -30,6 +30,7 @@ from pipeline_lib.reporting.results import Results
 from pipeline_lib.reporting.scans import CaseFiles, Scan
 from pipeline_lib.reporting.style import method_colours, method_markers, roi_colours
 from pipeline_lib.reporting.training_figures import common_thresholds, existence_figure
+from pipeline_lib.reporting.validation_figure import validated, validation_figure
 from pipeline_lib.reporting.windows import window_of
 from pipeline_lib.stages.write_report.run import read_evidence
 
@@ -294,3 +295,21 @@ def test_false_voxels_are_shares_of_all_that_a_training_predicts():
     (axes,) = false_voxel_figure(table, results).axes
     assert [text.get_text() for text in axes.texts] == ["22 %", "nothing predicted", "spleen"]
     assert [bar.get_width() for bar in axes.patches][::2] == pytest.approx([10, 7.5, 5])
+
+
+def test_the_validation_dice_is_drawn_at_its_epochs_alone():
+    watched = pd.DataFrame(
+        {
+            "epoch": [1.0, 2.0, 3.0, 4.0],
+            "validation_dice/spleen": [math.nan, 0.2, math.nan, 0.6],
+            "validation_dice_mean": [math.nan, 0.3, math.nan, 0.5],
+        }
+    )
+    histories = {"one-seed0": ("one", watched), "two-seed0": ("two", pd.DataFrame({"epoch": [1.0]}))}
+    assert list(validated(histories)) == ["one-seed0"]
+    figure = validation_figure(histories, ("one", "two"), ("liver", "spleen"))
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in shown] == ["mean over ROIs", "spleen"]
+    for axes, dice in zip(shown, ([0.3, 0.5], [0.2, 0.6]), strict=True):
+        (line,) = axes.lines
+        assert np.array_equal(line.get_xydata(), [[2.0, dice[0]], [4.0, dice[1]]])

@@ -18,6 +18,7 @@ from pipeline_lib.config.existence import DecisionRule, Existence
 from pipeline_lib.config.methods import Method
 from pipeline_lib.config.optimisation import Execution, Optimisation
 from pipeline_lib.data.crops import TrainingCase
+from pipeline_lib.config.validation import Validation
 from pipeline_lib.errors import UserError
 from pipeline_lib.methods.labels_alone.settings import LabelsAlone
 from pipeline_lib.methods.latent_class.settings import LatentClass
@@ -302,6 +303,43 @@ def test_a_finished_training_is_restored_without_a_step(here, tmp_path, monkeypa
     segmentation.run(with_test_set, EXECUTION, more, outputs)
     assert {path: path.read_bytes() for path in content} == content
     assert "train latent_class-seed0: already trained; restored from models/train/" in capsys.readouterr().err
+
+
+HELD_OUT = {
+    "cases": {"livers": CASES["livers"][:2], "spleens": CASES["spleens"][:1]},
+    "held_out": {"livers": CASES["livers"][2:], "spleens": CASES["spleens"][1:]},
+    "validation": Validation(fraction=0.3, every_epochs=1),
+}
+
+
+@pytest.mark.parametrize("name", ["latent_class", "leaf_dice", "conemos", "hermes"])
+def test_held_out_cases_are_scored_and_the_networks_learn_the_same_as_without_them(name, here, tmp_path, monkeypatch):
+    found = []
+    for how, changes in (("watched", HELD_OUT), ("alone", {"cases": HELD_OUT["cases"]})):
+        (tmp_path / how).mkdir()
+        monkeypatch.chdir(tmp_path / how)
+        optimisation = Optimisation(epochs=2, batch_size=2, learning_rate=1e-3)
+        settings = segmentation_settings(name, METHODS[name], optimisation=optimisation, **changes)
+        inputs, outputs = paths(here, name, tmp_path / how)
+        segmentation.run(settings, EXECUTION, inputs, outputs)
+        found.append((weights(outputs), read_history(outputs.history)))
+    (watched, rows), (alone, _) = found
+    assert all(torch.equal(value, alone[key]) for key, value in watched.items())
+    assert [row["step"] for row in rows if "seconds_validating" in row] == [2, 3]
+    labelled = [{*row["validation_dice"]} for row in rows if "validation_dice" in row]
+    assert len(labelled) == 2 and all(labelled)
+    assert ("teacher_validation_dice" in rows[1]) == METHODS[name].needs_teacher
+
+
+def test_validation_is_part_of_what_a_training_is_only_where_cases_are_held_out(here, tmp_path):
+    inputs, _ = paths(here, "latent_class", tmp_path)
+    watched = segmentation_settings(**HELD_OUT)
+    best = watched.model_copy(update={"validation": Validation(fraction=0.3, every_epochs=1, keep="best")})
+    others = watched.model_copy(update={"held_out": {"livers": CASES["livers"][2:]}})
+    without = segmentation_settings(cases=HELD_OUT["cases"])
+    assert len({identity_of(each, inputs) for each in (watched, best, others, without)}) == 4
+    identity = segmentation.training_identity(without, segmentation.training_cases(without, inputs), inputs)
+    assert not {"validation", "held_out", "held-out cases"} & identity.parts.keys()
 
 
 def test_killed_or_stopped_it_ends_with_the_same_weights(here, tmp_path):

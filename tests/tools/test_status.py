@@ -26,6 +26,8 @@ def folder(tmp_path, monkeypatch):
     )
     work = tmp_path / "work/train/0123"
     written(work / "run.json", '{"run": "baseline-seed0"}')
+    validation = {"validation_dice": {"spleen": 0.5, "liver": 0.25}, "validation_dice_mean": 0.375}
+    validation |= {"teacher_validation_dice": {"spleen": 0.5}, "teacher_validation_dice_mean": 0.5}
     rows = [
         {
             "step": step,
@@ -35,6 +37,7 @@ def folder(tmp_path, monkeypatch):
             "not_learned": "spleen",
             "loss": {"total": 10 - step / 10, "latent": 1.0},
         }
+        | (validation if step % 10 == 0 else {})
         for step in range(2, 41, 2)
     ]
     written(work / "history.jsonl", "".join(json.dumps(row) + "\n" for row in rows) + '{"half')
@@ -63,6 +66,9 @@ def test_what_is_done_running_and_queued_and_how_each_training_does(folder, caps
         "train baseline-seed0: step 40/100, 40 %, epoch 4.0, 0.5 s per step, 0:30 left",
         "total ███████▇▇▇▇▇▇▆▆▆▆▆▆▅ 6.0000",
         "latent ████████████████████ 1.0000",
+        "validation ████ Dice 0.3750",
+        "its teacher ████ Dice 0.5000",
+        "liver 0.25, spleen 0.50",
         "2 steps were skipped, not finite",
         "not learned so far: spleen",
     ]
