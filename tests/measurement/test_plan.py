@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from pipeline_lib.measurement.cards import CARDS, Card, usable_bytes
 from pipeline_lib.measurement.counting import Rates
 from pipeline_lib.measurement.estimate import estimate
 from pipeline_lib.measurement.fingerprint import fingerprint
-from pipeline_lib.measurement.plan import plan, steps_of
+from pipeline_lib.measurement.plan import PRESET_MEMORY_GIB, plan, steps_of
 from pipeline_lib.measurement.plan_text import fragment, lines
 from pipeline_lib.measurement.sizes import PAPER, SMALL
 from tests.support.synthetic import write_case
@@ -174,3 +175,20 @@ def test_what_cannot_be_planned_is_one_line(words, said, reckoned, capsys, tmp_p
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_the_presets_of_the_documentation_fit_by_the_estimate():
+    """Each row of the table in docs/performance.md, from fake tensors at the paper's size: its memory and its bound."""
+    text = (BASE / "docs" / "performance.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| ([^|]+) \| (\d+) \| (\w+) \| ([\d.]+) \| ([\d.]+) \|$", text, re.M)
+    assert [int(memory) for memory, *_ in rows] == list(PRESET_MEMORY_GIB)
+    for memory, name, parts, kind, gib, seconds in rows:
+        one, two = (
+            estimate("ours", Fit(1, kind, (), ()).applied(replace(PAPER, batch_size=B)), "cuda") for B in (1, 2)
+        )
+        more = 12 // int(parts) - 1
+        peak = one.peak + more * (two.peak - one.peak) + (one.gradients if int(parts) > 1 else 0)
+        assert peak <= usable_bytes(int(memory))
+        assert peak / GIB == pytest.approx(float(gib), abs=0.1)
+        first, second = (found.seconds(CARDS[name].rates) for found in (one, two))
+        assert int(parts) * (first + more * (second - first)) == pytest.approx(float(seconds), abs=0.01)
