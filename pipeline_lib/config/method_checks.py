@@ -43,9 +43,13 @@ def check_methods(config: Config) -> None:
                 f"method {name} asks for one ROI of each sample, which needs a network of kind conemos without "
                 f"`per_data_set`; {method.network} is not one"
             )
+        if network.per_data_set is not None and not method.sees_data_sets:
+            raise ValueError(
+                f"method {name}: only labels_alone trains the parts of data sets that {method.network} has: leave out "
+                "`per_data_set`, or name another network"
+            )
         _check_patches(config.patches, name, network)
-        _check_batch_dice(config, name, method)
-        _check_mixing(config, name, method)
+        _check_samples_together(config, name, method)
         _check_labelled_cases(config, name, method)
     # A method that is not compared may lie there until there is what it needs.
     for name in config.compare or config.methods:
@@ -86,21 +90,15 @@ def _check_patches(patches: Patches, name: str, network: Network) -> None:
         )
 
 
-def _check_batch_dice(config: Config, name: str, method: Method) -> None:
-    if method.sums_over_batch and config.execution.gradient_accumulation_steps > 1:
+def _check_samples_together(config: Config, name: str, method: Method) -> None:
+    does = "`dice: batch` sums over" if method.sums_over_batch else "it mixes" if method.mixes_samples else None
+    if does is not None and config.execution.gradient_accumulation_steps > 1:
         raise ValueError(
-            f"method {name}: `dice: batch` sums over samples that are computed together, so its result would depend on "
+            f"method {name}: {does} samples that are computed together, so its result would depend on "
             "`execution.gradient_accumulation_steps`: set that to 1"
         )
-
-
-def _check_mixing(config: Config, name: str, method: Method) -> None:
-    together = config.segmentation.batch_size // config.execution.gradient_accumulation_steps
-    if method.mixes_samples and together < 2:
-        raise ValueError(
-            f"method {name} mixes samples that are computed together, which here is one at a time: raise "
-            "`segmentation.batch_size`, or lower `execution.gradient_accumulation_steps`"
-        )
+    if method.mixes_samples and config.segmentation.batch_size < 2:
+        raise ValueError(f"method {name} mixes samples of a batch: set `segmentation.batch_size` to at least 2")
 
 
 def _check_labelled_cases(config: Config, name: str, method: Method) -> None:

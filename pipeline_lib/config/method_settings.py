@@ -52,20 +52,23 @@ class MethodSettings(Section):
     """The keys of every method, and the facts that the settings class of a method states about it.
 
     `needs_teacher` and `needs_existence` say whether it uses the mean teacher and existence scores, `asks_one_roi`
-    whether it asks its network for one ROI of each sample; `terms` names the terms of its loss, in the order of the
-    figure of the losses, with their titles there.
+    whether it asks its network for one ROI of each sample, `sees_data_sets` whether it tells its network the samples'
+    data sets, as one with parts for each must know; `terms` names the terms of its loss, in the order of the figure of
+    the losses, with their titles there.
     """
 
     needs_teacher: ClassVar[bool] = False
     needs_existence: ClassVar[bool] = False
     asks_one_roi: ClassVar[bool] = False
+    sees_data_sets: ClassVar[bool] = False
     terms: ClassVar[Mapping[str, str]] = {"supervised": "supervised loss (Eq. 1)"}
 
     kind: str = Field(description="What the method learns from, and how.")
     network: Name = Field(description="Network that it trains, one of `networks`.")
     encoder: Name = Field(
         description="Text encoder, one of `text.encoders`, of the kind that the network needs: one_hot for dodnet, "
-        "any other for swin_unetr."
+        "any other for the rest. Only swin_unetr's text-conditioned head reads its embeddings; conemos and hermes, "
+        "and the heads that `per_data_set` puts in its place, ignore them."
     )
     labelled_cases: dict[Name, Count] = Field(
         default={},
@@ -109,7 +112,7 @@ class MethodSettings(Section):
 
     @property
     def mixes_samples(self) -> bool:
-        """Whether it mixes samples that are computed together, so that there must be two."""
+        """Whether it mixes samples that are computed together, so that there must be two, always the same."""
         return False
 
 

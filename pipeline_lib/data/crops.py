@@ -88,7 +88,7 @@ class CropPlan:
     def crop(self, sample: int) -> Crop:
         """The crop of `sample`; keyed by (seed, epoch) the order of cases, by (seed, epoch, case) the position.
 
-        With `shares`, case and position are keyed by (seed, sample): a case may come twice in an epoch.
+        With `weights` the position, with `shares` both are keyed by (seed, sample): a case may come twice in an epoch.
         """
         if self.shares is not None:
             random = random_generator("drawn crop", self.seed, sample)
@@ -96,7 +96,9 @@ class CropPlan:
             return Crop(sample, case, int(random.integers(self.pool_size)))
         epoch, turn = divmod(sample, self.cases)
         case = int(_case_order(self.seed, epoch, self.cases, self.weights)[turn])
-        position = random_generator("crop", self.seed, epoch, case).integers(self.pool_size)
+        # Keyed by epoch and case, a case that is drawn several times in an epoch would give the same patch each time.
+        key = (epoch, case) if self.weights is None else (sample,)
+        position = random_generator("crop", self.seed, *key).integers(self.pool_size)
         return Crop(sample, case, int(position))
 
     def samples(self, step: int, rank: int, world_size: int) -> range:

@@ -44,17 +44,24 @@ class SegmentationScorer:
     """Scores patches with a frozen segmentation network of the ROIs `known`: B 1 D H W → B K for the ROIs `wanted`.
 
     A ROI's score is its largest probability in the patch: what the network itself says of the ROI's existence. It is
-    NaN for a ROI that the network does not know. Not in the paper.
+    NaN for a ROI that the network does not know. `to_probabilities` is that of the method that trained the network:
+    logits B K D H W → probabilities of the same shape. Not in the paper.
     """
 
-    def __init__(self, network: nn.Module, known: Sequence[str], wanted: Sequence[str]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        known: Sequence[str],
+        wanted: Sequence[str],
+        to_probabilities: Callable[[Tensor], Tensor],
+    ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.columns = [(place, list(known).index(roi)) for place, roi in enumerate(wanted) if roi in known]
-        self.count = len(wanted)
+        self.count, self.to_probabilities = len(wanted), to_probabilities
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        largest = probabilities(self.network(images).amax((2, 3, 4)))
+        largest = self.to_probabilities(self.network(images)).amax((2, 3, 4))
         scores = largest.new_full((len(images), self.count), math.nan)
         for place, column in self.columns:
             scores[:, place] = largest[:, column]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,15 @@ _PICKLED = (".pt", ".pth")
 class Start:
     """Tensors by their names in the network that starts, and in one line what they are (`taken`).
 
-    `model` is the frozen network that they come from, which segments `rois`; None for self-supervised weights.
+    `model` is the frozen network that they come from, which segments `rois`, and `description` what its file says of
+    it; None and nothing for self-supervised weights.
     """
 
     tensors: Mapping[str, Tensor]
     taken: str
     model: nn.Module | None = None
     rois: tuple[str, ...] = ()
+    description: Mapping[str, Any] = field(default_factory=dict)
 
     def load_into(self, network: nn.Module) -> None:
         """Give `network` the tensors; it keeps its own embeddings, and its first weights where there are none."""
@@ -83,7 +85,7 @@ def _model(path: Path, wanted: Wanted) -> Start:
         taken += f"; new: {', '.join(new)}"
     if left := [roi for roi in rois if roi not in wanted.rois]:
         taken += f"; left out: {', '.join(left)}"
-    return Start(tensors, taken, model, rois)
+    return Start(tensors, taken, model, rois, description)
 
 
 def _check_network(path: Path, description: Mapping[str, Any], wanted: Wanted) -> None:

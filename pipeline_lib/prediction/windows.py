@@ -9,7 +9,7 @@ from typing import Any
 import blosc2
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..config.evaluation import Prediction, PredictionExecution
 from ..config.method_settings import LeafMethodSettings
@@ -31,11 +31,6 @@ def sliding_window(
     Raises UserError if this version does not know the model's method, or if the method needs what is not described.
     """
     rois, mirrors = description["rois"], description.get("mirrors", {})
-    structures = tuple(map(tuple, description.get("structures", ())))
-    method = read_method(description["method"])
-    if isinstance(method, LeafMethodSettings) and len(structures) != len(rois):
-        wrong = "does not say which of its ROIs exclude each other (`structures`), as its softmax needs"
-        raise UserError("model file", wrong, AGAIN)
     return SlidingWindow(
         shape=Patches.model_validate(description["patches"]).shape,
         overlap=prediction.overlap,
@@ -44,9 +39,22 @@ def sliding_window(
         window_hu=tuple(description["window_hu"]),
         device=device,
         precision=autocast_type(execution.precision, device, training=False),
-        to_probabilities=partial(task_class(method).probabilities, structures=structures),
+        to_probabilities=probabilities_of(description),
         partners=tuple(rois.index(mirrors.get(roi, roi)) for roi in rois) if mirrors else (),
     )
+
+
+def probabilities_of(description: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
+    """How the model's method turns logits into probabilities: B K D H W → B K D H W, float32.
+
+    Raises UserError as `sliding_window` does.
+    """
+    structures = tuple(map(tuple, description.get("structures", ())))
+    method = read_method(description["method"])
+    if isinstance(method, LeafMethodSettings) and len(structures) != len(description["rois"]):
+        wrong = "does not say which of its ROIs exclude each other (`structures`), as its softmax needs"
+        raise UserError("model file", wrong, AGAIN)
+    return partial(task_class(method).probabilities, structures=structures)
 
 
 def compressed_probabilities(

@@ -181,12 +181,27 @@ def test_dice_over_the_batch_is_refused_where_it_would_depend_on_accumulation(co
     assert "`execution.gradient_accumulation_steps`" in refusal(content)
 
 
-def test_mixing_is_refused_where_samples_are_computed_one_at_a_time(content):
+def test_mixing_is_refused_where_it_would_depend_on_accumulation_or_has_no_second_sample(content):
     content["methods"]["mixing"] = {"kind": "ltuda_cda", "network": "swin_unetr", "encoder": "wordllama"}
-    content["segmentation"]["batch_size"] = 2
+    content["segmentation"]["batch_size"] = 4
     load_config(content, BASE)
     content["execution"]["gradient_accumulation_steps"] = 2
-    assert "method mixing mixes samples" in refusal(content)
+    message = refusal(content)
+    assert "method mixing: it mixes samples that are computed together" in message
+    assert "`execution.gradient_accumulation_steps`: set that to 1" in message
+    content["execution"]["gradient_accumulation_steps"] = 1
+    content["segmentation"]["batch_size"] = 1
+    assert "method mixing mixes samples of a batch: set `segmentation.batch_size` to at least 2" in refusal(content)
+
+
+def test_parts_of_data_sets_are_refused_where_the_method_does_not_tell_the_data_set(content):
+    content["networks"]["parts"] = {"kind": "swin_unetr", "feature_size": 12, "per_data_set": "head"}
+    content["methods"]["baseline"]["network"] = "parts"
+    load_config(content, BASE)
+    content["methods"]["mean_teacher"]["network"] = "parts"
+    message = refusal(content)
+    assert "method mean_teacher: only labels_alone trains the parts of data sets that parts has" in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("network", [{"kind": "dodnet"}, {"kind": "conemos", "per_data_set": "network"}])

@@ -139,6 +139,16 @@ def test_in_every_epoch_a_case_is_drawn_as_often_as_its_weight_rounded_down_or_u
         assert (drawn <= np.ceil(weights + 1e-9)).all()
 
 
+def test_a_case_that_is_drawn_several_times_in_an_epoch_gives_other_patches():
+    plan = CropPlan(cases=4, pool_size=8, epochs=300, batch_size=2, seed=0, weights=(3.0, 1 / 3, 1 / 3, 1 / 3))
+    epochs = [[plan.crop(4 * epoch + turn) for turn in range(4)] for epoch in range(300)]
+    positions = [[crop.position for crop in crops if crop.case == 0] for crops in epochs]
+    assert {len(drawn) for drawn in positions} == {3}
+    # Three independent draws from eight are all alike once in 64 times; four standard deviations are 0.03.
+    assert sum(len(set(drawn)) == 1 for drawn in positions) / 300 == pytest.approx(1 / 64, abs=0.03)
+    assert min(Counter(np.concatenate(positions).tolist()).values()) > 70
+
+
 def data_sets(**sizes):
     """Training cases of data sets with these numbers of cases."""
     return tuple(

@@ -10,9 +10,10 @@ from torch import nn
 from pipeline_lib.config.roi_aware import RoiAware
 from pipeline_lib.errors import UserError
 from pipeline_lib.existence.metrics import structure_metrics
-from pipeline_lib.existence.scores import RoiScorer, load_scorer
+from pipeline_lib.existence.scores import RoiScorer, SegmentationScorer, load_scorer
 from pipeline_lib.networks.build import build_roi_aware_network
 from pipeline_lib.networks.model_file import save_model
+from pipeline_lib.prediction.windows import probabilities_of
 
 AVAILABLE = ("spleen", "kidney_right", "kidney_left", "liver")
 STRUCTURES = (("liver",), ("liver",), ("kidney_right", "kidney_left"), ("spleen",))
@@ -37,6 +38,23 @@ def test_a_roi_takes_the_highest_of_its_structures_and_a_tumour_its_organs():
     scores = RoiScorer(Corner(), AVAILABLE, STRUCTURES)(images).numpy()
     expected = sigmoid(np.stack([logits[:, 3], logits[:, 3], logits[:, 1:3].max(1), logits[:, 0]], 1))
     np.testing.assert_allclose(scores, expected, atol=1e-6)
+
+
+def test_a_segmentation_network_scores_by_its_own_methods_probabilities():
+    """Rivals of one softmax: a voxel's two large logits share its probability, which two sigmoids would not."""
+    description = {
+        "method": {"kind": "target_adaptive", "network": "any", "encoder": "any"},
+        "rois": ["liver", "spleen"],
+        "structures": [["liver"], ["spleen"]],
+    }
+    z = 3 * torch.randn(3, 2, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    wanted = ("spleen", "kidney", "liver")
+    scorer = SegmentationScorer(nn.Identity(), description["rois"], wanted, probabilities_of(description))
+    scores = scorer(z).numpy()
+    exponentials = np.exp(z.double().numpy())
+    largest = (exponentials / (1 + exponentials.sum(1, keepdims=True))).max((2, 3, 4))
+    np.testing.assert_allclose(scores[:, [2, 0]], largest, atol=1e-6)
+    assert np.isnan(scores[:, 1]).all()
 
 
 def test_an_unknown_structure_is_refused():

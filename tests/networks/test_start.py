@@ -13,13 +13,16 @@ from monai.networks.nets.swin_unetr import SwinTransformer
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.networks.build import build_segmentation_network
+from pipeline_lib.networks.conemos.settings import ConemosUnet
 from pipeline_lib.networks.dodnet.settings import DodNet
+from pipeline_lib.networks.hermes.settings import HermesUnet
 from pipeline_lib.networks.model_file import save_model
 from pipeline_lib.networks.start import Wanted, read_start
 from pipeline_lib.networks.swin_unetr.settings import SwinUnetr
 
 TINY = SwinUnetr(kind="swin_unetr", feature_size=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), window_size=2)
 DODNET = DodNet(kind="dodnet", width=8)
+CONEMOS, HERMES = ConemosUnet(kind="conemos", width=4), HermesUnet(kind="hermes", width=8)
 OLD = ("liver", "liver_tumor", "spleen")
 VECTORS = dict(zip((*OLD, "kidney"), torch.randn(4, 5, generator=torch.Generator().manual_seed(3)) + 2.0, strict=True))
 
@@ -118,6 +121,19 @@ def test_dodnet_starts_with_the_same_rois_and_no_other(patch, tmp_path):
     for other in (wanted(OLD, DODNET, codes.flip(1)), wanted(OLD[:2], DODNET, codes[:2]), reordered):
         with pytest.raises(UserError, match="knows liver, liver_tumor, spleen by their places and data sets"):
             read_start(path, other)
+
+
+@pytest.mark.parametrize("network", [CONEMOS, HERMES], ids=lambda network: network.kind)
+def test_a_network_that_ignores_embeddings_starts_with_the_same_rois_whatever_their_embeddings(
+    network, patch, tmp_path
+):
+    path, known = tmp_path / "old.safetensors", wanted(OLD, network)
+    old = logits(write_model(path, known), patch)
+    other = wanted(OLD, network, known.embeddings[:, :4] + 1)
+    assert torch.equal(logits(started(path, other)[0], patch), old)
+    for rois in (OLD[::-1], OLD[:2], (*OLD, "kidney")):
+        with pytest.raises(UserError, match="knows liver, liver_tumor, spleen by their places"):
+            read_start(path, wanted(rois, network))
 
 
 def refusal(path, target):

@@ -14,6 +14,7 @@ from pipeline_lib.config.optimisation import Optimisation
 from pipeline_lib.data.training_cases import score_column, sign_scores
 from pipeline_lib.errors import UserError
 from pipeline_lib.methods.labels_alone.settings import LabelsAlone
+from pipeline_lib.methods.target_adaptive.settings import TargetAdaptive
 from pipeline_lib.networks.model_file import load_segmentation_model
 from pipeline_lib.stages.score_existence import run as existence
 from pipeline_lib.stages.train import run as segmentation
@@ -130,6 +131,22 @@ def test_the_old_model_is_the_first_teacher_and_its_roi_a_latent_class(mode, old
     assert tuple(description["rois"]) == GROWN
     assert str(old_model) not in str(description)
     assert len(description["started_from"]) == 32
+
+
+def test_a_start_model_scores_by_the_probabilities_of_the_method_that_trained_it(place):
+    """Liver and spleen exclude each other in its softmax."""
+    rivals = TargetAdaptive(kind="target_adaptive", network="swin_unetr", encoder="vectors")
+    inputs, outputs = place.inputs(), outputs_in(place.folder / "old")
+    with init_distributed(EXECUTION) as distributed, torch.no_grad():
+        old = place.settings(rivals)
+        task = segmentation.segmentation_task(old, EXECUTION, inputs, old.labelled, distributed)
+        segmentation.save(old, task, old.labelled, outputs)
+        settings = place.settings(growing(outputs.model), existence=Existence(mode="start_model"))
+        scorer = segmentation.segmentation_task(settings, EXECUTION, inputs, settings.labelled, distributed).scorer
+        patch = torch.rand(1, 1, *settings.patches.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        z = load_segmentation_model(outputs.model, "cpu")[0](patch)
+        scores = scorer(patch)
+    torch.testing.assert_close(scores, (z.exp() / (1 + z.exp().sum(1, keepdim=True))).amax((2, 3, 4)))
 
 
 def test_a_trained_teacher_moves_slowly_from_the_first_update(old_model, place):

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from pipeline_lib.config.existence import DecisionRule, Existence
+from pipeline_lib.config.method_settings import SupervisedLoss
 from pipeline_lib.config.methods import Method
 from pipeline_lib.config.optimisation import Execution, Optimisation
 from pipeline_lib.data.crops import TrainingCase
@@ -27,7 +28,8 @@ from pipeline_lib.networks.model_file import load_segmentation_model
 from pipeline_lib.stages.train import run as segmentation
 from pipeline_lib.text.embeddings import write_embeddings
 from pipeline_lib.training.checkpoints import Checkpoints
-from pipeline_lib.training.distributed import init_distributed
+from pipeline_lib.training.distributed import Distributed, init_distributed
+from tests.support.synthetic import write_dataset
 from tests.support.tiny_training import in_processes
 from tests.support.training_world import (
     CASES,
@@ -231,10 +233,11 @@ def test_another_config_or_other_data_is_another_training(here, tmp_path):
         settings.model_copy(update={"optimisation": settings.optimisation.model_copy(update={"epochs": 3})}),
         settings.model_copy(update={"method": METHODS["labels_alone"]}),
         settings.model_copy(update={"cases": {**CASES, "livers": CASES["livers"][:2]}}),
-        settings.model_copy(update={"labelled": {**LABELLED, "livers": ("liver",)}}),
         settings.model_copy(update={"mirrors": MIRRORS}),
     ]
     found = {identity_of(each, inputs) for each in (settings, *changed)}
+    without_tumours = write_dataset(tmp_path / "volumes", "livers", CASES["livers"], ROIS, ("liver",))
+    found.add(identity_of(settings, replace(inputs, cases=(without_tumours, *inputs.cases[1:]))))
     other_vectors = tmp_path / "other.safetensors"
     write_embeddings(other_vectors, np.ones((len(ROIS), 16), np.float32), ROIS, ROIS, "{}", "")
     found.add(identity_of(settings, replace(inputs, embeddings=other_vectors)))
@@ -384,6 +387,25 @@ def test_killed_or_stopped_it_ends_with_the_same_weights(here, tmp_path):
         expected = weights(paths(here, "latent_class", undisturbed)[1], which)
         for name, value in weights(paths(here, "latent_class", disturbed)[1], which).items():
             assert torch.equal(expected[name], value), (which, name)
+
+
+@pytest.mark.parametrize(
+    ("method", "wrong"),
+    [
+        pytest.param(METHODS["ltuda_cda"], "is ltuda_cda, which mixes samples", id="mixing"),
+        pytest.param(
+            METHODS["labels_alone"].model_copy(update={"supervised": SupervisedLoss(dice="batch")}),
+            "dice: is batch",
+            id="Dice over the batch",
+        ),
+    ],
+)
+def test_a_method_whose_samples_must_be_computed_together_is_refused_on_several_ranks(method, wrong):
+    cpu = torch.device("cpu")
+    segmentation.check_samples_together(method, Distributed(0, 1, cpu))
+    segmentation.check_samples_together(METHODS["mean_teacher"], Distributed(0, 2, cpu))
+    with pytest.raises(UserError, match=wrong):
+        segmentation.check_samples_together(method, Distributed(0, 2, cpu))
 
 
 def test_torchrun_starts_processes_that_share_the_batch(here, tmp_path, monkeypatch):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ...config.method_settings import SupervisedMethodSettings
 
 
 class LabelsAlone(SupervisedMethodSettings):
     """Eq. 1 on the ROIs that a sample labels, and nothing on the others."""
+
+    sees_data_sets: ClassVar[bool] = True
 
     kind: Literal["labels_alone"]

@@ -24,16 +24,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...config.evaluation import Prediction, PredictionExecution
+from ...config.methods import Method
 from ...config.sides import partner_indices
 from ...data.batches import ViewMaker
 from ...data.crops import CropPlan, TrainingCase
 from ...data.reading import CropReader
 from ...data.training_cases import scored_cases, validation_cases
 from ...errors import UserError
-from ...existence.scores import Scorer, SegmentationScorer, load_scorer
 from ...files import RUN_FILE, atomic_write, file_digest, fingerprint, write_json
 from ...methods.build import build_task
 from ...methods.segmentation_task import Ingredients, SegmentationTask
@@ -41,7 +41,6 @@ from ...networks.build import build_segmentation_network
 from ...networks.memory_format import memory_format
 from ...networks.model_file import save_model
 from ...networks.recomputing import checkpointing
-from ...networks.start import Start, Wanted, read_start
 from ...prediction.windows import sliding_window
 from ...progress import say
 from ...randomness import key_number
@@ -56,6 +55,7 @@ from ...training.validation import Validation
 from ..command import stage_command
 from ..resample.settings import VERSION as VOLUMES_VERSION
 from .settings import VERSION, Execution, Inputs, Outputs, Settings
+from .start import checked_start, online_scorer, start_digest
 
 START = "start_from"
 """Part of a training's identity: the digest of the file that it starts from."""
@@ -74,9 +74,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
     ):
         if store.restored(distributed, [outputs.model, outputs.history]):
             return
-        if settings.method.sums_over_batch and distributed.world_size > 1:
-            wrong = "is batch, which would depend on how many processes share the batch"
-            raise UserError("dice", wrong, "train in one process, or choose another form")
+        check_samples_together(settings.method, distributed)
         if distributed.is_main:
             write_json(checkpoints.folder / RUN_FILE, {"run": settings.run})
         labelled = rois_of_data_sets(settings, cases)
@@ -100,6 +98,18 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
                 shutil.copyfile(history, partial)
             store.keep([outputs.model, outputs.history])
             checkpoints.remove()
+
+
+def check_samples_together(method: Method, distributed: Distributed) -> None:
+    """UserError if the loss depends on which samples are computed together, and several ranks share the batch."""
+    if distributed.world_size == 1:
+        return
+    if method.sums_over_batch:
+        wrong = "is batch, which would depend on how many processes share the batch"
+        raise UserError("dice", wrong, "train in one process, or choose another form")
+    if method.mixes_samples:
+        wrong = f"is {method.kind}, which mixes samples, so it would depend on how many processes share the batch"
+        raise UserError("method", wrong, "train in one process")
 
 
 def training_identity(settings: Settings, cases: tuple[TrainingCase, ...], inputs: Inputs) -> Identity:
@@ -214,47 +224,6 @@ def segmentation_task(
         seed=settings.seed,
     )
     return build_task(settings.method, ingredients)
-
-
-def start_digest(start_from: str) -> str:
-    """Names the content of the file that a training starts from; UserError if there is none."""
-    path = Path(start_from)
-    if not path.is_file():
-        raise UserError("methods: start_from", f"there is no file {path}", "correct the path")
-    return file_digest(path)
-
-
-def checked_start(settings: Settings, embeddings: Tensor) -> Start | None:
-    """What the training begins with; None: random weights.
-
-    UserError: it does not fit, or nothing here tells what one of the ROIs is.
-    """
-    if settings.method.start_from is None:
-        return None
-    wanted = Wanted(settings.network, embeddings, settings.rois, settings.spacing_mm, settings.window_hu)
-    start = read_start(Path(settings.method.start_from), wanted)
-    labelled = {roi for names in settings.labelled.values() for roi in names}
-    if unknown := [roi for roi in settings.rois if roi not in labelled and roi not in start.rois]:
-        wrong = f"{', '.join(unknown)}: no training case labels it, nor does {settings.method.start_from} know it"
-        raise UserError("rois", wrong, "remove it, or add a data set that labels it")
-    return start
-
-
-def online_scorer(settings: Settings, inputs: Inputs, start: Start | None, distributed: Distributed) -> Scorer | None:
-    """The network that scores x_T in every step: the ROI-aware one, or the start model.
-
-    None where the pools' scores are used.
-    """
-    if settings.existence.mode == "cached":
-        return None
-    if settings.existence.mode == "start_model":
-        if start is None or start.model is None:
-            wrong = "is start_model, which needs a segmentation model"
-            raise UserError("existence.mode", wrong, "name one in the method's `start_from`, or choose another mode")
-        return SegmentationScorer(start.model.to(distributed.device), start.rois, settings.rois)
-    if inputs.roi_aware_model is None:
-        raise UserError("existence.mode", "is online, which needs the ROI-aware network", "give it as input")
-    return load_scorer(inputs.roi_aware_model, settings.structures, distributed.device)
 
 
 def rois_of_data_sets(settings: Settings, cases: Sequence[TrainingCase]) -> dict[str, tuple[str, ...]]:
