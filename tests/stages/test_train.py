@@ -18,8 +18,8 @@ from pipeline_lib.config.existence import DecisionRule, Existence
 from pipeline_lib.config.method_settings import SupervisedLoss
 from pipeline_lib.config.methods import Method
 from pipeline_lib.config.optimisation import Execution, Optimisation
-from pipeline_lib.data.crops import TrainingCase
 from pipeline_lib.config.validation import Validation
+from pipeline_lib.data.crops import TrainingCase
 from pipeline_lib.errors import UserError
 from pipeline_lib.methods.labels_alone.settings import LabelsAlone
 from pipeline_lib.methods.latent_class.settings import LatentClass
