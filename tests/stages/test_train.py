@@ -1,5 +1,6 @@
 """Stage train: every method trains, whatever happens to it on the way."""
 
+import json
 import os
 import shutil
 import signal
@@ -27,6 +28,7 @@ from pipeline_lib.stages.train import run as segmentation
 from pipeline_lib.text.embeddings import write_embeddings
 from pipeline_lib.training.checkpoints import Checkpoints
 from pipeline_lib.training.distributed import init_distributed
+from pipeline_lib.volumes.store import RECORD
 from tests.support.tiny_training import in_processes
 from tests.support.training_world import (
     CASES,
@@ -230,7 +232,6 @@ def test_another_config_or_other_data_is_another_training(here, tmp_path):
         settings.model_copy(update={"optimisation": settings.optimisation.model_copy(update={"epochs": 3})}),
         settings.model_copy(update={"method": METHODS["labels_alone"]}),
         settings.model_copy(update={"cases": {**CASES, "livers": CASES["livers"][:2]}}),
-        settings.model_copy(update={"labelled": {**LABELLED, "livers": ("liver",)}}),
         settings.model_copy(update={"mirrors": MIRRORS}),
     ]
     found = {identity_of(each, inputs) for each in (settings, *changed)}
@@ -242,11 +243,43 @@ def test_another_config_or_other_data_is_another_training(here, tmp_path):
             settings, replace(inputs, existence=(rescored(inputs.existence[0], tmp_path), *inputs.existence[1:]))
         )
     )
+    found.add(identity_of(settings, replace(inputs, cases=(relabelled(here, tmp_path), *inputs.cases[1:]))))
     assert len(found) == 9
     no_model = replace(inputs, roi_aware_model=None)
     assert identity_of(settings, no_model) == identity_of(settings, inputs)
     online = settings.model_copy(update={"existence": Existence(mode="online")})
     assert identity_of(online, no_model) != identity_of(online, inputs)
+
+
+SWIN_UNETR = TINY["swin_unetr"]
+NOT_READING = [TINY["conemos"], TINY["hermes"]]
+NOT_READING += [SWIN_UNETR.model_copy(update={"per_data_set": part}) for part in ("outputs", "head", "prompt")]
+READING = [SWIN_UNETR, SWIN_UNETR.model_copy(update={"per_data_set": "network"})]
+
+
+@pytest.mark.parametrize(
+    ("network", "same"), [(network, True) for network in NOT_READING] + [(network, False) for network in READING]
+)
+def test_other_embeddings_are_another_training_only_where_the_network_reads_them(network, same, here, tmp_path):
+    settings = segmentation_settings(method=METHODS["labels_alone"], network=network)
+    inputs, _ = paths(here, "embeddings", tmp_path)
+    identities = []
+    for name, vectors in (("ones", np.ones), ("zeros", np.zeros)):
+        other = tmp_path / f"{name}.safetensors"
+        write_embeddings(other, vectors((len(ROIS), 16), np.float32), ROIS, ROIS, "{}", "")
+        identities.append(identity_of(settings, replace(inputs, embeddings=other)))
+    assert (identities[0] == identities[1]) == same
+    wider = tmp_path / "wider.safetensors"
+    write_embeddings(wider, np.ones((len(ROIS), 8), np.float32), ROIS, ROIS, "{}", "")
+    assert identity_of(settings, replace(inputs, embeddings=wider)) not in identities, "no checkpoint of it would fit"
+
+
+def relabelled(here, folder):
+    """The list of the same liver volumes, one of which does not label the tumour."""
+    shutil.copytree(here.cases("livers").parent, folder / "relabelled")
+    record = folder / "relabelled" / CASES["livers"][0] / RECORD
+    record.write_text(json.dumps({**json.loads(record.read_text()), "labelled": ["liver"]}))
+    return folder / "relabelled" / "cases.csv"
 
 
 def rescored(table, folder):
