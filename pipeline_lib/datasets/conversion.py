@@ -70,9 +70,8 @@ def _delete_if_read(archive: SharedArchive, raw: Path, keep_archives: bool, shar
 
     The files of the others do not count: raw cases may be deleted once their volumes are made.
     """
-    if keep_archives:
-        return
-    if all(_made(other, raw.parent / other.name).keys() >= {*other.used_cases} for other in sharing):
+    is_read = (_made(other, raw.parent / other.name).keys() >= {*other.used_cases} for other in sharing)
+    if not keep_archives and all(is_read):
         archive.delete()
 
 
