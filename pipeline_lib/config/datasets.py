@@ -50,6 +50,11 @@ class RemoteFile(Section):
     )
 
 
+def archive_identity(file: RemoteFile) -> tuple[str, str, str]:
+    """What makes an archive the same for all that read it: address and stated checksums, not size or destination."""
+    return str(file.url), file.md5 or "", file.sha256 or ""
+
+
 class DownloadSource(Section):
     """Published files, fetched by the stage acquire; archives (.tar, .tar.gz, .zip) are unpacked."""
 

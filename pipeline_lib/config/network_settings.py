@@ -33,3 +33,8 @@ class NetworkSettings(Section):
         "everything; null: nothing. The first three replace swin_unetr's text-conditioned head, so that the method's "
         "`encoder` has no effect.",
     )
+
+    @property
+    def reads_embeddings(self) -> bool:
+        """Whether the numbers in the ROIs' embeddings have an effect, and not only how many ROIs there are."""
+        return True

@@ -28,7 +28,7 @@ _NOTE = "converted.json"
 _PUBLISHED = f"give the repository ababier/open-kbp at commit {COMMIT[:7]}, as an archive or unpacked"
 
 
-def convert_dataset(dataset: Dataset, raw: Path, keep_archives: bool, sharing: tuple[str, ...]) -> None:
+def convert_dataset(dataset: Dataset, raw: Path, keep_archives: bool, sharing: tuple[Dataset, ...]) -> None:
     """Write the image and the masks of every case into `raw`; those of an earlier run are kept.
 
     Parameters
@@ -46,14 +46,15 @@ def convert_dataset(dataset: Dataset, raw: Path, keep_archives: bool, sharing: t
         archive = SharedArchive(source.files[0], raw)
         with archive.locked(dataset.name):
             if not (cases := _unconverted(dataset, raw)):
+                # A run that was killed after its last case may have left the archive.
+                _delete_if_read(archive, raw, keep_archives, sharing)
                 return
             (raw / STATE / _NOTE).unlink(missing_ok=True)
             archive.fetch(dataset.name)
         _convert(dataset, raw, cases, archive.path, f"remove {archive.path} and run again")
         with archive.locked(dataset.name):
             _note(dataset, raw)
-            if not keep_archives and all((raw.parent / other / STATE / _NOTE).is_file() for other in sharing):
-                archive.delete()
+            _delete_if_read(archive, raw, keep_archives, sharing)
     elif isinstance(source, LocalSource) and (cases := _unconverted(dataset, raw)):
         _convert(dataset, raw, cases, local_path(dataset, source), _PUBLISHED)
         _note(dataset, raw)
@@ -62,6 +63,16 @@ def convert_dataset(dataset: Dataset, raw: Path, keep_archives: bool, sharing: t
 def blob_id(content: bytes) -> str:
     """The name that git gives to a file's content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _delete_if_read(archive: SharedArchive, raw: Path, keep_archives: bool, sharing: tuple[Dataset, ...]) -> None:
+    """Delete an archive that is not to be kept once every other data set has made all its cases. Call it with the lock.
+
+    The files of the others do not count: raw cases may be deleted once their volumes are made.
+    """
+    is_read = (_made(other, raw.parent / other.name).keys() >= {*other.used_cases} for other in sharing)
+    if not keep_archives and all(is_read):
+        archive.delete()
 
 
 def _convert(dataset: Dataset, raw: Path, cases: Mapping[str, Patient], place: Path, remedy: str) -> None:
@@ -131,19 +142,25 @@ def _note(dataset: Dataset, raw: Path) -> None:
 
 def _unconverted(dataset: Dataset, raw: Path) -> dict[str, Patient]:
     """The cases that are not there as the table now wants them."""
+    made, root, table = _made(dataset, raw), raw / dataset.root, _table(dataset)
+
+    def is_there(case: str) -> bool:
+        sizes = made.get(case, {}).items()
+        return case in made and all(
+            (root / name).is_file() and (root / name).stat().st_size == size for name, size in sizes
+        )
+
+    return {case: table[case] for case in dataset.used_cases if not is_there(case)}
+
+
+def _made(dataset: Dataset, raw: Path) -> dict[str, dict[str, int]]:
+    """The files and sizes of each case that was made of the rows that the table now has, by the note of it."""
     try:
-        made = read_json(raw / STATE / _NOTE)
+        noted = read_json(raw / STATE / _NOTE)
     except (OSError, json.JSONDecodeError):
-        made = {}
-    root, table = raw / dataset.root, _table(dataset)
-
-    def is_made(case: str) -> bool:
-        if case not in made or made[case]["patient"] != patients_digest(table, [case]):
-            return False
-        sizes = made[case]["files"].items()
-        return all((root / name).is_file() and (root / name).stat().st_size == size for name, size in sizes)
-
-    return {case: table[case] for case in dataset.used_cases if not is_made(case)}
+        return {}
+    table = _table(dataset)
+    return {case: each["files"] for case, each in noted.items() if each["patient"] == patients_digest(table, [case])}
 
 
 def _table(dataset: Dataset) -> Mapping[str, Patient]:

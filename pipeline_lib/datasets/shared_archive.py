@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from ..config.datasets import RemoteFile
+from ..config.datasets import RemoteFile, archive_identity
 from ..files import fingerprint
 from ..progress import say
 from .download import Wanted
@@ -26,7 +26,7 @@ class SharedArchive:
 
     def __init__(self, file: RemoteFile, raw: Path) -> None:
         self._file = file
-        self._folder = raw.parent / FOLDER / fingerprint(str(file.url), file.md5 or "", file.sha256 or "")
+        self._folder = raw.parent / FOLDER / fingerprint(*archive_identity(file))
         self.path = self._folder / PurePosixPath(file.path).name
 
     def fetch(self, title: str) -> None:

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..config.datasets import ARCHIVE_ENDINGS, Dataset, DownloadSource, PhantomSource, RemoteFile
+from ..config.datasets import ARCHIVE_ENDINGS, Dataset, DownloadSource, PhantomSource, RemoteFile, archive_identity
 from ..config.layouts import published
 from ..config.loading import load_config
 from ..config.schema import Config
@@ -46,12 +46,13 @@ def disk_of(dataset: Dataset, spacing_mm: tuple[float, float, float]) -> Disk:
 def disk_of_all(config: Config) -> dict[str, Disk]:
     """Data set → what it takes; an archive that several read is counted with the first of them."""
     sizes: dict[str, Disk] = {}
-    read = []
+    read = set()
     for dataset in config.all_datasets:
         disk = disk_of(dataset, config.volumes.spacing_mm)
-        if published(dataset.layout).patients is not None:
-            disk = replace(disk, archives=0.0) if dataset.source in read else disk
-            read.append(dataset.source)
+        if published(dataset.layout).patients is not None and isinstance(dataset.source, DownloadSource):
+            archive = archive_identity(dataset.source.files[0])
+            disk = replace(disk, archives=0.0) if archive in read else disk
+            read.add(archive)
         sizes[dataset.name] = disk
     return sizes
 

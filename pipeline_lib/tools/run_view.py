@@ -18,7 +18,8 @@ _LINE_PER_JOB = "train"
 _SHOWN_LAST = "write_report"
 _SHOWN_WHOLE = "validate"
 _MOST_SAID = 5
-"""Different lines that a stage may say, unless saying them is what it is for."""
+"""Different notes of a stage that are printed, unless they are what it is for; warnings always are."""
+_WARNING = "warning: "
 _LINES_WITHOUT_LOG = 10
 _PLAIN_SHARE = 1 / 3
 _PLAIN_SECONDS, _PLAIN_MOST_SECONDS = 20.0, 3600.0
@@ -54,6 +55,8 @@ class Row:
     running: dict[int, Job] = field(default_factory=dict)
     detail: str = ""
     said: set[str] = field(default_factory=set)
+    notes: int = 0
+    """How many of `said` are notes, not warnings."""
     told_share: float = 0.0
 
     def share(self) -> float:
@@ -194,7 +197,9 @@ class RunView:
             elif line not in row.said:
                 row.said.add(line)
                 row.detail = line.removeprefix(f"{row.title}: ")
-                if job.rule == _SHOWN_WHOLE or len(row.said) <= _MOST_SAID:
+                is_warning = line.startswith(_WARNING)
+                row.notes += not is_warning
+                if job.rule == _SHOWN_WHOLE or is_warning or row.notes <= _MOST_SAID:
                     yield line
         if job.log.reading is not None:
             # A training ends with its loss; what another stage did last says nothing.
@@ -215,7 +220,7 @@ def _times(row: Row, now: float) -> str:
 
 
 def _unsaid(row: Row) -> list[str]:
-    more = len(row.said) - _MOST_SAID
+    more = row.notes - _MOST_SAID
     if row.rule == _SHOWN_WHOLE or more <= 0:
         return []
     return [f"{row.title}: and {more} more such line{'s' * (more > 1)}, in logs/"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_lib.config.datasets import DownloadSource
+from pipeline_lib.config.layouts import published
 from pipeline_lib.config.loading import load_config, load_dataset
 from pipeline_lib.config.rois import existence_structures
 from pipeline_lib.config.schema import Config
@@ -142,9 +143,13 @@ def test_the_five_methods_differ_in_what_they_learn_from(mots):
 
 
 @pytest.mark.parametrize("path", sorted((BASE / "config" / "datasets").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_archive_has_a_checksum_and_every_case_a_name(path):
+def test_every_archive_or_each_file_in_it_has_a_checksum_and_every_case_a_name(path):
     dataset = load_dataset(path.stem, BASE)
     assert dataset.all_cases
     if isinstance(dataset.source, DownloadSource):
-        assert all(file.md5 for file in dataset.source.files)
+        table = published(dataset.layout).patients
+        if table is None:
+            assert all(file.md5 for file in dataset.source.files)
+        else:
+            assert all(table()[case].blobs for case in dataset.all_cases)
         assert list(dataset.all_cases) == sorted(dataset.all_cases)

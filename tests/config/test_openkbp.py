@@ -99,20 +99,53 @@ def test_what_the_table_says_of_other_cases_changes_no_settings():
     assert published("msd").patients is None
 
 
-def several(*names: str) -> Config:
-    """A config with as many data sets of OpenKBP, all from one archive of 600 MB."""
+def several(*names: str, **changes: object) -> Config:
+    """A config with as many data sets of OpenKBP, all from one archive of 600 MB; `changes` are the first's of it."""
     config = config_of(source={"kind": "download", "files": [{**ARCHIVE, "about_gb": 0.6}]})
     one = config.datasets.fully_labelled
-    sets = tuple(one.model_copy(update={"name": name}) for name in names)
+    first = config_of(source={"kind": "download", "files": [{**ARCHIVE, "about_gb": 0.6, **changes}]})
+    sources = [first.datasets.fully_labelled.source, *[one.source] * (len(names) - 1)]
+    sets = tuple(one.model_copy(update={"name": name, "source": of}) for name, of in zip(names, sources, strict=True))
     return config.model_copy(update={"datasets": config.datasets.model_copy(update={"partially_labelled": sets})})
 
 
 def test_data_sets_know_who_else_reads_their_archive():
     config = several("a", "b")
-    assert acquire.execution_from(config, "a").sharing == ("b", "kbp")
-    assert acquire.execution_from(config, "kbp").sharing == ("a", "b")
+    assert sharing(config, "a") == ["b", "kbp"]
+    assert sharing(config, "kbp") == ["a", "b"]
     other = config_of().datasets.partially_labelled[0].name
-    assert acquire.execution_from(config_of(), other).sharing == ()
+    assert sharing(config_of(), other) == []
+
+
+def sharing(config: Config, dataset: str) -> list[str]:
+    return [other.name for other in acquire.execution_from(config, dataset).sharing]
+
+
+SAME = [{"about_gb": 0.7}, {"about_gb": None, "size_bytes": 600_000_000}, {"path": "another.zip"}]
+
+
+@pytest.mark.parametrize("changes", SAME)
+def test_an_archive_is_the_same_whatever_else_is_said_of_it(tmp_path, changes):
+    config = several("a", "b", **changes)
+    assert sharing(config, "a") == ["b", "kbp"]
+    assert sharing(config, "b") == ["a", "kbp"]
+    assert bytes_needed(config, tmp_path) < 1e9 < 0.6e9 + bytes_needed(several("b"), tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"url": "https://example.org/b.zip"}, {"md5": "0" * 32}, {"sha256": "0" * 64}])
+def test_another_address_or_checksum_is_another_archive(tmp_path, changes):
+    config = several("a", "b", **changes)
+    assert sharing(config, "a") == []
+    assert sharing(config, "b") == ["kbp"]
+    assert bytes_needed(config, tmp_path) > 1.2e9
+
+
+def test_data_sets_that_read_the_user_s_own_copy_share_nothing():
+    config = config_of(source={"kind": "local", "path": "open-kbp"})
+    one = config.datasets.fully_labelled
+    sets = (one.model_copy(update={"name": "a"}),)
+    both = config.model_copy(update={"datasets": config.datasets.model_copy(update={"partially_labelled": sets})})
+    assert sharing(both, "a") == []
 
 
 def test_an_archive_that_several_read_takes_its_place_on_the_disk_once(tmp_path):

@@ -11,6 +11,7 @@ from pipeline_lib.networks.dodnet.settings import DodNet
 from pipeline_lib.networks.memory_format import memory_format
 from pipeline_lib.networks.recomputing import checkpointing
 from pipeline_lib.networks.swin_unetr.settings import SwinUnetr
+from tests.support.network_fixtures import NETWORKS, ROIS
 
 MOTS = (
     *("liver", "liver_tumor", "kidney", "kidney_tumor", "hepatic_vessel", "hepatic_vessel_tumor"),
@@ -25,6 +26,23 @@ def test_one_logit_per_roi_and_voxel(network_name, build, patch):
     assert logits.dtype == torch.float32
     # Neither silent nor saturated before the first step.
     assert 0.05 < logits.std() < 5
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [(name, None) for name in NETWORKS] + [("swin_unetr", part) for part in ("outputs", "head", "prompt", "network")],
+)
+def test_embeddings_have_an_effect_where_the_settings_say_so(name, part, patch):
+    network = NETWORKS[name].model_copy(update={"per_data_set": part})
+    logits = []
+    for embeddings in (torch.eye(3), torch.eye(3).flip(1)):
+        torch.manual_seed(0)
+        built = build_segmentation_network(
+            network, embeddings, ROIS, labelled=[ROIS[:2], ROIS[2:]], patch=tuple(patch.shape[2:])
+        )
+        with torch.no_grad():
+            logits.append(built(patch[:1]))
+    assert torch.equal(*logits) != network.reads_embeddings
 
 
 def test_every_parameter_gets_a_gradient(network_name, build, patch):

@@ -7,7 +7,7 @@ import json
 import tarfile
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import SimpleITK as sitk
 
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.datasets.openkbp import read_patient
+from pipeline_lib.datasets.shared_archive import SharedArchive
 from pipeline_lib.datasets.validation import check_case
 from pipeline_lib.errors import UserError
 from pipeline_lib.stages.acquire import run as acquire
@@ -49,13 +50,31 @@ def server(monkeypatch, collection) -> Iterator[FaultyServer]:
     running.close()
 
 
+def dataset_of(name: str, source: dict[str, Any], cases: tuple[str, ...]) -> Dataset:
+    return Dataset(name=name, layout="openkbp", source=source, cases=cases, licence="MIT")
+
+
 def acquired(raw: Path, source: dict[str, Any], cases: tuple[str, ...], **execution: Any) -> dict[str, Any]:
     """Acquire a data set into `raw`, whose folder has its name, and return its manifest."""
-    dataset = Dataset(name=raw.name, layout="openkbp", source=source, cases=cases, licence="MIT")
+    dataset = dataset_of(raw.name, source, cases)
     settings = Settings(dataset=dataset, phantom=None, rois=(), seed=None)
     outputs = acquire.Outputs(raw / "manifest.json", None)
     acquire.run(settings, Execution(**execution), acquire.Inputs(), outputs)
     return json.loads(outputs.manifest.read_text())
+
+
+def acquired_of_several(folder: Path, dataset: Dataset, datasets: list[Dataset]) -> None:
+    """Acquire one of the data sets that read an archive which is not to be kept."""
+    sharing = tuple(other for other in datasets if other.name != dataset.name)
+    source = dataset.source.model_dump(mode="json")
+    acquired(folder / dataset.name, source, dataset.used_cases, keep_archives=False, sharing=sharing)
+
+
+def raising(error: type[BaseException]) -> Callable[..., None]:
+    def raise_it(*_: object) -> None:
+        raise error
+
+    return raise_it
 
 
 def download(server: FaultyServer) -> dict[str, Any]:
@@ -94,7 +113,7 @@ def test_a_data_set_s_patients_are_read_from_the_archive_and_no_others(server, c
 
 def test_validate_finds_no_fault_in_them(server, tmp_path):
     acquired(tmp_path / "set", download(server), ("okbp_001",))
-    dataset = Dataset(name="set", layout="openkbp", source=download(server), cases=("okbp_001",), licence="MIT")
+    dataset = dataset_of("set", download(server), ("okbp_001",))
     checked = check_case(dataset, tmp_path / "set", "okbp_001", ("Brainstem", "SpinalCord"))
     assert checked.faults == ()
     assert checked.present == ("Brainstem", "SpinalCord")
@@ -124,14 +143,54 @@ def test_data_sets_that_are_acquired_at_the_same_time_wait_for_one_download(serv
 
 
 def test_an_archive_that_is_not_kept_stays_until_the_last_data_set_has_read_it(server, tmp_path):
-    names = ("a", "b", "c")
-    for name, case in zip(names, ORGANS, strict=False):
-        sharing = tuple(other for other in names if other != name)
-        acquired(tmp_path / name, download(server), (case,), keep_archives=False, sharing=sharing)
-        assert len(shared_archives(tmp_path)) == (name != "c")
+    datasets = [
+        dataset_of(name, download(server), (case,)) for name, case in zip(("a", "b", "c"), ORGANS, strict=False)
+    ]
+    for dataset in datasets:
+        acquired_of_several(tmp_path, dataset, datasets)
+        assert len(shared_archives(tmp_path)) == (dataset.name != "c")
     assert len(server.gets(NAME)) == 1
-    acquired(tmp_path / "a", download(server), ("okbp_001",), keep_archives=False, sharing=("b", "c"))
+    acquired_of_several(tmp_path, datasets[0], datasets)
     assert len(server.gets(NAME)) == 1, "what is there needs no archive"
+
+
+def test_an_archive_stays_for_a_data_set_whose_rows_of_the_table_have_changed(server, collection, tmp_path):
+    first, second = (dataset_of(name, download(server), (case,)) for name, case in zip("ab", ORGANS, strict=False))
+    acquired_of_several(tmp_path, first, [first, second])
+    collection.change("okbp_001", kept=((60, 66), (18, 34), (38, 52)))
+    acquired_of_several(tmp_path, second, [first, second])
+    assert len(shared_archives(tmp_path)) == 1
+    acquired_of_several(tmp_path, first, [first, second])
+    assert not shared_archives(tmp_path)
+    assert len(server.gets(NAME)) == 1
+
+
+def test_an_archive_stays_for_a_data_set_that_has_got_more_cases(server, tmp_path):
+    first, second = (dataset_of(name, download(server), (case,)) for name, case in zip("ab", ORGANS, strict=False))
+    acquired_of_several(tmp_path, first, [first, second])
+    more = dataset_of("a", download(server), ("okbp_001", "okbp_003"))
+    acquired_of_several(tmp_path, second, [more, second])
+    assert len(shared_archives(tmp_path)) == 1
+
+
+def test_a_data_set_whose_raw_cases_were_deleted_has_read_the_archive_all_the_same(server, tmp_path):
+    first, second = (dataset_of(name, download(server), (case,)) for name, case in zip("ab", ORGANS, strict=False))
+    acquired_of_several(tmp_path, first, [first, second])
+    (tmp_path / "a" / "okbp_001" / "ct.nii.gz").unlink()
+    acquired_of_several(tmp_path, second, [first, second])
+    assert not shared_archives(tmp_path)
+
+
+def test_a_run_that_was_killed_before_it_deleted_the_archive_deletes_it_the_next_time(server, tmp_path, monkeypatch):
+    only = dataset_of("a", download(server), ("okbp_001",))
+    with monkeypatch.context() as killed:
+        killed.setattr(SharedArchive, "delete", raising(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            acquired_of_several(tmp_path, only, [only])
+    assert len(shared_archives(tmp_path)) == 1
+    acquired_of_several(tmp_path, only, [only])
+    assert not shared_archives(tmp_path)
+    assert len(server.gets(NAME)) == 1
 
 
 def test_an_interrupted_download_is_resumed(server, collection, tmp_path):

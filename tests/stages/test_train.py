@@ -253,6 +253,29 @@ def test_another_config_or_other_data_is_another_training(here, tmp_path):
     assert identity_of(online, no_model) != identity_of(online, inputs)
 
 
+SWIN_UNETR = TINY["swin_unetr"]
+NOT_READING = [TINY["conemos"], TINY["hermes"]]
+NOT_READING += [SWIN_UNETR.model_copy(update={"per_data_set": part}) for part in ("outputs", "head", "prompt")]
+READING = [SWIN_UNETR, SWIN_UNETR.model_copy(update={"per_data_set": "network"})]
+
+
+@pytest.mark.parametrize(
+    ("network", "same"), [(network, True) for network in NOT_READING] + [(network, False) for network in READING]
+)
+def test_other_embeddings_are_another_training_only_where_the_network_reads_them(network, same, here, tmp_path):
+    settings = segmentation_settings(method=METHODS["labels_alone"], network=network)
+    inputs, _ = paths(here, "embeddings", tmp_path)
+    identities = []
+    for name, vectors in (("ones", np.ones), ("zeros", np.zeros)):
+        other = tmp_path / f"{name}.safetensors"
+        write_embeddings(other, vectors((len(ROIS), 16), np.float32), ROIS, ROIS, "{}", "")
+        identities.append(identity_of(settings, replace(inputs, embeddings=other)))
+    assert (identities[0] == identities[1]) == same
+    wider = tmp_path / "wider.safetensors"
+    write_embeddings(wider, np.ones((len(ROIS), 8), np.float32), ROIS, ROIS, "{}", "")
+    assert identity_of(settings, replace(inputs, embeddings=wider)) not in identities, "no checkpoint of it would fit"
+
+
 def rescored(table, folder):
     """The same pools with other existence scores."""
     other = pd.read_parquet(table)

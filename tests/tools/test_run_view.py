@@ -83,11 +83,29 @@ def test_what_jobs_say_is_shown_once_and_not_without_end(world):
     run = world(resample=3)
     for jobid in (1, 2, 3):
         run.start(jobid, "resample", case=str(jobid))
-        run.say(jobid, "warning: the same", *(f"note {jobid} {number}" for number in range(3)))
-    assert run.view.poll() == ["warning: the same", "note 1 0", "note 1 1", "note 1 2", "note 2 0"]
+        run.say(jobid, "the same", *(f"note {jobid} {number}" for number in range(3)))
+    assert run.view.poll() == ["the same", "note 1 0", "note 1 1", "note 1 2", "note 2 0"]
     lines = [line for jobid in (1, 2, 3) for line in run.view.finish(jobid)]
     assert lines[0] == "resample: and 5 more such lines, in logs/"
     assert lines[1].startswith("done")
+
+
+def test_every_warning_is_shown_whatever_else_was_said(world):
+    run = world(resample=1)
+    run.start(1, "resample", case="1")
+    notes = [f"note {number}" for number in range(7)]
+    warnings = [f"warning: {number}" for number in range(7)]
+    run.say(1, warnings[0], *notes[:6], *warnings[1:], notes[6], warnings[3])
+    assert run.view.poll() == [warnings[0], *notes[:5], *warnings[1:]]
+    assert run.view.finish(1)[0] == "resample: and 2 more such lines, in logs/"
+
+
+def test_warnings_alone_leave_nothing_untold(world):
+    run = world(resample=1)
+    run.start(1, "resample", case="1")
+    run.say(1, *(f"warning: {number}" for number in range(7)))
+    assert len(run.view.poll()) == 7
+    assert [line.split()[0] for line in run.view.finish(1)] == ["done"]
 
 
 def test_what_validate_finds_is_shown_in_full(world):

@@ -29,3 +29,7 @@ class ConemosUnet(NetworkSettings):
     width: Annotated[int, Field(ge=1)] = Field(
         default=16, description="Channels of the first level, doubled at each (16 is the published network)."
     )
+
+    @property
+    def reads_embeddings(self) -> bool:
+        return False

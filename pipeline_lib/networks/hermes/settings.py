@@ -28,3 +28,7 @@ class HermesUnet(NetworkSettings):
     width: Annotated[int, Field(ge=8, multiple_of=8)] = Field(
         default=32, description="Channels of the first level (32 is the published network)."
     )
+
+    @property
+    def reads_embeddings(self) -> bool:
+        return False

@@ -35,10 +35,14 @@ class SwinUnetr(NetworkSettings):
         "ones; published: PyTorch's default (Universal Model).",
     )
 
+    @property
+    def reads_embeddings(self) -> bool:
+        """Only the text-conditioned head does."""
+        return self.per_data_set in (None, "network")
+
     @model_validator(mode="after")
     def _has_the_head_that_it_describes(self) -> Self:
-        text_head = self.per_data_set in (None, "network")
-        if not text_head and (self.embedding_scale != "standardised" or self.head_start != "scaled"):
+        if not self.reads_embeddings and (self.embedding_scale != "standardised" or self.head_start != "scaled"):
             raise ValueError(
                 "`embedding_scale` and `head_start` are of the text-conditioned head, which gives way to "
                 f"`per_data_set: {self.per_data_set}`: leave them out"

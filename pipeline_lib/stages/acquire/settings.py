@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...config.datasets import Dataset, SkippedCase
+from ...config.datasets import Dataset, DownloadSource, SkippedCase, archive_identity
 from ...config.layouts import published
 from ...config.openkbp import patients_digest
 from ...config.phantom import Phantom
@@ -38,7 +38,7 @@ class Execution(Section):
 
     skip: tuple[SkippedCase, ...] = ()
     keep_archives: bool = True
-    sharing: tuple[str, ...] = ()
+    sharing: tuple[Dataset, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,17 @@ def settings_from(config: Config, dataset: str) -> Settings:
 def execution_from(config: Config, dataset: str) -> Execution:
     """The skipped cases of one data set, the storage of archives, and who else reads its archive."""
     chosen = config.dataset(dataset)
-    sharing = (
-        [other.name for other in config.all_datasets if other is not chosen and other.source == chosen.source]
-        if published(chosen.layout).patients is not None
-        else []
-    )
+    archive = _shared_archive(chosen)
+    sharing = [
+        other
+        for other in config.all_datasets
+        if archive is not None and other is not chosen and _shared_archive(other) == archive
+    ]
     return Execution(skip=chosen.skip, keep_archives=config.storage.keep_archives, sharing=tuple(sharing))
+
+
+def _shared_archive(dataset: Dataset) -> tuple[str, str, str] | None:
+    """The identity of the downloaded archive that other data sets may read too; None: there is none."""
+    if published(dataset.layout).patients is None or not isinstance(dataset.source, DownloadSource):
+        return None
+    return archive_identity(dataset.source.files[0])

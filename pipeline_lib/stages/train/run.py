@@ -115,10 +115,13 @@ def check_samples_together(method: Method, distributed: Distributed) -> None:
 def training_identity(settings: Settings, cases: tuple[TrainingCase, ...], inputs: Inputs) -> Identity:
     """Everything that this training depends on.
 
-    The run's name is not part of it, nor are data sets without training cases, nor where the start model lies.
+    The run's name is not part of it, nor are data sets without training cases, nor where the start model lies, nor
+    embeddings that the network does not read.
     """
     embeddings = read_embeddings(inputs.embeddings, settings.rois)
-    learned_from = {"embeddings": fingerprint(embeddings.numpy().tobytes())}
+    # A checkpoint has the embeddings too, so that only those of the same shape can resume from it.
+    read = embeddings.numpy().tobytes() if settings.network.reads_embeddings else str(tuple(embeddings.shape))
+    learned_from = {"embeddings": fingerprint(read)}
     if settings.existence.mode == "online" and inputs.roi_aware_model is not None:
         learned_from["ROI-aware model"] = file_digest(inputs.roi_aware_model)
     if settings.method.start_from is not None:
