@@ -22,7 +22,8 @@ from .segmentation import Segmentation
 from .statistics import RoiStatistics, as_json, write_csv
 
 if TYPE_CHECKING:
-    from .dicom.objects import MaskObject
+    from ..datasets.dicom.series import CtSeries
+    from .dicom.objects import Maker, MaskObject
 
 Format = Literal["labels", "masks", "bits", "dicom-seg", "rtstruct"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -125,7 +126,10 @@ def _dicom_objects(segmentation: Segmentation, wanted: Wanted, version: str) -> 
     from .dicom.structure_set import StructureSet
 
     maker = Maker.of(version, segmentation.made_by)
-    kinds: dict[Format, type[MaskObject]] = {"dicom-seg": SegmentationImage, "rtstruct": StructureSet}
+    kinds: dict[Format, Callable[[CtSeries, tuple[str, ...], Maker], MaskObject]] = {
+        "dicom-seg": SegmentationImage,
+        "rtstruct": StructureSet,
+    }
     return {
         _DICOM_FILES[name]: kind(series, segmentation.rois, maker)
         for name, kind in kinds.items()

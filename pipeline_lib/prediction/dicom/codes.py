@@ -65,7 +65,7 @@ def coded(roi: str) -> Coded:
     abnormal = [_ABNORMALITIES[word] for word in map(_singular, rest) if word in _ABNORMALITIES]
     organ = _structures().get("_".join(word for word in rest if _singular(word) not in _ABNORMALITIES))
     if abnormal:
-        return Coded(_ABNORMAL, abnormal[0], side, organ and (organ.region or organ.code))
+        return Coded(_ABNORMAL, abnormal[0], side, (organ.region or organ.code) if organ else None)
     if organ:
         return Coded(_ANATOMY, organ.code, side, organ.region)
     return Coded(_ANATOMY, Code(roi, roi, PRIVATE))

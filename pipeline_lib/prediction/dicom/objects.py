@@ -66,7 +66,7 @@ def source_headers(series: CtSeries) -> list[Dataset]:
 
     Raises UserError if one does not say what the object has to refer to.
     """
-    headers = []
+    headers: list[Dataset] = []
     for file in series.slices:
         for name in _NEEDED:
             if not file.text(name):
