@@ -551,8 +551,8 @@ BUGS = (
     Bug(
         "organ written over its lesion",
         "prediction/label_map.py",
-        "claim = probability if lesion else",
-        "claim = probability if not lesion else",
+        "(_LESION if lesion else 0)",
+        "(0 if lesion else _LESION)",
         "tests/prediction/test_label_map.py",
     ),
     Bug(

@@ -36,7 +36,7 @@ def run(given: argparse.Namespace) -> int:
     from ..config.evaluation import Prediction
     from ..config.loading import load_config
     from ..errors import UserError
-    from ..files import atomic_write
+    from ..files import atomic_write, make_writable
     from ..networks.model_description import read_description
     from ..networks.model_file import save_with_prediction
     from ..prediction.model import Options, asked_for
@@ -47,9 +47,11 @@ def run(given: argparse.Namespace) -> int:
     for path in (given.out, given.model_card):
         if path is not None and path.exists():
             raise UserError(str(path), "is there already", "name another file")
+    if given.model_card is not None and given.model_card.resolve() == given.out.resolve():
+        raise UserError("--model-card", "names the same file as --out", "name another file")
     if given.scores is not None and given.model_card is None:
         raise UserError("--scores", "is for the model card", "add --model-card CARD.md")
-    description, _ = read_description(given.model)
+    description, shapes = read_description(given.model)
     config = load_config(given.configfile) if given.configfile is not None else None
     held = Prediction.model_validate(description.get("prediction") or {}) if config is None else prediction_of(config)
     options = Options(
@@ -58,11 +60,14 @@ def run(given: argparse.Namespace) -> int:
         weights=given.weights,
         largest_part=tuple(given.largest_part),
     )
-    prediction = asked_for(held, options)
+    prediction = asked_for(given.model, description, shapes, held, options)
     card = ""
     if given.model_card is not None:
         data = _training_data(config) if config is not None else []
         card = model_card(description, prediction, data, given.scores, version())
+    for path in (given.out, given.model_card):
+        if path is not None:
+            make_writable(path.parent, "name another file")
     save_with_prediction(given.model, given.out, prediction)
     print(given.out)
     if card:

@@ -37,21 +37,23 @@ def run(given: argparse.Namespace) -> int:
 
 def lines(content: Mapping[str, Any]) -> Sequence[str]:
     """The facts that decide whether a model is of use, a line each."""
+    from ..config.volumes import Patches
+
     rois, prediction = content["rois"], content.get("prediction")
     method, network = content["method"], content["network"]
     facts = {
         "ROIs": f"{len(rois)}: {', '.join(rois)}",
-        "network": f"{network.get('kind')}, {content['parameters'] / 1e6:.1f} million parameters",
-        "method": method.get("kind", "unknown") + (", with its teacher" if content["has_teacher"] else ""),
+        "network": f"{network['kind']}, {content['parameters'] / 1e6:.1f} million parameters",
+        "method": method["kind"] + (", with its teacher" if content["has_teacher"] else ""),
         "training": f"{content.get('run', 'unknown')}, seed {content.get('seed', 'unknown')}",
         "voxels": f"{_product(content['spacing_mm'])} mm (x, y, z)",
-        "patch": f"{_product(content['patches']['size_voxels'])} voxels",
+        "patch": f"{_product(Patches.model_validate(content['patches']).size_voxels)} voxels",
         "intensities": "{:g} to {:g} HU".format(*content["window_hu"]),
         "left and right": ", ".join(
             f"{one}/{other}" for one, other in content.get("mirrors", {}).items() if one < other
         )
         or "no ROI has a side",
-        "prediction": _said(prediction) if prediction else "not said; the defaults count (`lacuna export` can add it)",
+        "prediction": _said(prediction) if prediction else "not said; the defaults apply (`lacuna export` can add it)",
         "size": f"{content['bytes'] / 1e6:.0f} MB",
     }
     width = max(map(len, facts)) + 2

@@ -20,7 +20,7 @@ folder OUT/CASE of results, on exactly its own grid:
     probabilities/ROI.nii.gz   --probabilities: 0 to 1
     result.json                what was done, and by which models
 
-A folder is gone through to its end: what fails is named in the end, and the exit code is then not 0.
+All CTs of a folder are processed; failures are listed at the end, and the exit code is then not 0.
 """
 
 from __future__ import annotations

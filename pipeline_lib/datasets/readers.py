@@ -5,12 +5,11 @@ Nothing here depends on the order of voxel axes: where a voxel lies follows from
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import SimpleITK as sitk
 
 from ..config.label_names import MatchedNames
@@ -60,11 +59,6 @@ class RawCase:
     def labelled(self) -> tuple[str, ...]:
         """The targets that the case labels, in the order of the targets."""
         return self.labels.labelled
-
-    def masks(self) -> Iterator[tuple[str, np.ndarray]]:
-        """(target, mask) of each labelled target in turn."""
-        for target in self.labelled:
-            yield target, self.labels.mask(target)
 
 
 def case_files(

@@ -36,7 +36,7 @@ def check_shapes(path: Path, shapes: Shapes, build: Callable[[], nn.Module]) -> 
     try:
         with torch.device("meta"), _SmallOnesReally():
             expected = {name: tuple(tensor.shape) for name, tensor in build().state_dict().items()}
-    except (RuntimeError, ValueError, OverflowError, MemoryError) as error:
+    except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, MemoryError) as error:
         said = str(error).partition("\n")[0]
         raise UserError(str(path), f"describes a network that cannot be built ({said})", AGAIN) from error
     missing = sorted(
@@ -47,7 +47,7 @@ def check_shapes(path: Path, shapes: Shapes, build: Callable[[], nn.Module]) -> 
     for name, shape in shapes.items():
         wanted = expected.get(name.removeprefix(TEACHER))
         if wanted is None:
-            raise _differs(path, f"it has {name} besides")
+            raise _differs(path, f"it also has {name}")
         if shape != wanted:
             raise _differs(path, f"its {name} is {_product(shape)} instead of {_product(wanted)}")
 

@@ -1,7 +1,7 @@
 """What a model file says of itself, read without torch and without trust.
 
 A file may come from a stranger. Safetensors holds numbers and text alone, so reading it runs no code; what is left are
-names that lead out of a folder, and sizes and numbers that cannot be meant.
+names that lead out of a folder, text that a terminal obeys, and sizes and numbers that are implausible.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ _BEGINNINGS = {
     b"version https://git-lfs": "is a Git LFS pointer, not the model itself",
 }
 _HEAD_BYTES = 32
+
+_PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=200)]
+"""Nothing that a terminal obeys or Markdown reads as its own."""
 
 AGAIN = (
     "move it away and rerun the pipeline, which restores it from models/ or trains it again; "
@@ -86,7 +89,7 @@ def opened(path: Path, framework: Literal["numpy", "pt"] = "numpy") -> Iterator[
 
 
 def description_in(path: Path, file: Any, keys: frozenset[str]) -> dict[str, Any]:
-    """The checked description of an `opened` file; raises UserError if it lacks one of `keys`, or cannot be meant."""
+    """The checked description of an `opened` file; raises UserError if it lacks one of `keys`, or is implausible."""
     try:
         description = json.loads((file.metadata() or {}).get(DESCRIPTION, "{}"))
     except (ValueError, RecursionError) as error:
@@ -102,13 +105,26 @@ def shapes_in(file: Any) -> dict[str, tuple[int, ...]]:
     return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
+_Number = Annotated[float, Field(strict=True)]
+
+
+class _Kind(BaseModel):
+    """The part of a method's or network's settings that is shown; the rest is checked before it is built."""
+
+    kind: _PlainName
+
+
 class _Description(BaseModel):
     """The part of a description that every use relies on; other keys are free."""
 
+    method: _Kind | None = None
+    network: _Kind | None = None
+    run: _PlainName | None = None
+    seed: int | None = None
     patches: Patches
-    window_hu: tuple[float, float]
+    window_hu: tuple[_Number, _Number]
     rois: Annotated[tuple[Name, ...], Field(min_length=1, max_length=_MOST_ROIS)] | None = None
-    spacing_mm: tuple[float, float, float] | None = None
+    spacing_mm: tuple[_Number, _Number, _Number] | None = None
     structures: tuple[str | tuple[str, ...], ...] = ()
     labelled: dict[Name, tuple[Name, ...]] = {}
     mirrors: dict[Name, Name] = {}
@@ -116,6 +132,9 @@ class _Description(BaseModel):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
+        empty = sorted(key for key in self.model_fields_set - {"prediction"} if getattr(self, key) is None)
+        if empty:
+            raise ValueError(f"`{empty[0]}` is null")
         if self.rois is not None and len(set(self.rois)) < len(self.rois):
             raise ValueError("`rois` names a ROI twice")
         if self.spacing_mm is not None:
@@ -153,7 +172,7 @@ def check_beginning(path: Path) -> None:
 
 
 def check_description(path: Path, description: Mapping[str, Any]) -> None:
-    """Raise UserError if names, sizes or numbers of a description cannot be meant."""
+    """Raise UserError if names, sizes or numbers of a description are implausible."""
     try:
         _Description.model_validate(description)
     except ValidationError as error:

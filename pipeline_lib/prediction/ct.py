@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _ZIP = ".zip"
 _SKIP = "list the case under `skip:`"
-"""What remedies for a data set offer besides; there is no data set here."""
+"""What remedies for a data set also offer; there is no data set here."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _checked(name: str, source: str, read: ReadImage, allow_other_units: bool) -
         return Ct(name, source, read.image, notes, read.placement)
     if fault := unit_fault(voxels):
         wrong, remedy = fault
-        raise UserError(source, wrong, f"{remedy}; is it an MR? --allow-other-units tries it nevertheless")
+        raise UserError(source, wrong, f"{remedy}; is it an MR? --allow-other-units tries it anyway")
     if note := unit_note(voxels):
         notes = (*notes, note)
     return Ct(name, source, read.image, notes, read.placement)

@@ -16,6 +16,9 @@ RULE = (
     "more probable one has it, of equal ones the first."
 )
 
+_LESION = 256
+"""What a lesion's probability (0 … 255) is raised by."""
+
 
 class LabelMap:
     """Label values (unsigned, D H W on `grid`) of the ROIs that are added one after another; `RULE` says which counts.
@@ -27,8 +30,8 @@ class LabelMap:
         self.rois = tuple(rois)
         self.values = np.zeros(grid.shape, np.uint8 if len(rois) <= np.iinfo(np.uint8).max else np.uint16)
         self.contested = 0
-        # Who has a voxel: 0 nobody, from 1 an organ, from FOREGROUND a lesion, higher with the probability.
-        self._claims = np.zeros(grid.shape, np.uint8)
+        # The probability that has a voxel, 0 for nobody's; a lesion's is raised above those of all organs.
+        self._claims = np.zeros(grid.shape, np.uint16)
         self._views = to_canonical(self.values, grid), to_canonical(self._claims, grid)
 
     def add(self, roi: str, box: Box, probability: np.ndarray) -> None:
@@ -36,8 +39,8 @@ class LabelMap:
         values, claims = (view[box] for view in self._views)
         mask = probability >= FOREGROUND
         lesion = is_lesion(roi)
-        claim = probability if lesion else np.maximum(probability, FOREGROUND + 1) - FOREGROUND
-        self.contested += int(np.count_nonzero(mask & (claims > 0) & ((claims >= FOREGROUND) == lesion)))
+        claim = probability.astype(np.uint16) + (_LESION if lesion else 0)
+        self.contested += int(np.count_nonzero(mask & (claims > 0) & ((claims >= _LESION) == lesion)))
         wins = mask & (claim > claims)
         values[wins] = self.rois.index(roi) + 1
         claims[wins] = claim[wins]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import SimpleITK as sitk
+from pydantic import ValidationError
 from torch import nn
 
 from ..config.evaluation import Prediction, PredictionExecution
@@ -17,7 +18,7 @@ from ..errors import UserError
 from ..files import file_digest
 from ..geometry import Geometry
 from ..inference.sliding_window import Shape, SlidingWindow, window_count
-from ..networks.model_description import has_teacher, read_description
+from ..networks.model_description import Shapes, has_teacher, read_description
 from ..networks.model_file import Weights, load_segmentation_model
 from ..volumes.resampling import image_volume
 from ..volumes.store import read_box
@@ -131,10 +132,12 @@ def load_models(paths: Sequence[Path], options: Options = DEFAULTS) -> Model:
     for path in paths:
         described, shapes = read_description(path)
         if not networks:
-            first, prediction = described, _prediction(path, described, options, notes)
+            if described.get("prediction") is None:
+                notes.append(f"{path}: does not say how to predict, so the defaults apply (`lacuna export` can add it)")
+            held = Prediction.model_validate(described.get("prediction") or {})
+            first, prediction = described, asked_for(path, described, shapes, held, options)
         _check_fit(path, described, paths[0], first)
-        if prediction.weights == "teacher" and not has_teacher(shapes):
-            raise UserError(str(path), "holds no teacher", "predict with the student")
+        check_teacher(path, shapes, prediction)
         network, description = load_segmentation_model(path, device, prediction.weights)
         window = sliding_window(prediction, execution, description, device)
         if windows and prediction.flip_tta and window.partners != windows[0].partners:
@@ -166,25 +169,38 @@ def load_models(paths: Sequence[Path], options: Options = DEFAULTS) -> Model:
     )
 
 
-def _prediction(path: Path, description: Mapping[str, Any], options: Options, notes: list[str]) -> Prediction:
-    """How to predict: as asked for, else as the file says, else as the pipeline does by default."""
+def asked_for(
+    path: Path, description: Mapping[str, Any], shapes: Shapes, held: Prediction, options: Options
+) -> Prediction:
+    """How the model in `path` is to predict: as `options` ask, else as `held`.
+
+    Raises UserError if an option is out of range or does not fit the model.
+    """
+    if isinstance(options.largest_part, str):
+        raise UserError("largest_part", "is a text", f"give a tuple of ROIs, such as ({options.largest_part!r},)")
     unknown = sorted(set(options.largest_part) - set(description["rois"]))
     if unknown:
         listed = ", ".join(description["rois"])
         raise UserError("--largest-part", f"{unknown[0]} is not a ROI of the model", f"it has {listed}")
-    if description.get("prediction") is None:
-        notes.append(f"{path}: does not say how to predict, so the defaults count (`lacuna export` can add it)")
-    return asked_for(Prediction.model_validate(description.get("prediction") or {}), options)
-
-
-def asked_for(held: Prediction, options: Options) -> Prediction:
-    """`held` with what `options` ask for in its place."""
     asked: dict[str, Any] = {"overlap": _FAST_OVERLAP, "flip_tta": False} if options.fast else {}
     for key in ("overlap", "flip_tta", "weights"):
         if getattr(options, key) is not None:
             asked[key] = getattr(options, key)
     asked["post_processing"] = {**held.post_processing, **dict.fromkeys(options.largest_part, "largest_part")}
-    return held.model_copy(update=asked)
+    try:
+        prediction = Prediction.model_validate({**held.model_dump(), **asked})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        raise UserError(f"--{key.replace('_', '-')}", f"{asked.get(key)!r} cannot be used", first["msg"]) from error
+    check_teacher(path, shapes, prediction)
+    return prediction
+
+
+def check_teacher(path: Path, shapes: Shapes, prediction: Prediction) -> None:
+    """Raise UserError if the teacher is to predict and the file has none."""
+    if prediction.weights == "teacher" and not has_teacher(shapes):
+        raise UserError(str(path), "holds no teacher", "predict with the student")
 
 
 def _check_fit(path: Path, description: Mapping[str, Any], first_path: Path, first: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.evaluation import Prediction
+from ..config.volumes import Patches
 from ..errors import UserError
 from ..reporting.results import read_results, roi_label
 from ..reporting.statistics import summary_table
@@ -60,9 +61,9 @@ def model_card(
         "",
         "## How it was trained",
         "",
-        f"- method: {description['method'].get('kind')}; network: {description['network'].get('kind')}; "
+        f"- method: {description['method']['kind']}; network: {description['network']['kind']}; "
         f"seed {description.get('seed', 'not known')}",
-        f"- patches of {_product(description['patches']['size_voxels'])} voxels of "
+        f"- patches of {_product(Patches.model_validate(description['patches']).size_voxels)} voxels of "
         f"{_product(description['spacing_mm'])} mm (x, y, z)",
         "- intensities from {:g} to {:g} HU; what lies beyond is clipped".format(*description["window_hu"]),
         "",

@@ -23,7 +23,7 @@ from .statistics import RoiStatistics, as_json, write_csv
 
 if TYPE_CHECKING:
     from ..datasets.dicom.series import CtSeries
-    from .dicom.objects import MaskObject
+    from .dicom.objects import Maker, MaskObject
 
 Format = Literal["labels", "masks", "bits", "dicom-seg", "rtstruct"]
 FORMATS: tuple[Format, ...] = get_args(Format)

@@ -9,13 +9,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import lacuna
 from pipeline_lib.commands import main as module
 from pipeline_lib.commands.main import COMMANDS, main
 from pipeline_lib.config.evaluation import Prediction
 from pipeline_lib.config.loading import load_config
+from pipeline_lib.errors import UserError
 from pipeline_lib.networks.model_description import read_description
+from pipeline_lib.networks.model_file import save_model
 from pipeline_lib.scoring.case_scores import columns
-from tests.support.tiny_model import write_tiny_model
+from tests.support.tiny_model import network, write_tiny_model
 
 BASE = Path(__file__).parents[2]
 
@@ -68,7 +71,7 @@ def test_info_says_what_decides_whether_a_model_is_of_use(tmp_path, capsys):
     said = capsys.readouterr().out
     for fact in ("3: liver, liver_tumor, spleen", "3×3×3 mm", "64×32×32", "-200 to 300 HU", "liver/spleen", "teacher"):
         assert fact in said
-    assert "the defaults count" in said
+    assert "the defaults apply" in said
 
 
 def test_an_exported_model_says_how_it_predicts(tmp_path, capsys):
@@ -86,6 +89,44 @@ def test_an_exported_model_says_how_it_predicts(tmp_path, capsys):
     assert "student, overlap 0.25; post-processing: liver: largest_part" in capsys.readouterr().out
     assert main(["export", str(path), "-o", str(out)]) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_an_export_that_cannot_be_is_one_line_and_writes_nothing(tmp_path, capsys):
+    path = write_tiny_model(tmp_path / "model.safetensors")
+    description, _ = read_description(path)
+    alone = tmp_path / "alone.safetensors"
+    save_model(alone, network(1), description)
+    (tmp_path / "file").write_text("")
+    before = sorted(tmp_path.iterdir())
+    out = str(tmp_path / "out.safetensors")
+    for words, said in (
+        ([path, "-o", out, "--largest-part", "livr"], "--largest-part: livr is not a ROI of the model; it has liver, "),
+        ([alone, "-o", out, "--weights", "teacher"], "holds no teacher"),
+        ([path, "-o", out, "--model-card", out], "names the same file as --out"),
+        ([path, "-o", out, "--model-card", f"{tmp_path}/file/../out.safetensors"], "names the same file as --out"),
+        ([path, "-o", tmp_path / "file" / "out.safetensors"], "cannot be written"),
+        ([path, "-o", out, "--model-card", tmp_path / "file" / "card.md"], "cannot be written"),
+    ):
+        assert main(["export", *map(str, words)]) == 2
+        assert said in capsys.readouterr().err
+        assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"overlap": 1}, "--overlap: 1 cannot be used"),
+        ({"overlap": -0.1}, "--overlap: -0.1 cannot be used"),
+        ({"weights": "both"}, "--weights: 'both' cannot be used"),
+        ({"largest_part": "liver"}, "give a tuple of ROIs, such as ('liver',)"),
+        ({"largest_part": ("livr",)}, "livr is not a ROI of the model"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_one_line(tmp_path, options, said):
+    path = write_tiny_model(tmp_path / "model.safetensors")
+    with pytest.raises(UserError) as error:
+        lacuna.load(path, device="cpu", **options)
+    assert said in str(error.value)
 
 
 def test_a_model_card_says_what_was_measured_and_what_was_not(tmp_path, capsys):

@@ -161,6 +161,10 @@ def _other_kind(dicom):
     dicom.SegmentationType = "SURFACE"
 
 
+def _unnumbered(dicom):
+    del dicom.SegmentSequence[0].SegmentNumber
+
+
 def _cut(dicom):
     dicom.PixelData = dicom.PixelData[:10]
 
@@ -174,6 +178,7 @@ REFUSED = {
     _nowhere: "does not say where its frames lie",
     _twice: "has 2 segments labelled 'Liver'",
     _other_kind: "a segmentation of the kind SURFACE",
+    _unnumbered: "lacks SegmentNumber",
     _cut: "is cut off or damaged",
 }
 
@@ -186,6 +191,18 @@ def test_a_faulty_segmentation_is_refused_in_one_line(tmp_path, series, masks, c
     with pytest.raises(UserError, match=REFUSED[change]) as caught:
         read_dicom_case(tmp_path).mask("Liver")
     assert "\n" not in str(caught.value)
+    assert caught.value.where == str(tmp_path / "seg.dcm")
+
+
+@pytest.mark.parametrize("highest", [None, 0])
+def test_a_fractional_segmentation_says_what_the_whole_is(tmp_path, series, masks, highest):
+    dicom = segmentation(series, masks, "FRACTIONAL")
+    dicom.MaximumFractionalValue = highest
+    if highest is None:
+        del dicom.MaximumFractionalValue
+    save(dicom, tmp_path / "seg.dcm")
+    with pytest.raises(UserError, match="lacks MaximumFractionalValue") as caught:
+        read_dicom_case(tmp_path).mask("Liver")
     assert caught.value.where == str(tmp_path / "seg.dcm")
 
 

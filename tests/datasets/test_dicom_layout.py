@@ -64,7 +64,7 @@ def test_contours_and_segments_become_rois_by_name(root):
     case = read_case("dicom", root, "a", TARGETS, Labelling(labels=LABELS, labelled="present"))
     assert np.array_equal(sitk.GetArrayViewFromImage(case.image), HU)
     assert case.labelled == ("lungs", "parotid_left")
-    masks = dict(case.masks())
+    masks = {target: case.labels.mask(target) for target in case.labelled}
     assert np.array_equal(masks["parotid_left"], expected(3, 6))
     assert np.array_equal(masks["lungs"], expected(7, 9) | expected(10, 12))
     assert case.labels.names.unmatched == ("PTV",)
@@ -73,7 +73,7 @@ def test_contours_and_segments_become_rois_by_name(root):
 def test_an_empty_segment_is_labelled_and_absent_and_half_a_roi_is_unknown(root):
     case = read_case("dicom", root, "b", TARGETS, Labelling(labels=LABELS, labelled="present"))
     assert case.labelled == ("liver", "spleen")
-    masks = dict(case.masks())
+    masks = {target: case.labels.mask(target) for target in case.labelled}
     assert not masks["liver"].any()
     assert masks["spleen"].sum() == 25
     assert case.labels.names.incomplete == {"lungs": ("Lung L",)}

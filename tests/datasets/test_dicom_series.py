@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from pydicom import dcmread
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.uid import (
     EnhancedCTImageStorage,
     JPEGLosslessSV1,
@@ -54,10 +57,9 @@ def test_slices_are_ordered_by_position_whatever_their_names_and_numbers(tmp_pat
     series = read_ct_series(tmp_path)
     assert Geometry.from_image(series.image) == GRID
     assert np.array_equal(hu(series), stored - 1024)
-    assert [item.sop_instance_uid for item in series.instances] == [slice_.SOPInstanceUID for slice_ in written]
-    names = [item.path.name for item in series.instances]
+    assert [item.text("SOPInstanceUID") for item in series.slices] == [slice_.SOPInstanceUID for slice_ in written]
+    names = [item.path.name for item in series.slices]
     assert names != sorted(names)
-    assert series.series_uid == written[0].SeriesInstanceUID
     assert series.frame_of_reference_uid == written[0].FrameOfReferenceUID
     assert series.notes == ()
 
@@ -76,7 +78,7 @@ def test_an_oblique_series_keeps_its_own_grid(tmp_path, oblique):
     series = read_ct_series(tmp_path)
     # The grid is left-handed, and slices are stacked along the normal of their rows and columns.
     assert np.array_equal(hu(series), (stored - 1024)[::-1])
-    assert series.instances[0].sop_instance_uid == written[-1].SOPInstanceUID
+    assert series.slices[0].text("SOPInstanceUID") == written[-1].SOPInstanceUID
     far = oblique.corners_mm()
     assert np.allclose(sorted(Geometry.from_image(series.image).corners_mm().tolist()), sorted(far.tolist()), atol=1e-6)
 
@@ -221,6 +223,17 @@ def _set(number_wanted, **elements):
     return change
 
 
+def _bare(number_wanted, name, values):
+    """A change that writes values which pydicom would not take by itself."""
+
+    def change(number, dicom):
+        if number_wanted in (number, -1):
+            text = "\\".join(values).encode()
+            dicom[name] = RawDataElement(Tag(name), dictionary_VR(name), len(text), text, 0, False, True)
+
+    return change
+
+
 def _drop(name):
     def change(number, dicom):
         if number == 2:
@@ -240,6 +253,12 @@ FAULTS = {
     "a turned slice": (_set(2, ImageOrientationPatient=[1, 0, 0, 0, 0.99998, 0.00632]), "another ImageOrientation"),
     "a bent orientation": (_set(-1, ImageOrientationPatient=[1, 0, 0, 0, 0.9, 0]), "not two unit vectors"),
     "no intercept": (_drop("RescaleIntercept"), "lacks RescaleIntercept"),
+    "two positions": (_bare(2, "ImagePositionPatient", ["1", "2"]), "damaged ImagePositionPatient .3 numbers"),
+    "five cosines": (_bare(2, "ImageOrientationPatient", ["1", "0", "0", "0", "1"]), "damaged ImageOrientationPat"),
+    "one side": (_bare(-1, "PixelSpacing", ["1"]), "damaged PixelSpacing .2 numbers"),
+    "words": (_bare(2, "RescaleIntercept", ["many"]), "damaged RescaleIntercept"),
+    "two slopes": (_bare(2, "RescaleSlope", ["1", "2"]), "damaged RescaleSlope .1 number exp"),
+    "a slope of zero": (_set(2, RescaleSlope=0), "has a RescaleSlope of 0"),
     "no position": (_drop("ImagePositionPatient"), "lacks ImagePositionPatient"),
     "another unit": (_set(-1, RescaleType="MGML"), "holds values in MGML instead of HU"),
     "colours": (_set(2, SamplesPerPixel=3), "holds colours"),
@@ -272,6 +291,33 @@ def test_a_truncated_file_is_named(tmp_path, kept):
             _ = read_ct_series(tmp_path).image
         assert caught.value.where == str(path)
         path.write_bytes(whole)
+
+
+def test_a_text_whose_type_is_damaged_is_named(tmp_path):
+    write_series(tmp_path, GRID, change=_set(-1, FrameOfReferenceUID="1.2.3.4.56"))
+    path = tmp_path / "0003.dcm"
+    path.write_bytes(path.read_bytes().replace(b"\x20\0\x52\0UI", b"\x20\0\x52\0FD"))
+    with pytest.raises(UserError, match=r"0003\.dcm: has a damaged FrameOfReferenceUID") as caught:
+        read_ct_series(tmp_path)
+    assert "\\n" not in str(caught.value)
+
+
+def test_links_to_a_folder_above_are_followed_once(tmp_path, stored):
+    write_series(tmp_path / "ct", GRID, stored)
+    (tmp_path / "ct" / "all").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "again").symlink_to(tmp_path / "ct", target_is_directory=True)
+    series = read_ct_series(tmp_path)
+    assert np.array_equal(hu(series), stored - 1024)
+
+
+@pytest.mark.parametrize("name", ["0009.dcm", "README"])
+def test_a_file_that_cannot_be_opened_is_named(tmp_path, name):
+    """A link that leads nowhere stands for it: permissions do not bind root."""
+    write_series(tmp_path, GRID)
+    (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="cannot be read") as caught:
+        read_ct_series(tmp_path)
+    assert caught.value.where == str(tmp_path / name)
 
 
 def test_a_single_slice_is_not_a_volume(tmp_path):

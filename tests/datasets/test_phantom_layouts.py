@@ -42,7 +42,8 @@ def test_labels_read_back_are_the_truth_of_the_labelled_rois(tmp_path, name):
         np.testing.assert_allclose(grid.origin_mm, read.image.GetOrigin(), atol=1e-3)
         np.testing.assert_allclose(grid.direction, read.image.GetDirection(), atol=1e-5)
         assert set(read.labelled) == set(dataset.labels)
-        for roi, mask in read.masks():
+        for roi in read.labelled:
+            mask = read.labels.mask(roi)
             np.testing.assert_array_equal(mask, roi_mask(bits, ROIS.index(roi)), err_msg=f"{case} {roi}")
         written = sitk.GetArrayFromImage(sitk.ReadImage(str(read.files.label_map)))
         assert set(np.unique(written)) <= values
@@ -99,7 +100,8 @@ def test_nnunet_layout(tmp_path):
     read = read_case("nnunet", tmp_path / "raw", "liver_000", ROIS, Labelling(labels=liver.dataset.labels))
     assert read.files.image.name == "liver_000_0000.nii.gz"
     bits, _ = read_roi_bits(tmp_path / "truth" / "liver_000.nii.gz")
-    for roi, mask in read.masks():
+    for roi in read.labelled:
+        mask = read.labels.mask(roi)
         np.testing.assert_array_equal(mask, roi_mask(bits, ROIS.index(roi)))
 
 
@@ -111,7 +113,8 @@ def test_a_layout_of_ones_own(tmp_path):
     read = read_case(own, tmp_path / "raw", "liver_000", ROIS, Labelling(labels=liver.dataset.labels))
     assert (read.files.image.suffix, read.files.label_map.suffix) == (".mha", ".nrrd")
     bits, _ = read_roi_bits(tmp_path / "truth" / "liver_000.nii.gz")
-    for roi, mask in read.masks():
+    for roi in read.labelled:
+        mask = read.labels.mask(roi)
         np.testing.assert_array_equal(mask, roi_mask(bits, ROIS.index(roi)))
 
 
@@ -122,7 +125,7 @@ def test_totalsegmentator_layout_has_one_mask_per_structure(tmp_path):
         files = {path.name for path in (raw / case / "segmentations").iterdir()}
         assert files == {f"{structure}.nii.gz" for structure in structures}
         read = read_case("totalsegmentator_v1", raw, case, structures)
-        masks = dict(read.masks())
+        masks = {target: read.labels.mask(target) for target in read.labelled}
         assert sum(mask.any() for mask in masks.values()) > 25
         assert np.sum(list(masks.values()), axis=0).max() == 1
         bits, _ = read_roi_bits(truth / f"{case}.nii.gz")

@@ -57,7 +57,7 @@ def test_label_map_layouts(tmp_path, hu, label_map, layout):
     raw = read_case(layout, tmp_path, "c", TARGETS, Labelling(labels=LIVER))
     assert np.array_equal(sitk.GetArrayViewFromImage(raw.image), hu)
     assert raw.labelled == ("liver", "liver_tumor")
-    masks = dict(raw.masks())
+    masks = {target: raw.labels.mask(target) for target in raw.labelled}
     assert np.array_equal(masks["liver"], label_map >= 1)
     assert np.array_equal(masks["liver_tumor"], label_map == 2)
     assert raw.labels.parts("liver") == ("liver_tumor",)

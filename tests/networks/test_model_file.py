@@ -162,13 +162,38 @@ def stranger(build, description, path, changes=None, tensors=None):
         ({"labelled": ["liver"]}, "labelled"),
         ({"prediction": {"post_processing": {"lung": "largest_part"}}}, "`post_processing` names lung"),
         ({"prediction": {"overlap": 2}}, "prediction.overlap"),
+        ({"window_hu": ["-200", "300"]}, "window_hu"),
+        ({"rois": None}, "`rois` is null"),
+        ({"spacing_mm": None}, "`spacing_mm` is null"),
+        ({"method": "mean_teacher"}, "method"),
+        ({"method": ["mean_teacher"]}, "method"),
+        ({"method": {"kind": "a\u001b[2Jb"}}, "method.kind"),
+        ({"method": {}}, "method.kind"),
+        ({"network": [1]}, "network"),
+        ({"network": {"kind": "x" * 1000}}, "network.kind"),
+        ({"run": "a](https://example.org)"}, "run"),
+        ({"run": "# a\n# b"}, "run"),
+        ({"seed": "\u001b[2J"}, "seed"),
+        ({"labelled": {"\u001b[2J": []}}, "labelled"),
     ],
 )
-def test_a_description_that_cannot_be_meant_is_one_line(build, tmp_path, changes, said):
+def test_an_implausible_description_is_one_line(build, tmp_path, changes, said):
     path = stranger(build, described("swin_unetr"), tmp_path / "model.safetensors", changes)
     with pytest.raises(UserError) as error:
         load_segmentation_model(path, "cpu")
     assert said in one_line(error)
+    assert "\u001b" not in one_line(error)
+
+
+@pytest.mark.parametrize(
+    "size", [{"num_heads": [0, 0, 0, 0]}, {"depths": [-1, 1, 1, 1]}, {"depths": [0, 1, 1, 1]}, {"num_heads": [5] * 4}]
+)
+def test_a_network_that_cannot_be_built_is_one_line(build, tmp_path, size):
+    network = {**described("swin_unetr")["network"], **size}
+    path = stranger(build, described("swin_unetr"), tmp_path / "model.safetensors", {"network": network})
+    with pytest.raises(UserError) as error:
+        load_segmentation_model(path, "cpu")
+    assert "whose networks differ" in one_line(error) or "cannot be built" in one_line(error)
 
 
 @pytest.mark.parametrize(
@@ -186,8 +211,9 @@ def test_a_description_of_a_giant_network_takes_neither_memory_nor_time(build, t
 @pytest.mark.parametrize(
     ("tensors", "said"),
     [
-        ({"secret": torch.zeros(1)}, "it has secret besides"),
-        ({"teacher.secret": torch.zeros(1)}, "it has teacher.secret besides"),
+        ({"secret": torch.zeros(1)}, "it also has secret"),
+        ({"teacher.secret": torch.zeros(1)}, "it also has teacher.secret"),
+        ({"\x1b[2J": torch.zeros(1)}, r"it also has \x1b[2J"),
         ({"embeddings": torch.full((3, 5), torch.nan)}, "NaN"),
         ({"head.controller.bias": torch.zeros(7)}, "its head.controller.bias is 7 instead of 153"),
     ],

@@ -41,7 +41,7 @@ def write_model(path, target, network=None):
     """A model file with the weights of seed 0; the network in it."""
     network = fresh(target, seed=0) if network is None else network
     description = {
-        "method": {},
+        "method": {"kind": "labels_alone"},
         "network": target.network.model_dump(mode="json"),
         "rois": list(target.rois),
         "patches": {"size_voxels": [32, 64, 32]},

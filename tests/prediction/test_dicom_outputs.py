@@ -134,7 +134,7 @@ def test_contours_refer_to_their_slices_and_say_what_they_are(series, tmp_path):
     (frame,) = dicom.ReferencedFrameOfReferenceSequence
     images = frame.RTReferencedStudySequence[0].RTReferencedSeriesSequence[0].ContourImageSequence
     assert [image.ReferencedSOPInstanceUID for image in images] == [
-        slice_.sop_instance_uid for slice_ in series.instances
+        slice_.text("SOPInstanceUID") for slice_ in series.slices
     ]
     positions = {slice_.header.SOPInstanceUID: slice_.header for slice_ in series.slices}
     contour = dicom.ROIContourSequence[0].ContourSequence[0]
@@ -148,7 +148,7 @@ def test_contours_refer_to_their_slices_and_say_what_they_are(series, tmp_path):
     assert {roi.ROIGenerationAlgorithm for roi in dicom.StructureSetROISequence} == {"AUTOMATIC"}
     assert dicom.PatientID == "P1"
     assert dicom.FrameOfReferenceUID == series.frame_of_reference_uid
-    assert dicom.SeriesInstanceUID != series.series_uid
+    assert dicom.SeriesInstanceUID != series.slices[0].text("SeriesInstanceUID")
 
 
 @needs_highdicom
@@ -157,7 +157,7 @@ def test_highdicom_finds_each_segment_in_its_place(series, tmp_path):
 
     read = highdicom.seg.segread(write(SegmentationImage, tmp_path, series, masks()))
     assert list(read.segment_numbers) == [1, 2, 3, 4, 5]
-    uids = [slice_.sop_instance_uid for slice_ in series.instances]
+    uids = [slice_.text("SOPInstanceUID") for slice_ in series.slices]
     pixels = read.get_pixels_by_source_instance(uids, assert_missing_frames_are_empty=True)
     for number, mask in enumerate(masks().values()):
         assert np.array_equal(pixels[..., number] == 1, mask)
@@ -190,7 +190,7 @@ def test_segments_are_described(series, tmp_path):
     assert {frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber
             for frame in dicom.PerFrameFunctionalGroupsSequence} == {1, 2, 3, 4}  # fmt: skip
     referred = dicom.ReferencedSeriesSequence[0]
-    assert referred.SeriesInstanceUID == series.series_uid
+    assert referred.SeriesInstanceUID == series.slices[0].text("SeriesInstanceUID")
     assert len(referred.ReferencedInstanceSequence) == SIZE[2]
 
 

@@ -29,8 +29,7 @@ def test_every_voxel_follows_the_rule(direction):
     grid = Geometry(size=(5, 6, 7), spacing_mm=(1, 1, 1), origin_mm=(0, 0, 0), direction=direction)
     labels = LabelMap(grid, ROIS)
     shape = grid.canonical().shape
-    # Probabilities 128 and 129 of organs count as one, so none is drawn.
-    probabilities = {roi: rng.choice([0, 127, 130, 140, 200, 255], shape).astype(np.uint8) for roi in ROIS}
+    probabilities = {roi: rng.choice([0, 127, 128, 129, 130, 200, 255], shape).astype(np.uint8) for roi in ROIS}
     for roi in ROIS:
         labels.add(roi, WHOLE, probabilities[roi])
     columns = np.stack(list(probabilities.values()), -1).reshape(-1, len(ROIS))

@@ -336,7 +336,8 @@ class TestRealCases:
         bits, grid = read_roi_bits(path)
         raw = volumes.read_case(layout, SHARED / root, case, targets, Labelling(labels=labels))
         assert grid == Geometry.from_image(raw.image)
-        for k, (_, mask) in enumerate(raw.masks()):
+        for k, target in enumerate(raw.labelled):
+            mask = raw.labels.mask(target)
             back = roi_mask(bits, k)
             assert 2 * (back & mask).sum() / max(back.sum() + mask.sum(), 1) > 0.97 or not mask.any()
 

@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from ...errors import UserError
 from ...gzip_stream import AGAIN
 
 READ_ERRORS = (
+    BytesLengthException,
     InvalidDicomError,
     EOFError,
     OSError,
@@ -52,15 +54,31 @@ class DicomFile:
         try:
             value = self.header.get(name)
         except READ_ERRORS as error:
-            raise UserError(str(self.path), f"has a damaged {name} ({error})", AGAIN) from error
+            raise self._damaged(name, error) from error
         if value is None or value == "":
             raise UserError(str(self.path), f"lacks {name}, so it is cut off or not a whole CT image", AGAIN)
         return value
 
+    def numbers(self, name: str, count: int) -> np.ndarray:
+        """An element's values (float64, `count`); raises UserError if the header lacks them or they are not so many."""
+        try:
+            values = np.atleast_1d(np.array(self.get(name), np.float64))
+        except (ValueError, TypeError) as error:
+            raise self._damaged(name, error) from error
+        if values.shape != (count,) or not np.isfinite(values).all():
+            raise self._damaged(name, f"{count} number{'s' * (count > 1)} expected")
+        return values
+
     def text(self, name: str) -> str:
-        """An element's value as text, empty where the header lacks it."""
-        value = self.header.get(name)
-        return "" if value is None else str(value).strip()
+        """An element's value as text, empty where the header lacks it; raises UserError if it is damaged."""
+        try:
+            value = self.header.get(name)
+            return "" if value is None else str(value).strip()
+        except READ_ERRORS as error:
+            raise self._damaged(name, error) from error
+
+    def _damaged(self, name: str, said: object) -> UserError:
+        return UserError(str(self.path), f"has a damaged {name} ({' '.join(str(said).split())[:200]})", AGAIN)
 
 
 def dicom_files(folder: Path) -> tuple[DicomFile, ...]:
@@ -113,8 +131,14 @@ def contents(files: Sequence[DicomFile]) -> str:
 
 
 def _paths(folder: Path) -> Iterator[Path]:
-    """All visible files below a folder, also through links to folders."""
+    """All visible files below a folder, also through links to folders, each folder once."""
+    seen: set[str] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
+        place = os.path.realpath(parent)
+        if place in seen:  # by a link, perhaps to a folder above
+            folders.clear()
+            continue
+        seen.add(place)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(parent) / name for name in sorted(names) if not name.startswith("."))
 
@@ -126,7 +150,10 @@ def _head(path: Path) -> bytes:
 
 def _header(path: Path) -> FileDataset | None:
     """The header of a DICOM file; None for a file of another kind and for a DICOMDIR."""
-    head = _head(path)
+    try:
+        head = _head(path)
+    except OSError as error:
+        raise UserError(str(path), f"cannot be read ({error.strerror or error})", "check the file") from error
     named = path.name.lower().endswith(_FILE_ENDING)
     without_preamble = head[_PREAMBLE_BYTES:] != b"DICM"
     if without_preamble and not head.startswith(_OLD_BEGINNING):

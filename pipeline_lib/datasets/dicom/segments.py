@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.pixels import pixel_array
 
 from ...errors import UserError
@@ -41,13 +41,14 @@ class Segmentation:
 
         Raises UserError if two segments have this label, or if a frame of it is cut off or off the series' grid.
         """
-        numbers = [int(item.SegmentNumber) for item in self.dicom.SegmentSequence if item.get("SegmentLabel") == name]
-        if len(numbers) != 1:
-            raise UserError(str(self.path), f"has {len(numbers)} segments labelled {name!r}", "rename all but one")
+        items = [item for item in self.dicom.SegmentSequence if str(item.get("SegmentLabel", "")) == name]
+        if len(items) != 1:
+            raise UserError(str(self.path), f"has {len(items)} segments labelled {name!r}", "rename all but one")
+        number = _whole_number(self.path, items[0], "SegmentNumber")
         mask = np.zeros(self.grid.shape, bool)
-        for index, (place, number) in enumerate(self._frames):
-            if number in (numbers[0], None):
-                mask[place] |= self._frame(index, numbers[0])
+        for index, (place, held) in enumerate(self._frames):
+            if held in (number, None):
+                mask[place] |= self._frame(index, number)
         return mask
 
     @cached_property
@@ -97,8 +98,9 @@ class Segmentation:
             raise UserError(str(self.path), wrong, AGAIN) from error
         if self.dicom.SegmentationType == _LABEL_MAP:
             return pixels == number
-        highest = self.dicom.MaximumFractionalValue if self.dicom.SegmentationType == _FRACTIONAL else 1
-        return pixels >= highest / 2
+        if self.dicom.SegmentationType == _BINARY:
+            return pixels > 0
+        return pixels >= _whole_number(self.path, self.dicom, "MaximumFractionalValue") / 2
 
     def _bits(self, index: int) -> np.ndarray:
         """uint8 H W of one frame of single bits; pydicom 3.0 fails for frames that do not begin with a byte."""
@@ -106,6 +108,14 @@ class Segmentation:
         first, last = index * height * width, (index + 1) * height * width
         packed = np.frombuffer(self.dicom.PixelData, np.uint8)[first // 8 : -(-last // 8)]
         return np.unpackbits(packed, bitorder="little")[first % 8 :][: height * width].reshape(height, width)
+
+
+def _whole_number(path: Path, dicom: Dataset, name: str) -> int:
+    """An element of 1 or more; raises UserError if it is missing or something else."""
+    value = dicom.get(name)
+    if not isinstance(value, int) or value < 1:
+        raise UserError(str(path), f"lacks {name}, or it is not a number from 1", "export it again")
+    return value
 
 
 _GROUPS = (

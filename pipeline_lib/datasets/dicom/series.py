@@ -25,20 +25,12 @@ from .files import READ_ERRORS, DicomFile, contents, dicom_files, read_dicom
 _CT = "1.2.840.10008.5.1.4.1.1.2"
 _MULTI_FRAME_CT = (f"{_CT}.1", f"{_CT}.2")
 _NEEDED = ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "BitsAllocated", "RescaleIntercept")
-"""Elements throughout a header. A slice that lacks one is named, lest it be taken for an image of another kind."""
+"""Elements throughout a header. A slice that lacks one is named, so that it is not taken for another kind of image."""
 _SAME_PLACE_MM = 0.01
 _PARALLEL_WITHIN = 0.01
 """Direction cosines of slices of one stack; localisers that do not say so are at right angles to it."""
 _UNIT_WITHIN = 1e-3
 _EXPORT = "export the whole series again, or list the case under `skip:`"
-
-
-@dataclass(frozen=True)
-class Instance:
-    """The file of a slice and what other DICOM objects call it."""
-
-    path: Path
-    sop_instance_uid: str
 
 
 @dataclass(frozen=True)
@@ -56,15 +48,6 @@ class CtSeries:
     def image(self) -> sitk.Image:
         """The image in HU, read when asked for; raises UserError if a slice is cut off."""
         return self.grid.image(_voxels(self.slices))
-
-    @property
-    def instances(self) -> tuple[Instance, ...]:
-        """The identity of each slice, in order."""
-        return tuple(Instance(file.path, file.text("SOPInstanceUID")) for file in self.slices)
-
-    @property
-    def series_uid(self) -> str:
-        return self.slices[0].text("SeriesInstanceUID")
 
     @property
     def frame_of_reference_uid(self) -> str:
@@ -120,8 +103,8 @@ def _belongs(file: DicomFile, other: DicomFile) -> bool:
 
 def _turned(file: DicomFile, other: DicomFile) -> float:
     """The greatest difference between the direction cosines of two images."""
-    pair = [np.array(item.get("ImageOrientationPatient"), np.float64) for item in (file, other)]
-    return float(np.abs(pair[0] - pair[1]).max())
+    one, two = (item.numbers("ImageOrientationPatient", 6) for item in (file, other))
+    return float(np.abs(one - two).max())
 
 
 def the_only_volume(folder: Path, files: Sequence[DicomFile], volumes: Sequence[Volume]) -> Volume:
@@ -159,15 +142,16 @@ def placed_series(folder: Path, files: Sequence[DicomFile], volume: Volume) -> C
             raise UserError(str(file.path), wrong, _EXPORT)
     row, column = _axes(first)
     normal = np.cross(row, column)
-    positions = np.array([file.get("ImagePositionPatient") for file in volume], np.float64)
+    positions = np.array([file.numbers("ImagePositionPatient", 3) for file in volume])
     order = np.argsort(positions @ normal, kind="stable")
     ordered, positions = [volume[place] for place in order], positions[order]
     _check_steps(folder, ordered, positions @ normal)
+    down, right = first.numbers("PixelSpacing", 2).tolist()
     step = (positions[-1] - positions[0]) / (len(ordered) - 1)
     spacing = float(np.linalg.norm(step))
     sheared = Geometry(
-        size=(int(first.get("Columns")), int(first.get("Rows")), len(ordered)),
-        spacing_mm=(float(first.get("PixelSpacing")[1]), float(first.get("PixelSpacing")[0]), spacing),
+        size=(int(_number(first, "Columns")), int(_number(first, "Rows")), len(ordered)),
+        spacing_mm=(right, down, spacing),
         origin_mm=tuple(positions[0]),
         direction=tuple(np.column_stack([row, column, step / spacing]).ravel()),
     )
@@ -193,7 +177,7 @@ def _left_out(files: Sequence[DicomFile], volume: Volume) -> tuple[str, ...]:
 
 def _axes(file: DicomFile) -> tuple[np.ndarray, np.ndarray]:
     """Unit vectors along a row (to the next column) and down a column."""
-    row, column = np.reshape(np.array(file.get("ImageOrientationPatient"), np.float64), (2, 3))
+    row, column = file.numbers("ImageOrientationPatient", 6).reshape(2, 3)
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if np.abs(np.subtract(lengths, 1)).max() > _UNIT_WITHIN or abs(row @ column) > _UNIT_WITHIN:
         wrong = "has an ImageOrientationPatient that is not two unit vectors at right angles"
@@ -226,8 +210,10 @@ def _check_steps(folder: Path, files: Sequence[DicomFile], heights: np.ndarray) 
 
 def _voxels(files: Sequence[DicomFile]) -> np.ndarray:
     """HU (D H W): int16 or int32 where all slopes and intercepts are whole numbers, float32 otherwise."""
-    scales = [(float(file.get("RescaleSlope")), float(file.get("RescaleIntercept"))) for file in files]
-    for file in files:
+    scales = [(_number(file, "RescaleSlope"), _number(file, "RescaleIntercept")) for file in files]
+    for file, (slope, _) in zip(files, scales, strict=True):
+        if slope == 0:
+            raise UserError(str(file.path), "has a RescaleSlope of 0, which makes all its voxels alike", _EXPORT)
         if file.text("RescaleType").upper() not in ("", "HU", "US"):
             wrong = f"holds values in {file.text('RescaleType')} instead of HU"
             raise UserError(str(file.path), wrong, "give a CT in Hounsfield units")
@@ -239,14 +225,18 @@ def _voxels(files: Sequence[DicomFile]) -> np.ndarray:
     return np.stack(slices, dtype=np.int16 if limits.min <= low and high <= limits.max else np.int32, casting="unsafe")
 
 
+def _number(file: DicomFile, name: str) -> float:
+    return float(file.numbers(name, 1)[0])
+
+
 def _hounsfield(file: DicomFile, slope: float, intercept: float) -> np.ndarray:
     """A slice (H W) in HU.
 
     Compressed pixels that pydicom has no decoder for are left to GDCM in ITK, which applies slope and intercept itself.
     """
-    if int(file.get("SamplesPerPixel")) != 1:
+    if _number(file, "SamplesPerPixel") != 1:
         raise UserError(str(file.path), "holds colours instead of one number per pixel", _EXPORT)
-    shape = int(file.get("Rows")), int(file.get("Columns"))
+    shape = _number(file, "Rows"), _number(file, "Columns")
     try:
         dicom = read_dicom(file.path)
         if _can_be_decoded(dicom.file_meta.TransferSyntaxUID):

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from ...config.network_settings import NetworkSettings
+from ...config.section import Count
 
 
 class SwinUnetr(NetworkSettings):
@@ -20,8 +21,10 @@ class SwinUnetr(NetworkSettings):
     feature_size: Annotated[int, Field(ge=12, multiple_of=12)] = Field(
         default=48, description="Channels of the first stage (48 is the published network)."
     )
-    depths: tuple[int, int, int, int] = Field(default=(2, 2, 2, 2), description="Transformer blocks per stage.")
-    num_heads: tuple[int, int, int, int] = Field(default=(3, 6, 12, 24), description="Attention heads per stage.")
+    depths: tuple[Count, Count, Count, Count] = Field(default=(2, 2, 2, 2), description="Transformer blocks per stage.")
+    num_heads: tuple[Count, Count, Count, Count] = Field(
+        default=(3, 6, 12, 24), description="Attention heads per stage."
+    )
     window_size: Annotated[int, Field(ge=2)] = Field(default=7, description="Side of the attention window in tokens.")
     use_v2: bool = Field(default=False, description="SwinUNETR v2's residual convolution at each stage.")
     embedding_scale: Literal["standardised", "raw"] = Field(

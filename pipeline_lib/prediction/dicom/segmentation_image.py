@@ -22,7 +22,7 @@ from .codes import Code, coded
 from .objects import NAME, SERIES_NUMBER, Maker, code_item, header_faults, item, source_headers
 
 if TYPE_CHECKING:
-    from highdicom.seg import Segmentation, SegmentDescription
+    from highdicom.seg import SegmentDescription
     from highdicom.sr import CodedConcept
 
 _BYTE = 8
@@ -82,14 +82,14 @@ class SegmentationImage:
         self._bits += np.packbits(pending[:whole], bitorder="little").tobytes()
         self._left_over = pending[whole:]
 
-    def _template(self) -> Segmentation:
+    def _template(self) -> Dataset:
         """All of the object but its frames: those are of the first segment, one for every slice."""
         from highdicom import PixelMeasuresSequence
         from highdicom.seg import Segmentation, SegmentationTypeValues
 
         grid, source = self._series.grid, self._sources[0]
         descriptions = self._descriptions()
-        made = Segmentation(
+        made: Dataset = Segmentation(
             source_images=self._sources,
             pixel_array=np.ones(grid.shape, np.uint8),
             segmentation_type=SegmentationTypeValues.BINARY,
