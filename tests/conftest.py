@@ -26,6 +26,7 @@ settings.load_profile("lacuna")
 
 
 _FIRST = ("test_graph.py", "test_downloads.py", "test_calls.py", "test_trained_models.py")
+_LAST = ("test_selftest.py", "test_estimate.py", "test_plan.py")
 
 
 def pytest_collection_modifyitems(items) -> None:
@@ -33,5 +34,9 @@ def pytest_collection_modifyitems(items) -> None:
 
     Of two processes each is given two files at first. The one with `test_graph.py` makes the run that
     `test_trained_models.py` needs too, while the other is busy with its downloads.
+
+    Last are those that compute on fake tensors of a GPU: after that, PyTorch refuses backward passes in processes that
+    are forked from this one, as many tests need.
     """
-    items.sort(key=lambda item: _FIRST.index(item.path.name) if item.path.name in _FIRST else len(_FIRST))
+    order = {name: place for place, name in enumerate((*_FIRST, "", *_LAST))}
+    items.sort(key=lambda item: order.get(item.path.name, order[""]))

@@ -49,10 +49,10 @@ def check_methods(config: Config) -> None:
                 "`per_data_set`, or name another network"
             )
         _check_patches(config.patches, name, network)
-        _check_samples_together(config, name, method)
         _check_labelled_cases(config, name, method)
     # A method that is not compared may lie there until there is what it needs.
     for name in config.compare or config.methods:
+        _check_samples_together(config, name, config.methods[name])
         lacking = lacking_for(config, config.methods[name])
         if lacking is not None:
             raise ValueError(f"method {name} {lacking[0]}: {lacking[1]}, or name the methods without it in `compare`")

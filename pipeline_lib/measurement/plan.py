@@ -70,7 +70,7 @@ def plan(config: Config, card: Card, gpus: int, folder: Path) -> Plan:
 
 
 def _accepts(config: Config, parts: int) -> bool:
-    """Whether every method of the config, compared or not, can do with so many parts; some need samples together."""
+    """Whether every method that is compared can do with so many parts; some need samples together."""
     execution = config.execution.model_copy(update={"gradient_accumulation_steps": parts})
     try:
         check_methods(config.model_copy(update={"execution": execution}))

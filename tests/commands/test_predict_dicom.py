@@ -50,7 +50,7 @@ def write_exam(folder: Path) -> list[str]:
     study, uids = "1.2.3", []
     for name, seed in (("thin", 1), ("thick", 2)):
         written = write_patient(folder / name, seed=seed, change=with_value("StudyInstanceUID", study))
-        uids.append(read_ct_series(written).series_uid)
+        uids.append(read_ct_series(written).slices[0].text("SeriesInstanceUID"))
     return uids
 
 

@@ -184,8 +184,10 @@ def test_dice_over_the_batch_is_refused_where_it_would_depend_on_accumulation(co
 def test_mixing_is_refused_where_it_would_depend_on_accumulation_or_has_no_second_sample(content):
     content["methods"]["mixing"] = {"kind": "ltuda_cda", "network": "swin_unetr", "encoder": "wordllama"}
     content["segmentation"]["batch_size"] = 4
-    load_config(content, BASE)
     content["execution"]["gradient_accumulation_steps"] = 2
+    content["compare"] = ["baseline"]
+    load_config(content, BASE)
+    content["compare"] = ["baseline", "mixing"]
     message = refusal(content)
     assert "method mixing: it mixes samples that are computed together" in message
     assert "`execution.gradient_accumulation_steps`: set that to 1" in message

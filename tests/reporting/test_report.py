@@ -53,6 +53,7 @@ def test_every_figure_comes_as_png_and_svg_and_is_not_blank(made):
         "slices/slices_kidney",
         "slices/slices_spleen",
         "training/losses",
+        "training/validation",
         "training/decisions_latent_class",
         "existence/existence",
         "existence/existence_check",

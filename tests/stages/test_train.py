@@ -423,12 +423,14 @@ def test_killed_or_stopped_it_ends_with_the_same_weights(here, tmp_path):
         ),
     ],
 )
-def test_a_method_whose_samples_must_be_computed_together_is_refused_on_several_ranks(method, wrong):
-    cpu = torch.device("cpu")
-    segmentation.check_samples_together(method, Distributed(0, 1, cpu))
-    segmentation.check_samples_together(METHODS["mean_teacher"], Distributed(0, 2, cpu))
-    with pytest.raises(UserError, match=wrong):
-        segmentation.check_samples_together(method, Distributed(0, 2, cpu))
+def test_a_method_whose_samples_must_be_computed_together_is_refused_where_they_are_not(method, wrong):
+    alone, shared = (Distributed(0, count, torch.device("cpu")) for count in (1, 2))
+    segmentation.check_samples_together(method, 1, alone)
+    segmentation.check_samples_together(METHODS["mean_teacher"], 2, shared)
+    with pytest.raises(UserError, match=f"{wrong}.* how many processes"):
+        segmentation.check_samples_together(method, 1, shared)
+    with pytest.raises(UserError, match=f"{wrong}.*gradient_accumulation_steps"):
+        segmentation.check_samples_together(method, 2, alone)
 
 
 def test_torchrun_starts_processes_that_share_the_batch(here, tmp_path, monkeypatch):

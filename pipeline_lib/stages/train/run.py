@@ -74,7 +74,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
     ):
         if store.restored(distributed, [outputs.model, outputs.history]):
             return
-        check_samples_together(settings.method, distributed)
+        check_samples_together(settings.method, execution.gradient_accumulation_steps, distributed)
         if distributed.is_main:
             write_json(checkpoints.folder / RUN_FILE, {"run": settings.run})
         labelled = rois_of_data_sets(settings, cases)
@@ -100,16 +100,19 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
             checkpoints.remove()
 
 
-def check_samples_together(method: Method, distributed: Distributed) -> None:
-    """UserError if the loss depends on which samples are computed together, and several ranks share the batch."""
-    if distributed.world_size == 1:
+def check_samples_together(method: Method, accumulation_steps: int, distributed: Distributed) -> None:
+    """UserError if the loss depends on which samples are computed together, and these are not the whole batch."""
+    if not (method.sums_over_batch or method.mixes_samples):
         return
-    if method.sums_over_batch:
-        wrong = "is batch, which would depend on how many processes share the batch"
-        raise UserError("dice", wrong, "train in one process, or choose another form")
-    if method.mixes_samples:
-        wrong = f"is {method.kind}, which mixes samples, so it would depend on how many processes share the batch"
-        raise UserError("method", wrong, "train in one process")
+    where, which = (
+        ("dice", "is batch") if method.sums_over_batch else ("method", f"is {method.kind}, which mixes samples")
+    )
+    if distributed.world_size > 1:
+        wrong = f"{which}, so its result would depend on how many processes share the batch"
+        raise UserError(where, wrong, "train in one process, or choose another")
+    if accumulation_steps > 1:
+        wrong = f"{which}, so its result would depend on `execution.gradient_accumulation_steps`"
+        raise UserError(where, wrong, "set that to 1, or choose another")
 
 
 def training_identity(settings: Settings, cases: tuple[TrainingCase, ...], inputs: Inputs) -> Identity:
