@@ -112,8 +112,8 @@ BUGS = (
     Bug(
         "unknown voxels exclude leaves",
         "methods/leaves.py",
-        "told = labelled[:, :, None, None, None] if known is None else known",
-        "told = labelled[:, :, None, None, None]",
+        "told = told_voxels(labelled, known)",
+        "told = told_voxels(labelled, None)",
         _EVERY_METHOD,
     ),
     Bug(
@@ -126,8 +126,8 @@ BUGS = (
     Bug(
         "no pseudo labels where a labelled ROI is unknown",
         "methods/ltuda_cda/task.py",
-        "if known is None else known, labels, pseudo)",
-        ", labels, pseudo)",
+        "told_voxels(labelled, known), labels, pseudo)",
+        "told_voxels(labelled, None), labels, pseudo)",
         _EVERY_METHOD,
     ),
     Bug(

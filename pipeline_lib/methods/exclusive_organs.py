@@ -7,6 +7,8 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from .roi_maps import told_voxels
+
 Structures = tuple[tuple[str, ...], ...]
 """For each of K ROIs, the structures that decide its existence."""
 
@@ -40,7 +42,7 @@ def exclusive_logits(
     `known` (bool B K D H W) labels count at these voxels alone.
     """
     sure = torch.full_like(logits, -_CERTAIN).masked_fill_(labels, _CERTAIN)
-    surest = torch.where(labelled[:, :, None, None, None] if known is None else known, sure, logits)
+    surest = torch.where(told_voxels(labelled, known), sure, logits)
     # ROIs of one organ have the same rivals.
     strongest = {others: reduce(torch.maximum, (surest[:, j] for j in others)) for others in set(rivals) if others}
     lowered = logits.clone()

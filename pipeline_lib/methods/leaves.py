@@ -18,6 +18,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..networks.probabilities import at_least_float32
 from .exclusive_organs import Rivals
+from .roi_maps import told_voxels
 
 Leaves = tuple[tuple[int, ...], ...]
 """The ROIs of each of L leaves, in increasing order; each leaf stands behind those that it contains."""
@@ -74,7 +75,7 @@ def allowed_leaves(labels: Tensor, labelled: Tensor, leaves: Leaves, known: Tens
     ROIs are never read. Where no leaf agrees, since labels overlap that should not, all are allowed: such a voxel says
     nothing. With `known` (bool B K D H W) a ROI is unlabelled wherever its label is not known.
     """
-    told = labelled[:, :, None, None, None] if known is None else known
+    told = told_voxels(labelled, known)
     present, absent = labels & told, ~labels & told
     wanted = present.sum(1, dtype=torch.int16)
     hits: dict[tuple[int, ...], Tensor] = {(): torch.zeros_like(wanted)}

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .exclusive_organs import Rivals
+from .roi_maps import told_voxels
 
 
 def labelled_as_rival(
@@ -16,7 +17,7 @@ def labelled_as_rival(
     `labels` bool B K D H W, `labelled` bool B K → bool B K D H W, bool B K. Labels of unlabelled ROIs are never read,
     nor, with `known` (bool B K D H W), those of voxels that are not known.
     """
-    positives = labels.bool() & (labelled[:, :, None, None, None] if known is None else known)
+    positives = labels.bool() & told_voxels(labelled, known)
     negatives, informed = torch.zeros_like(positives), torch.zeros_like(labelled)
     for roi, others in enumerate(rivals):
         if others:

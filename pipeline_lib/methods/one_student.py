@@ -1,4 +1,4 @@
-"""What tasks share that train one network, keep nothing besides it, and have one sigmoid per ROI."""
+"""What tasks share that train one network and have one sigmoid per ROI; nothing is kept besides the network."""
 
 from __future__ import annotations
 

@@ -26,6 +26,11 @@ def with_known_voxels(labelled: Tensor, known: Tensor | None) -> Tensor:
     return labelled if known is None else labelled & known.flatten(2).any(2)
 
 
+def told_voxels(labelled: Tensor, known: Tensor | None) -> Tensor:
+    """Where labels say something of a ROI: bool B K and bool B K D H W, or None as above → B K D H W, or B K 1 1 1."""
+    return labelled[:, :, None, None, None] if known is None else known
+
+
 def mean_over_voxels(values: Tensor, where: Tensor | None) -> Tensor:
     """Mean of each row of `values` N V over the voxels `where` (bool N V, some in each row; None: all) → N."""
     if where is None:

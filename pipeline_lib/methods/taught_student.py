@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..config.method_settings import Teacher
-from ..networks.probabilities import probabilities
 from .ema_teacher import EmaTeacher
-from .exclusive_organs import Structures
+from .one_student import OneStudent
 
 
-class TaughtStudent:
+class TaughtStudent(OneStudent):
     """The network `student` for the ROIs `names`, and its teacher, which follows it."""
 
     def __init__(self, student: nn.Module, names: tuple[str, ...], teacher: Teacher) -> None:
-        self.student, self.names = student, names
-        self.networks = {"student": student}
+        super().__init__(student, names)
         self.teacher = EmaTeacher(student, teacher)
 
-    @staticmethod
-    def probabilities(logits: Tensor, structures: Structures) -> Tensor:
-        """One sigmoid per ROI."""
-        return probabilities(logits)
-
     def predictors(self) -> dict[str, nn.Module]:
-        return {"student": self.student, "teacher": self.teacher.network}
+        return super().predictors() | {"teacher": self.teacher.network}
 
     def after_update(self) -> None:
         self.teacher.update(self.student)

@@ -7,15 +7,15 @@ import platform
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pandas as pd
 import psutil
 
 from ..machine import processor
+from ..version import DISTRIBUTION, installed
 
-_PACKAGES = ("lacuna-segmentation", "torch", "monai", "numpy", "SimpleITK", "blosc2", "scipy", "snakemake")
+_PACKAGES = (DISTRIBUTION, "torch", "monai", "numpy", "SimpleITK", "blosc2", "scipy", "snakemake")
 
 
 _CODE = Path(__file__).resolve().parents[2]
@@ -49,13 +49,7 @@ def commit() -> str:
 
 def versions() -> dict[str, str]:
     """Python's and the packages' versions."""
-    found = {"Python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {"Python": platform.python_version(), **installed(_PACKAGES)}
 
 
 def hardware() -> str:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as version_of
 
 import psutil
 import torch
 
 from ..machine import available_memory, processor
-from ..version import version
+from ..version import installed, version
 
 _PACKAGES = ("numpy", "monai", "triton", "snakemake")
 _GIB = 2**30
@@ -20,7 +18,8 @@ _GIB = 2**30
 
 def described() -> Iterator[str]:
     """A line for versions, processor, memory, and each GPU."""
-    packages = ", ".join(f"{name} {_installed(name)}" for name in _PACKAGES)
+    versions = installed(_PACKAGES)
+    packages = ", ".join(f"{name} {versions.get(name, 'absent')}" for name in _PACKAGES)
     yield f"lacuna {version()}, Python {platform.python_version()}, torch {torch.__version__}, {packages}"
     yield f"{platform.platform()}; {processor()}, {usable_cores()} of {os.cpu_count()} cores"
     whole = psutil.virtual_memory().total / _GIB
@@ -40,10 +39,3 @@ def described() -> Iterator[str]:
 def usable_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _installed(name: str) -> str:
-    try:
-        return version_of(name)
-    except PackageNotFoundError:
-        return "absent"

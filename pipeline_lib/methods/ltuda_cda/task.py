@@ -21,7 +21,7 @@ from ..cutmix import box_masks, mixed, partners
 from ..exclusive_organs import Rivals, Structures, exclusive_logits, exclusive_rois
 from ..label_counts import label_counts
 from ..ramp_up import teacher_weight
-from ..roi_maps import with_known_voxels
+from ..roi_maps import told_voxels, with_known_voxels
 from ..segmentation_task import Ingredients
 from ..supervised_loss import supervised_loss
 from ..taught_student import TaughtStudent
@@ -102,7 +102,7 @@ def hard_targets(
     known.
     """
     pseudo = exclusive_logits(teacher_logits, labels, labelled, rivals, known) >= 0
-    return torch.where(labelled[:, :, None, None, None] if known is None else known, labels, pseudo)
+    return torch.where(told_voxels(labelled, known), labels, pseudo)
 
 
 def target_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ def label_loss(logits: Tensor, labels: Tensor, labelled: Tensor, box: Tensor, kn
     `known` (bool B K D H W) known; and over the ROIs that the sample or its partner labels.
     """
     labelled = with_known_voxels(labelled, known)
-    told = labelled[:, :, None, None, None].expand_as(labels) if known is None else known
+    told = told_voxels(labelled, known).expand_as(labels)
     of_rois = (_cross_entropy(logits, mixed(labels, box)) * mixed(told, box)).flatten(2).mean(2)
     return of_rois.sum(1) / (labelled | partners(labelled)).sum(1).clamp(min=1)
 

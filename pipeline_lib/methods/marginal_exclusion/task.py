@@ -13,7 +13,7 @@ from ..exclusive_organs import Rivals, Structures
 from ..leaf_task import LeafTask
 from ..leaves import marginal_cross_entropy, roi_probabilities
 from ..negatives import labelled_as_rival
-from ..roi_maps import mean_over_rois, selected_maps
+from ..roi_maps import mean_over_rois, selected_maps, told_voxels
 from ..segmentation_task import Ingredients
 from .settings import MarginalExclusion
 
@@ -73,11 +73,10 @@ def exclusion_dice(
     which no label is known are left out for all ROIs.
     """
     negatives, informed = labelled_as_rival(labels, labelled, rivals, known)
-    of_labelled = labelled[:, :, None, None, None]
-    told = of_labelled if known is None else known
+    told = told_voxels(labelled, known)
     outside = (~labels & told) | (negatives & ~told)
     if known is not None:
-        p = p.where(known | negatives | (~of_labelled & known.any(1, keepdim=True)), 0)
+        p = p.where(known | negatives | (~labelled[:, :, None, None, None] & known.any(1, keepdim=True)), 0)
     selected = (labelled | informed) & ~labelled.all(1, keepdim=True)
     own, excluded = selected_maps(p, selected), selected_maps(outside, selected)
     return mean_over_rois(1 - dice_loss(own, excluded.to(own.dtype), selected, form), selected)
