@@ -97,14 +97,14 @@ BUGS = (
     ),
     Bug(
         "a labelled part does not tell that a ROI is there",
-        "methods/latent_class/task.py",
+        "methods/decided.py",
         ", batch.labelled & (batch.labelled_voxels > 0))",
         ")",
         _UNKNOWN,
     ),
     Bug(
         "labels of unlabelled ROIs tell that they are there",
-        "methods/latent_class/task.py",
+        "methods/decided.py",
         "batch.labelled & (batch.labelled_voxels > 0)",
         "batch.labelled_voxels > 0",
         _EVERY_METHOD,

@@ -13,6 +13,7 @@ from ..methods.conemos.settings import Conemos
 from ..methods.hermes.settings import Hermes
 from ..methods.implicit_labelling.settings import ImplicitLabelling
 from ..methods.labels_alone.settings import LabelsAlone
+from ..methods.lacuna.settings import Lacuna
 from ..methods.latent_class.settings import LatentClass
 from ..methods.leaf_dice.settings import LeafDice
 from ..methods.ltuda_cda.settings import LtudaCda
@@ -32,7 +33,8 @@ Method = Annotated[
     | Background
     | LtudaCda
     | Conemos
-    | Hermes,
+    | Hermes
+    | Lacuna,
     Field(discriminator="kind"),
 ]
 """One row of the result table; `kind` says which of these it is."""

@@ -14,6 +14,8 @@ from .implicit_labelling.settings import ImplicitLabelling
 from .implicit_labelling.task import ImplicitLabellingTask
 from .labels_alone.settings import LabelsAlone
 from .labels_alone.task import LabelsAloneTask
+from .lacuna.settings import Lacuna
+from .lacuna.task import LacunaTask
 from .latent_class.settings import LatentClass
 from .latent_class.task import LatentClassTask
 from .leaf_dice.settings import LeafDice
@@ -40,6 +42,7 @@ TASKS: dict[type[MethodSettings], type[SegmentationTask]] = {
     LtudaCda: LtudaCdaTask,
     Conemos: ConemosTask,
     Hermes: HermesTask,
+    Lacuna: LacunaTask,
 }
 """Settings class → task class of every method."""
 

@@ -14,9 +14,9 @@ from torch import nn
 
 from ...config.method_settings import Teacher
 from ...data.batches import Batch
-from ...existence.decisions import decide
 from ...existence.scores import Scorer
 from ...training.task import Losses
+from ..decided import decided
 from ..exclusive_organs import Structures, exclusive_rois
 from ..label_counts import label_counts
 from ..ramp_up import teacher_weight
@@ -65,15 +65,10 @@ class LatentClassTask(TaughtStudent):
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts what each ROI was in each sample."""
         settings = self.settings
-        logits, known = networks["student"](batch.strong), batch.known
-        supervised = supervised_loss(logits, batch.labels, batch.labelled, settings.supervised, known)
+        logits = networks["student"](batch.strong)
+        supervised = supervised_loss(logits, batch.labels, batch.labelled, settings.supervised, batch.known)
         scores = batch.scores if self.scorer is None else self.scorer(batch.weak)
-        if known is None:
-            where, decisions = None, decide(batch.labelled, scores, settings.decision)
-        else:
-            # A ROI that is labelled but for some voxels is decided on too, for these.
-            where, throughout = ~known, batch.labelled & known.flatten(2).all(2)
-            decisions = decide(throughout, scores, settings.decision, batch.labelled & (batch.labelled_voxels > 0))
+        decisions, where = decided(batch, scores, settings.decision)
         terms = {name: torch.zeros_like(supervised) for name in self.terms} | {"supervised": supervised}
         weight = teacher_weight(progress, settings.warmup_fraction, settings.rampup_fraction)
         total = supervised
