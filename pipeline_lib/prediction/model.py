@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
+import blosc2
 import SimpleITK as sitk
 from pydantic import ValidationError
 from torch import nn
@@ -17,16 +17,15 @@ from ..device import compute_device
 from ..errors import UserError
 from ..files import file_digest
 from ..geometry import Geometry
-from ..inference.sliding_window import Shape, SlidingWindow, window_count
+from ..inference.sliding_window import SlidingWindow, window_count
 from ..networks.model_description import Shapes, has_teacher, read_description
 from ..networks.model_file import Weights, load_segmentation_model
-from ..volumes.resampling import image_volume
-from ..volumes.store import read_box
 from .ct import Ct, ct_from_image, read_ct
 from .ensemble import Ensemble, as_they_are
 from .memory import check_memory
 from .segmentation import Segmentation
-from .windows import compressed_probabilities, sliding_window
+from .volume import Volume, probabilities_in, volume_grid, volume_of
+from .windows import sliding_window
 
 OnWindows = Callable[[int, int], None]
 """Called with the number of windows just finished, and of all."""
@@ -89,22 +88,17 @@ class Model:
             ct = ct_from_image(ct, allow_other_units=allow_other_units)
         elif not isinstance(ct, Ct):
             ct = read_ct(Path(ct), allow_other_units=allow_other_units, series_uid=series_uid)
-        grid = self.volume_grid(ct)
-        check_memory(ct, grid, len(self.rois), self.window)
-        volume = image_volume(ct.image, grid, self.window.window_hu)
-        outside = round(self.window.window_hu[0])
+        check_memory(ct, self.volume_grid(ct), len(self.rois), self.window)
         total = self.window_count(ct)
-
-        def read_image(start: Shape, shape: Shape) -> np.ndarray:
-            return read_box(volume, start, shape, outside)
-
-        def advance(count: int) -> None:
-            on_windows(count, total)
-
-        probabilities = compressed_probabilities(
-            self.network, read_image, grid.shape, len(self.rois), self.window, advance
+        volume = volume_of(ct, self.spacing_mm, self.window.window_hu)
+        probabilities = probabilities_in(
+            volume, self.network, len(self.rois), self.window, lambda count: on_windows(count, total)
         )
-        return Segmentation(ct, self.rois, grid, self.post_processing, self.made_by, probabilities)
+        return self.segmentation(volume, probabilities)
+
+    def segmentation(self, volume: Volume, probabilities: blosc2.NDArray) -> Segmentation:
+        """What `probabilities_in` found in a volume, with the model's post-processing, on the CT's own grid."""
+        return Segmentation(volume.ct, self.rois, volume.grid, self.post_processing, self.made_by, probabilities)
 
     def window_count(self, ct: Ct) -> int:
         """Number of windows that `predict` puts through the network."""
@@ -112,7 +106,7 @@ class Model:
 
     def volume_grid(self, ct: Ct) -> Geometry:
         """The grid on which the networks see `ct`."""
-        return ct.grid.canonical().at_spacing(self.spacing_mm)
+        return volume_grid(ct, self.spacing_mm)
 
 
 def load_models(paths: Sequence[Path], options: Options = DEFAULTS) -> Model:
