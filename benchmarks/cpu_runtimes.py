@@ -7,11 +7,12 @@
 The network is SwinUNETR with the text-conditioned head and random weights, as `lacuna export --onnx` writes it. Rows
 take turns, so that other work on the machine hits all alike; a row's number is the median of its processor seconds, and
 `of pytorch` that of the paired ratios. Differences are those of probabilities from PyTorch's in float32, and the share
-of voxels and ROIs whose mask is another. Needs the packages onnx, onnxscript and onnxruntime; openvino for its rows.
+of voxels and ROIs whose mask is another; `ready in` is what building or loading took. Needs the packages onnx,
+onnxscript and onnxruntime; openvino for its rows.
 
 - pytorch: the form in which `lacuna predict` computes, in float32; pytorch bfloat16: what it takes by itself where the
   processor multiplies bfloat16;
-- onnxruntime, openvino: in float32; openvino bfloat16: its hint for the inference's precision;
+- onnxruntime: in float32; openvino: as `lacuna predict --runtime openvino`, in float32 and in bfloat16;
 - onnxruntime int8: matrix products with weights and values of 8 bits, quantised as they come;
 - compiled: torch.compile in float32 (needs a C++ compiler; its compiling is not counted).
 """
@@ -33,6 +34,7 @@ from pipeline_lib.networks.build import build_segmentation_network
 from pipeline_lib.networks.probabilities import probabilities
 from pipeline_lib.networks.swin_unetr.settings import SwinUnetr
 from pipeline_lib.prediction.onnx_graph import write_graph
+from pipeline_lib.prediction.openvino_runtime import OpenVinoNetwork
 
 Pass = Callable[[np.ndarray], np.ndarray]
 CPU = torch.device("cpu")
@@ -46,7 +48,7 @@ def network(options: argparse.Namespace) -> nn.Module:
     return built.eval().requires_grad_(False)
 
 
-def in_pytorch(options: argparse.Namespace, onnx: Path, precision: torch.dtype, compiled: bool = False) -> Pass:
+def in_pytorch(options: argparse.Namespace, precision: torch.dtype, compiled: bool = False) -> Pass:
     module = network(options).for_prediction(CPU, precision)
     if compiled:
         module = torch.compile(module)
@@ -75,22 +77,19 @@ def in_onnxruntime(options: argparse.Namespace, onnx: Path, int8: bool = False) 
     return lambda image: session.run(None, {"image": image})[0]
 
 
-def in_openvino(options: argparse.Namespace, onnx: Path, precision: str) -> Pass:
-    import openvino
-
-    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": precision}
-    compiled = openvino.Core().compile_model(str(onnx), "CPU", settings)
-    return lambda image: compiled([image])[0]
+def in_openvino(options: argparse.Namespace, precision: torch.dtype) -> Pass:
+    module = OpenVinoNetwork(network(options), probabilities, tuple(options.patch), precision)
+    return lambda image: module(torch.from_numpy(image)).numpy()
 
 
 RUNTIMES: dict[str, Callable[[argparse.Namespace, Path], Pass]] = {
-    "pytorch": lambda options, onnx: in_pytorch(options, onnx, torch.float32),
-    "pytorch bfloat16": lambda options, onnx: in_pytorch(options, onnx, torch.bfloat16),
+    "pytorch": lambda options, onnx: in_pytorch(options, torch.float32),
+    "pytorch bfloat16": lambda options, onnx: in_pytorch(options, torch.bfloat16),
     "onnxruntime": in_onnxruntime,
     "onnxruntime int8": lambda options, onnx: in_onnxruntime(options, onnx, int8=True),
-    "openvino": lambda options, onnx: in_openvino(options, onnx, "f32"),
-    "openvino bfloat16": lambda options, onnx: in_openvino(options, onnx, "bf16"),
-    "compiled": lambda options, onnx: in_pytorch(options, onnx, torch.float32, compiled=True),
+    "openvino": lambda options, onnx: in_openvino(options, torch.float32),
+    "openvino bfloat16": lambda options, onnx: in_openvino(options, torch.bfloat16),
+    "compiled": lambda options, onnx: in_pytorch(options, torch.float32, compiled=True),
 }
 
 
@@ -108,14 +107,18 @@ def main() -> None:
     image = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         onnx = options.onnx or Path(folder) / "network.onnx"
-        if not onnx.exists():
+        if not onnx.exists() and any("onnx" in name for name in options.runtimes):
             write_graph(network(options), probabilities, shape, onnx)
         measure(options, onnx, image)
 
 
 def measure(options: argparse.Namespace, onnx: Path, image: np.ndarray) -> None:
     names = list(dict.fromkeys(["pytorch", *options.runtimes]))
-    passes = {name: RUNTIMES[name](options, onnx) for name in names}
+    passes, ready = {}, {}
+    for name in names:
+        started = time.process_time()
+        passes[name] = RUNTIMES[name](options, onnx)
+        ready[name] = time.process_time() - started
     found = {name: run(image) for name, run in passes.items()}  # warm, and compiled
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(options.rounds):
@@ -131,7 +134,7 @@ def measure(options: argparse.Namespace, onnx: Path, image: np.ndarray) -> None:
         off = np.abs(found[name] - found["pytorch"]).max()
         other = ((found[name] >= 0.5) != (found["pytorch"] >= 0.5)).mean()
         print(f"{name:18} {statistics.median(seconds[name]):6.2f} s, {ratio:5.2f} of pytorch", end="; ")
-        print(f"off by {off:.1e} at most, {100 * other:.4f} % of masks' voxels", flush=True)
+        print(f"off by {off:.1e} at most, {100 * other:.4f} % of masks' voxels; ready in {ready[name]:.0f} s")
 
 
 if __name__ == "__main__":

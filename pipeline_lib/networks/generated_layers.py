@@ -107,7 +107,7 @@ def disagreement(layers: Layers, device: torch.device, precision: torch.dtype, m
 
 def _in_chunks(features: Tensor, parameters: Tensor, maps: int) -> Tensor:
     B, N, _ = parameters.shape
-    exporting = torch.compiler.is_exporting()
+    exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()
     most = _HIDDEN_VALUES_PER_EXPORTED_CHUNK if exporting else _HIDDEN_VALUES_PER_CHUNK[features.device.type]
     voxels = max(1, most // (B * N * WIDTH))
     chunks = [recomputed(plain_layers, chunk, parameters, maps) for chunk in features.split(voxels, dim=2)]

@@ -23,6 +23,7 @@ from ..networks.model_file import Weights, load_segmentation_model
 from .ct import Ct, ct_from_image, read_ct
 from .ensemble import Ensemble, as_they_are
 from .memory import check_memory
+from .openvino_runtime import OpenVinoNetwork, check_openvino
 from .segmentation import Segmentation
 from .volume import Volume, probabilities_in, volume_grid, volume_of
 from .windows import sliding_window
@@ -45,6 +46,7 @@ class Options:
 
     `fast` puts windows side by side, without overlap and flips: up to eight times as fast, and less exact where windows
     meet. `largest_part` has ROIs of which only the largest part is kept, besides those that the model file names.
+    `runtime` is what computes the network; openvino, on a CPU alone, needs the package of that name.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -54,6 +56,7 @@ class Options:
     flip_tta: bool | None = None
     weights: Weights | None = None
     largest_part: tuple[str, ...] = ()
+    runtime: Literal["pytorch", "openvino"] = "pytorch"
 
 
 DEFAULTS = Options()
@@ -116,7 +119,8 @@ def load_models(paths: Sequence[Path], options: Options = DEFAULTS) -> Model:
     """
     if not paths:
         raise UserError("--model", "names no file", "give at least one model.safetensors")
-    device = compute_device(options.device, "--device")
+    on_cpu = options.runtime == "openvino" and options.device == "auto"
+    device = compute_device("cpu" if on_cpu else options.device, "--device")
     execution = PredictionExecution(device=options.device, precision=options.precision)
     notes: list[str] = []
     networks: list[nn.Module] = []
@@ -137,7 +141,12 @@ def load_models(paths: Sequence[Path], options: Options = DEFAULTS) -> Model:
         if windows and prediction.flip_tta and window.partners != windows[0].partners:
             wrong = f"pairs left and right unlike {paths[0]}"
             raise UserError(str(path), wrong, "average models of one configuration only")
-        networks.append(network.for_prediction(device, window.precision))
+        if options.runtime == "openvino":
+            check_openvino(device, window.precision)
+            networks.append(OpenVinoNetwork(network, window.to_probabilities, window.shape, window.precision))
+            window = replace(window, to_probabilities=as_they_are)
+        else:
+            networks.append(network.for_prediction(device, window.precision))
         windows.append(window)
     window = windows[0]
     if len(networks) > 1:
@@ -149,6 +158,7 @@ def load_models(paths: Sequence[Path], options: Options = DEFAULTS) -> Model:
         "models": [{"file": str(path), "content": file_digest(path)} for path in paths],
         "fast": options.fast,
         **prediction.model_dump(mode="json"),
+        "runtime": options.runtime,
         "precision": str(window.precision).removeprefix("torch."),
         "spacing_mm": list(first["spacing_mm"]),
     }

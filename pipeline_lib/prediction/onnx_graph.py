@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -51,8 +53,7 @@ def write_graph(
         expected = to_probabilities(network(image)).numpy()
     form = ExportedForm(network, to_probabilities)
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with torch.no_grad(), _quiet():
             program = torch.onnx.export(
                 form, (image,), dynamo=True, verbose=False, input_names=[IMAGE], output_names=[PROBABILITIES]
             )
@@ -67,6 +68,19 @@ def write_graph(
             wrong = f"gives probabilities in ONNX Runtime that are off by {off:.2g}, more than {TOLERANCE:.2g}"
             raise UserError("--onnx", wrong, "give away the model file itself")
     return off
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's warnings, of which there can be hundreds; whether its graph is right is checked after."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def run_graph(path: Path, image: np.ndarray) -> np.ndarray:
