@@ -24,10 +24,6 @@ _BUNDLE_VERSION = "0.1.0"
 _INTENDED_USE = (
     "Research on the segmentation of CT. It is not a medical device: do not base a diagnosis or a treatment on it."
 )
-_REFERENCE = (
-    "Zhao et al.: Exploiting Latent Classes for Medical Image Segmentation from Partially Labeled Datasets. "
-    "MICCAI 2024."
-)
 _PACKAGES = ("monai", "torch", "numpy")
 _ANY = ["*", "*", "*"]
 
@@ -81,7 +77,6 @@ def metadata(
             }
         },
         "intended_use": _INTENDED_USE,
-        "references": [_REFERENCE],
         "spacing_mm": list(description["spacing_mm"]),
         "window_hu": list(description["window_hu"]),
         "training_data": [

@@ -79,5 +79,6 @@ with `lacuna predict`, which does not read them.
 
 ## Licence
 
-{terms} Licences of the training data are listed above, if known, and may restrict what the model may be used for.
+{terms}
+Licences of the training data are listed above, if known. They may restrict what the model may be used for.
 """
