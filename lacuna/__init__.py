@@ -26,7 +26,8 @@ def load(*models: str | Path, **options: Any) -> Model:
     """The model in a file, or several whose probabilities are averaged, ready to `predict`.
 
     `options` are the fields of pipeline_lib.prediction.model.Options: device, precision, fast, overlap, flip_tta,
-    weights, largest_part. Raises UserError, one line, if a file is not a usable model or models do not fit together.
+    weights, largest_part, runtime. Raises UserError, one line, if a file is not a usable model or models do not fit
+    together.
     """
     from pipeline_lib.prediction.model import Options, load_models
 

@@ -47,6 +47,13 @@ _LABELS = "tests/volumes/test_resampling.py"
 # differs, even where a mask fills the box.
 BUGS = (
     Bug(
+        "a MONAI bundle lays its windows by default",
+        "prediction/monai_bundle/configs.py",
+        '"overlap": prediction.overlap,',
+        '"overlap": 0.5,',
+        "tests/prediction/test_monai_bundle.py",
+    ),
+    Bug(
         "DICOM slices in the order of their files",
         "datasets/dicom/series.py",
         'np.argsort(positions @ normal, kind="stable")',

@@ -1,18 +1,28 @@
-"""Make a copy of a model file that says how to predict, to use elsewhere or to give away.
+"""Make a copy of a model file that says how to predict, to use elsewhere or to give away, also in others' formats.
 
     lacuna export results/models/RUN/model.safetensors -o liver.safetensors --configfile my.yaml
     lacuna export model.safetensors -o liver.safetensors --largest-part liver
     lacuna export results/models/RUN/model.safetensors -o liver.safetensors --configfile my.yaml \\
         --model-card liver.md --scores results/scores/RUN.csv
+    lacuna export results/models/RUN/model.safetensors --monai-bundle liver --configfile my.yaml \\
+        --scores results/scores/RUN.csv --licence LICENSE --authors "A lab"
+    lacuna export model.safetensors --onnx liver.onnx
 
-A model that the pipeline trained does not say it itself, because the section `inference` of the config may still
+A model that the pipeline trained does not say how to predict, because the section `inference` of the config may still
 change; `lacuna predict` then takes the defaults. The copy holds that section. The model card says in Markdown what the
 model was trained on, how well it did, and what nobody has tested.
+
+A MONAI bundle is a folder with that copy, its card, and configs with which `python -m monai.bundle run` gives the same
+masks; whoever runs it needs Lacuna. An ONNX file is the network alone, from patch to probabilities, with its ROIs fixed
+and the weights in float32, checked in ONNX Runtime; FILE.json beside it says what must be done before and after. That
+needs the packages onnx, onnxscript and onnxruntime.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,32 +35,35 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="model.safetensors")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="the file to write")
+    parser.add_argument("-o", "--out", type=Path, help="model file to write")
+    parser.add_argument("--monai-bundle", type=Path, metavar="DIR", help="MONAI bundle to write, a folder")
+    parser.add_argument("--onnx", type=Path, metavar="FILE.onnx", help="ONNX file to write, and FILE.json")
     parser.add_argument("--configfile", type=Path, help="config whose section `inference` the copy holds")
     parser.add_argument("--model-card", type=Path, metavar="CARD.md", help="write a model card too")
-    parser.add_argument("--scores", type=Path, help="results/scores/RUN.csv of the model's run, for the model card")
+    parser.add_argument(
+        "--scores", type=Path, help="results/scores/RUN.csv of the model's run, for the model card and the bundle"
+    )
+    bundle = parser.add_argument_group("what a MONAI bundle says")
+    bundle.add_argument("--licence", type=Path, metavar="FILE", help="text of the model's licence")
+    bundle.add_argument("--authors", help="who made the model")
+    bundle.add_argument("--copyright", help="whose the model is")
     add_prediction_options(parser)
 
 
 def run(given: argparse.Namespace) -> int:
     from ..config.evaluation import Prediction
     from ..config.loading import load_config
-    from ..errors import UserError
     from ..files import atomic_write, make_writable
     from ..networks.model_description import read_description
     from ..networks.model_file import save_with_prediction
     from ..prediction.model import Options, asked_for
-    from ..prediction.model_card import model_card
+    from ..prediction.model_card import measured_dice, model_card
+    from ..prediction.monai_bundle.configs import About
+    from ..prediction.monai_bundle.write import write_bundle
     from ..stages.predict.settings import prediction_of
     from ..version import version
 
-    for path in (given.out, given.model_card):
-        if path is not None and path.exists():
-            raise UserError(str(path), "is there already", "name another file")
-    if given.model_card is not None and given.model_card.resolve() == given.out.resolve():
-        raise UserError("--model-card", "names the same file as --out", "name another file")
-    if given.scores is not None and given.model_card is None:
-        raise UserError("--scores", "is for the model card", "add --model-card CARD.md")
+    paths = _checked(given)
     description, shapes = read_description(given.model)
     config = load_config(given.configfile) if given.configfile is not None else None
     held = Prediction.model_validate(description.get("prediction") or {}) if config is None else prediction_of(config)
@@ -61,20 +74,60 @@ def run(given: argparse.Namespace) -> int:
         largest_part=tuple(given.largest_part),
     )
     prediction = asked_for(given.model, description, shapes, held, options)
-    card = ""
+    data = _training_data(config) if config is not None else []
+    dice = measured_dice(description, given.scores) if given.scores is not None else {}
+    for path in paths:
+        make_writable(path.parent, "name another file")
+    if given.out is not None:
+        save_with_prediction(given.model, given.out, prediction)
+        print(given.out)
     if given.model_card is not None:
-        data = _training_data(config) if config is not None else []
-        card = model_card(description, prediction, data, given.scores, version())
-    for path in (given.out, given.model_card):
-        if path is not None:
-            make_writable(path.parent, "name another file")
-    save_with_prediction(given.model, given.out, prediction)
-    print(given.out)
-    if card:
         with atomic_write(given.model_card) as partial:
-            partial.write_text(card, encoding="utf-8")
+            partial.write_text(model_card(description, prediction, data, dice, version()), encoding="utf-8")
         print(given.model_card)
+    if given.monai_bundle is not None:
+        about = About(**{key: value for key in ("authors", "copyright") if (value := getattr(given, key)) is not None})
+        write_bundle(
+            given.monai_bundle, given.model, description, prediction, data, dice, about, given.licence, version()
+        )
+        print(given.monai_bundle)
+    if given.onnx is not None:
+        from ..prediction.onnx_file import json_beside, write_onnx
+
+        off = write_onnx(given.model, given.onnx, prediction, version())
+        print(f"{given.onnx} (probabilities are off PyTorch's by {off:.1e} at most)")
+        print(json_beside(given.onnx))
     return 0
+
+
+def _checked(given: argparse.Namespace) -> Sequence[Path]:
+    """What will be written; raises UserError for arguments that do not fit together, before anything is."""
+    from ..errors import UserError
+
+    if given.out is given.monai_bundle is given.onnx is None:
+        raise UserError("lacuna export", "is not told what to write", "add -o FILE, --monai-bundle DIR or --onnx FILE")
+    asked = {"--out": given.out, "--model-card": given.model_card, "--monai-bundle": given.monai_bundle}
+    if given.onnx is not None:
+        from ..prediction.onnx_file import json_beside
+        from ..prediction.onnx_graph import check_packages
+
+        check_packages()
+        asked |= {"--onnx": given.onnx, "--onnx, FILE.json": json_beside(given.onnx)}
+    written = {option: path for option, path in asked.items() if path is not None}
+    for path in written.values():
+        if path.exists():
+            raise UserError(str(path), "is there already", "name another file")
+    for (first, one), (second, other) in combinations(written.items(), 2):
+        if one.resolve() == other.resolve():
+            raise UserError(second, f"names the same file as {first}", "name another file")
+    if given.scores is not None and given.model_card is given.monai_bundle is None:
+        raise UserError("--scores", "is for the model card", "add --model-card CARD.md or --monai-bundle DIR")
+    for option in ("licence", "authors", "copyright"):
+        if getattr(given, option) is not None and given.monai_bundle is None:
+            raise UserError(f"--{option}", "is for a MONAI bundle", "add --monai-bundle DIR")
+    if given.licence is not None and not given.licence.is_file():
+        raise UserError(str(given.licence), "is missing", "check the path")
+    return list(written.values())
 
 
 def _training_data(config: Config) -> list[TrainingData]:

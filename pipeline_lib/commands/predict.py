@@ -77,6 +77,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="auto is the fastest here",
     )
     parser.add_argument(
+        "--runtime",
+        choices=("pytorch", "openvino"),
+        default="pytorch",
+        help="openvino (needs that package): faster on a CPU, after half a minute of converting",
+    )
+    parser.add_argument(
         "--allow-other-units", action="store_true", help="also take images that do not look like a CT in HU"
     )
 
@@ -108,6 +114,7 @@ def _job(given: argparse.Namespace) -> Job:
         flip_tta=given.flip_tta,
         weights=given.weights,
         largest_part=tuple(given.largest_part),
+        runtime=given.runtime,
     )
     wanted = Wanted(tuple(given.format), given.statistics, given.preview, given.probabilities)
     return Job(given.out, tuple(given.model), options, wanted, given.existing, given.allow_other_units, given.series)

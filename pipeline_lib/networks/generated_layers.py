@@ -16,6 +16,8 @@ from .recomputing import recomputed
 # What a processor's caches hold (measured by benchmarks/dynamic_head.py); on a GPU, where launching many small
 # kernels costs more, 128 MiB of float32 (reckoned, not measured).
 _HIDDEN_VALUES_PER_CHUNK = {"cpu": 2**20, "cuda": 2**25}
+# Each chunk is a part of an exported graph, which should not have thousands.
+_HIDDEN_VALUES_PER_EXPORTED_CHUNK = 2**25
 _FUSED_PRECISIONS = (torch.float32, torch.bfloat16, torch.float16)
 # The maps of two heads share a tile of 16 columns.
 _MOST_FUSED_MAPS = 8
@@ -105,7 +107,9 @@ def disagreement(layers: Layers, device: torch.device, precision: torch.dtype, m
 
 def _in_chunks(features: Tensor, parameters: Tensor, maps: int) -> Tensor:
     B, N, _ = parameters.shape
-    voxels = max(1, _HIDDEN_VALUES_PER_CHUNK[features.device.type] // (B * N * WIDTH))
+    exporting = torch.compiler.is_exporting() or torch.jit.is_tracing()
+    most = _HIDDEN_VALUES_PER_EXPORTED_CHUNK if exporting else _HIDDEN_VALUES_PER_CHUNK[features.device.type]
+    voxels = max(1, most // (B * N * WIDTH))
     chunks = [recomputed(plain_layers, chunk, parameters, maps) for chunk in features.split(voxels, dim=2)]
     return torch.cat(chunks, dim=3)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
+import blosc2
 import SimpleITK as sitk
 from pydantic import ValidationError
 from torch import nn
@@ -17,16 +17,16 @@ from ..device import compute_device
 from ..errors import UserError
 from ..files import file_digest
 from ..geometry import Geometry
-from ..inference.sliding_window import Shape, SlidingWindow, window_count
+from ..inference.sliding_window import SlidingWindow, window_count
 from ..networks.model_description import Shapes, has_teacher, read_description
 from ..networks.model_file import Weights, load_segmentation_model
-from ..volumes.resampling import image_volume
-from ..volumes.store import read_box
 from .ct import Ct, ct_from_image, read_ct
 from .ensemble import Ensemble, as_they_are
 from .memory import check_memory
+from .openvino_runtime import OpenVinoNetwork, check_openvino
 from .segmentation import Segmentation
-from .windows import compressed_probabilities, sliding_window
+from .volume import Volume, probabilities_in, volume_grid, volume_of
+from .windows import sliding_window
 
 OnWindows = Callable[[int, int], None]
 """Called with the number of windows just finished, and of all."""
@@ -46,6 +46,7 @@ class Options:
 
     `fast` puts windows side by side, without overlap and flips: up to eight times as fast, and less exact where windows
     meet. `largest_part` has ROIs of which only the largest part is kept, besides those that the model file names.
+    `runtime` is what computes the network; openvino, on a CPU alone, needs the package of that name.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -55,6 +56,7 @@ class Options:
     flip_tta: bool | None = None
     weights: Weights | None = None
     largest_part: tuple[str, ...] = ()
+    runtime: Literal["pytorch", "openvino"] = "pytorch"
 
 
 DEFAULTS = Options()
@@ -89,22 +91,17 @@ class Model:
             ct = ct_from_image(ct, allow_other_units=allow_other_units)
         elif not isinstance(ct, Ct):
             ct = read_ct(Path(ct), allow_other_units=allow_other_units, series_uid=series_uid)
-        grid = self.volume_grid(ct)
-        check_memory(ct, grid, len(self.rois), self.window)
-        volume = image_volume(ct.image, grid, self.window.window_hu)
-        outside = round(self.window.window_hu[0])
+        check_memory(ct, self.volume_grid(ct), len(self.rois), self.window)
         total = self.window_count(ct)
-
-        def read_image(start: Shape, shape: Shape) -> np.ndarray:
-            return read_box(volume, start, shape, outside)
-
-        def advance(count: int) -> None:
-            on_windows(count, total)
-
-        probabilities = compressed_probabilities(
-            self.network, read_image, grid.shape, len(self.rois), self.window, advance
+        volume = volume_of(ct, self.spacing_mm, self.window.window_hu)
+        probabilities = probabilities_in(
+            volume, self.network, len(self.rois), self.window, lambda count: on_windows(count, total)
         )
-        return Segmentation(ct, self.rois, grid, self.post_processing, self.made_by, probabilities)
+        return self.segmentation(volume, probabilities)
+
+    def segmentation(self, volume: Volume, probabilities: blosc2.NDArray) -> Segmentation:
+        """What `probabilities_in` found in a volume, with the model's post-processing, on the CT's own grid."""
+        return Segmentation(volume.ct, self.rois, volume.grid, self.post_processing, self.made_by, probabilities)
 
     def window_count(self, ct: Ct) -> int:
         """Number of windows that `predict` puts through the network."""
@@ -112,7 +109,7 @@ class Model:
 
     def volume_grid(self, ct: Ct) -> Geometry:
         """The grid on which the networks see `ct`."""
-        return ct.grid.canonical().at_spacing(self.spacing_mm)
+        return volume_grid(ct, self.spacing_mm)
 
 
 def load_models(paths: Sequence[Path], options: Options = DEFAULTS) -> Model:
@@ -122,7 +119,8 @@ def load_models(paths: Sequence[Path], options: Options = DEFAULTS) -> Model:
     """
     if not paths:
         raise UserError("--model", "names no file", "give at least one model.safetensors")
-    device = compute_device(options.device, "--device")
+    on_cpu = options.runtime == "openvino" and options.device == "auto"
+    device = compute_device("cpu" if on_cpu else options.device, "--device")
     execution = PredictionExecution(device=options.device, precision=options.precision)
     notes: list[str] = []
     networks: list[nn.Module] = []
@@ -143,7 +141,12 @@ def load_models(paths: Sequence[Path], options: Options = DEFAULTS) -> Model:
         if windows and prediction.flip_tta and window.partners != windows[0].partners:
             wrong = f"pairs left and right unlike {paths[0]}"
             raise UserError(str(path), wrong, "average models of one configuration only")
-        networks.append(network.for_prediction(device, window.precision))
+        if options.runtime == "openvino":
+            check_openvino(device, window.precision)
+            networks.append(OpenVinoNetwork(network, window.to_probabilities, window.shape, window.precision))
+            window = replace(window, to_probabilities=as_they_are)
+        else:
+            networks.append(network.for_prediction(device, window.precision))
         windows.append(window)
     window = windows[0]
     if len(networks) > 1:
@@ -155,6 +158,7 @@ def load_models(paths: Sequence[Path], options: Options = DEFAULTS) -> Model:
         "models": [{"file": str(path), "content": file_digest(path)} for path in paths],
         "fast": options.fast,
         **prediction.model_dump(mode="json"),
+        "runtime": options.runtime,
         "precision": str(window.precision).removeprefix("torch."),
         "spacing_mm": list(first["spacing_mm"]),
     }

@@ -27,18 +27,27 @@ class TrainingData:
     rois: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class MeasuredDice:
+    """Mean over test cases that have a Dice, with the ends of its 95 % interval (NaN: too few cases for one)."""
+
+    mean: float
+    low: float
+    high: float
+    cases: int
+
+    def __str__(self) -> str:
+        return f"{_percent(self.mean)} ({_percent(self.low)} to {_percent(self.high)}; {self.cases})"
+
+
 def model_card(
     description: Mapping[str, Any],
     prediction: Prediction,
     data: Sequence[TrainingData],
-    scores: Path | None,
+    dice: Mapping[str, MeasuredDice],
     version: str,
 ) -> str:
-    """Markdown. `scores` is the run's results/scores/RUN.csv; without it the card says that nothing was measured.
-
-    Raises UserError if the scores are not those of the model's run.
-    """
-    dice = _dice(description, scores) if scores is not None else {}
+    """Markdown. `dice` is what was measured of each ROI; the card says of the others that nothing was."""
     rois = description["rois"]
     labelled = {roi: sum(part.cases for part in data if roi in part.rois) for roi in rois}
     run = description.get("run", "a model")
@@ -95,8 +104,11 @@ def _data_lines(data: Sequence[TrainingData]) -> list[str]:
     ]
 
 
-def _dice(description: Mapping[str, Any], scores: Path) -> dict[str, str]:
-    """ROI → its mean Dice with interval, for those that have one."""
+def measured_dice(description: Mapping[str, Any], scores: Path) -> dict[str, MeasuredDice]:
+    """ROI → its mean Dice in `scores`, the run's results/scores/RUN.csv, for those that have one.
+
+    Raises UserError if the scores are not those of the model's run.
+    """
     run, seed = description.get("run", ""), description.get("seed", 0)
     if not scores.is_file():
         raise UserError(str(scores), "is missing", f"make it with `snakemake results/scores/{run}.csv --cores all`")
@@ -106,14 +118,13 @@ def _dice(description: Mapping[str, Any], scores: Path) -> dict[str, str]:
         wrong = f"is not a table of scores as the pipeline writes it ({error})"
         raise UserError(str(scores), wrong, "give results/scores/RUN.csv") from error
     return {
-        row["roi"]: f"{_percent(row['dice_mean'])} ({_percent(row['dice_low'])} to {_percent(row['dice_high'])}; "
-        f"{row['dice_cases']})"
+        row["roi"]: MeasuredDice(row["dice_mean"], row["dice_low"], row["dice_high"], row["dice_cases"])
         for row in table.to_dict("records")
         if row["dice_cases"] > 0
     }
 
 
-def _untested(rois: Sequence[str], dice: Mapping[str, str], labelled: Mapping[str, int]) -> list[str]:
+def _untested(rois: Sequence[str], dice: Mapping[str, MeasuredDice], labelled: Mapping[str, int]) -> list[str]:
     lines = []
     if unmeasured := [roi for roi in rois if roi not in dice]:
         lines.append(f"- how well it finds {', '.join(map(roi_label, unmeasured))}: no score was given for this card")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,8 @@ from tests.support.tiny_model import ROIS, WINDOW_HU, write_tiny_model
 
 CPU = {"device": "cpu", "precision": "float32"}
 SPACING = (3.0, 3.0, 3.0)
+# Not imported here: that would load what reports over the network.
+needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="needs the package openvino (its own extra)")
 
 
 @pytest.fixture(scope="module")
@@ -235,3 +239,31 @@ def test_the_memory_that_is_asked_for_grows_with_rois_and_voxels(model, files):
     assert least_memory(ct, grid, 6, model.window) > 1.7 * least
     thin = replace(model.window, shape=(8, 32, 64))
     assert least_memory(ct, grid, 3, thin) < least
+
+
+@needs_openvino
+def test_another_runtime_gives_the_same_masks_but_for_rounding(files, masks):
+    model = lacuna.load(files / "one.safetensors", **CPU, runtime="openvino")
+    assert model.made_by["runtime"] == "openvino"
+    found = model.predict(files / "ct.nii.gz")
+    for roi in ROIS:
+        expected = masks.probability(roi)
+        assert np.abs(found.probability(roi) - expected).max() <= 3 / 255
+        assert np.abs(expected[found[roi] != masks[roi]] - 0.5).max(initial=0) <= 3 / 255
+    assert "openvino_telemetry" not in sys.modules
+
+
+def test_a_runtime_that_cannot_be_used_is_one_line(files, monkeypatch):
+    monkeypatch.setattr("pipeline_lib.prediction.openvino_runtime.find_spec", lambda package: None)
+    with pytest.raises(lacuna.UserError, match="needs the package openvino, which is not installed"):
+        lacuna.load(files / "one.safetensors", **CPU, runtime="openvino")
+    monkeypatch.setattr("pipeline_lib.prediction.openvino_runtime.find_spec", lambda package: package)
+    with pytest.raises(lacuna.UserError, match=r"does not compute in torch\.float16"):
+        lacuna.load(files / "one.safetensors", device="cpu", precision="float16", runtime="openvino")
+
+
+@needs_openvino
+def test_a_runtime_whose_probabilities_are_others_is_refused(files, monkeypatch):
+    monkeypatch.setattr("pipeline_lib.prediction.openvino_runtime._AGREES_WITHIN", 1e-12)
+    with pytest.raises(lacuna.UserError, match="openvino gives probabilities here that are off PyTorch's by"):
+        lacuna.load(files / "one.safetensors", **CPU, runtime="openvino")
