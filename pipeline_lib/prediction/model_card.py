@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..config.confidence import Calibration, CalibrationCases
 from ..config.evaluation import Prediction
 from ..config.volumes import Patches
 from ..errors import UserError
 from ..reporting.results import read_results, roi_label
 from ..reporting.statistics import summary_table
 
+_CALIBRATED_ON: dict[CalibrationCases, str] = {
+    "held-out": "training cases that were held out",
+    "test": "the test cases, so their scores do not show how well it does",
+}
 _NOT_SAID = "not known: give `--configfile`"
 
 
@@ -30,15 +35,12 @@ class TrainingData:
 def model_card(
     description: Mapping[str, Any],
     prediction: Prediction,
+    calibration: Calibration | None,
     data: Sequence[TrainingData],
-    scores: Path | None,
+    dice: Mapping[str, str],
     version: str,
 ) -> str:
-    """Markdown. `scores` is the run's results/scores/RUN.csv; without it the card says that nothing was measured.
-
-    Raises UserError if the scores are not those of the model's run.
-    """
-    dice = _dice(description, scores) if scores is not None else {}
+    """Markdown. `dice` are the `measured_dice` of ROIs; of the others the card says that nothing was measured."""
     rois = description["rois"]
     labelled = {roi: sum(part.cases for part in data if roi in part.rois) for roi in rois}
     run = description.get("run", "a model")
@@ -73,6 +75,7 @@ def model_card(
         f"{', averaged over flips' if prediction.flip_tta else ''}",
         f"- post-processing: {_listed(prediction.post_processing) or 'none'}",
         "- ROIs may overlap: a tumour lies in its organ",
+        f"- expected Dice: {_calibrated(calibration)}",
         "",
         "## What was not tested",
         "",
@@ -95,8 +98,11 @@ def _data_lines(data: Sequence[TrainingData]) -> list[str]:
     ]
 
 
-def _dice(description: Mapping[str, Any], scores: Path) -> dict[str, str]:
-    """ROI → its mean Dice with interval, for those that have one."""
+def measured_dice(description: Mapping[str, Any], scores: Path) -> dict[str, str]:
+    """ROI → its mean Dice with interval in `scores`, the run's results/scores/RUN.csv, for those that have one.
+
+    Raises UserError if the scores are not those of the model's run.
+    """
     run, seed = description.get("run", ""), description.get("seed", 0)
     if not scores.is_file():
         raise UserError(str(scores), "is missing", f"make it with `snakemake results/scores/{run}.csv --cores all`")
@@ -111,6 +117,13 @@ def _dice(description: Mapping[str, Any], scores: Path) -> dict[str, str]:
         for row in table.to_dict("records")
         if row["dice_cases"] > 0
     }
+
+
+def _calibrated(calibration: Calibration | None) -> str:
+    if calibration is None:
+        return "not calibrated, so none is given"
+    masks = sum(roi.masks for roi in calibration.rois.values())
+    return f"fitted on {masks} masks of {_CALIBRATED_ON[calibration.cases]}"
 
 
 def _untested(rois: Sequence[str], dice: Mapping[str, str], labelled: Mapping[str, int]) -> list[str]:
