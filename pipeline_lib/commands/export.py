@@ -7,6 +7,7 @@
     lacuna export results/models/RUN/model.safetensors --monai-bundle liver --configfile my.yaml \\
         --scores results/scores/RUN.csv --licence LICENSE --authors "A lab"
     lacuna export model.safetensors --onnx liver.onnx
+    lacuna export results/models/RUN/model.safetensors -o liver.safetensors --configfile my.yaml --calibrate held-out
 
 A model that the pipeline trained does not say how to predict, because the section `inference` of the config may still
 change; `lacuna predict` then takes the defaults. The copy holds that section. The model card says in Markdown what the
@@ -16,19 +17,25 @@ A MONAI bundle is a folder with that copy, its card, and configs with which `pyt
 masks; whoever runs it needs Lacuna. An ONNX file is the network alone, from patch to probabilities, with its ROIs fixed
 and the weights in float32, checked in ONNX Runtime; FILE.json beside it says what must be done before and after. That
 needs the packages onnx, onnxscript and onnxruntime.
+With --calibrate the model predicts labelled cases that it did not learn from, and the copy holds how its certainty of a
+mask relates to the Dice: `lacuna predict` then says which Dice to expect, and which masks to look at. `held-out` takes
+the training cases that `validation` of the config held out, which must be the config of the training; `test` takes the
+test cases, whose scores then no longer show how well the calibration does. Call it where the pipeline ran.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .options import add_prediction_options
 
 if TYPE_CHECKING:
+    from ..config.confidence import Calibration, CalibrationCases
+    from ..config.evaluation import Prediction
     from ..config.schema import Config
     from ..prediction.model_card import TrainingData
 
@@ -42,6 +49,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-card", type=Path, metavar="CARD.md", help="write a model card too")
     parser.add_argument(
         "--scores", type=Path, help="results/scores/RUN.csv of the model's run, for the model card and the bundle"
+    )
+    parser.add_argument(
+        "--calibrate",
+        choices=("held-out", "test"),
+        help="make predictions give an expected Dice, fitted on these cases",
+    )
+    parser.add_argument(
+        "--volumes",
+        type=Path,
+        default=Path("results/volumes"),
+        help="folder of the pipeline's volumes, for --calibrate",
+    )
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="for --calibrate; auto takes a GPU if there is one",
     )
     bundle = parser.add_argument_group("what a MONAI bundle says")
     bundle.add_argument("--licence", type=Path, metavar="FILE", help="text of the model's licence")
@@ -78,17 +102,29 @@ def run(given: argparse.Namespace) -> int:
     dice = measured_dice(description, given.scores) if given.scores is not None else {}
     for path in paths:
         make_writable(path.parent, "name another file")
+    calibration = _calibration(given, config, description, prediction)
     if given.out is not None:
-        save_with_prediction(given.model, given.out, prediction)
+        save_with_prediction(given.model, given.out, prediction, calibration)
         print(given.out)
     if given.model_card is not None:
         with atomic_write(given.model_card) as partial:
-            partial.write_text(model_card(description, prediction, data, dice, version()), encoding="utf-8")
+            partial.write_text(
+                model_card(description, prediction, calibration, data, dice, version()), encoding="utf-8"
+            )
         print(given.model_card)
     if given.monai_bundle is not None:
         about = About(**{key: value for key in ("authors", "copyright") if (value := getattr(given, key)) is not None})
         write_bundle(
-            given.monai_bundle, given.model, description, prediction, data, dice, about, given.licence, version()
+            given.monai_bundle,
+            given.model,
+            description,
+            prediction,
+            calibration,
+            data,
+            dice,
+            about,
+            given.licence,
+            version(),
         )
         print(given.monai_bundle)
     if given.onnx is not None:
@@ -120,6 +156,10 @@ def _checked(given: argparse.Namespace) -> Sequence[Path]:
     for (first, one), (second, other) in combinations(written.items(), 2):
         if one.resolve() == other.resolve():
             raise UserError(second, f"names the same file as {first}", "name another file")
+    if given.calibrate is not None and given.configfile is None:
+        raise UserError("--calibrate", "needs the cases of a config", "add --configfile, the config of the training")
+    if given.calibrate is not None and given.out is given.monai_bundle is None:
+        raise UserError("--calibrate", "is for a model file or a bundle", "add -o FILE or --monai-bundle DIR")
     if given.scores is not None and given.model_card is given.monai_bundle is None:
         raise UserError("--scores", "is for the model card", "add --model-card CARD.md or --monai-bundle DIR")
     for option in ("licence", "authors", "copyright"):
@@ -128,6 +168,47 @@ def _checked(given: argparse.Namespace) -> Sequence[Path]:
     if given.licence is not None and not given.licence.is_file():
         raise UserError(str(given.licence), "is missing", "check the path")
     return list(written.values())
+
+
+def _calibration(
+    given: argparse.Namespace, config: Config | None, description: Mapping[str, Any], prediction: Prediction
+) -> Calibration | None:
+    """The calibration that is asked for; else the one that the model has, if it still predicts in the same way."""
+    from ..config.confidence import Calibration
+    from ..config.evaluation import Prediction, PredictionExecution
+    from ..errors import UserError
+    from ..prediction.calibration import calibration
+    from ..prediction.predicted_masks import predicted_masks
+    from ..progress import Progress, say
+    from ..volumes.store import open_volume
+
+    if given.calibrate is None or config is None:
+        held = description.get("calibration")
+        if held is None:
+            return None
+        if prediction != Prediction.model_validate(description.get("prediction") or {}):
+            say("note: the calibration of the model is left out, since the copy predicts in another way")
+            return None
+        return Calibration.model_validate(held)
+    cases = _labelled_cases(config, given.calibrate)
+    if not cases:
+        wrong = "names no case: the config holds none out" if given.calibrate == "held-out" else "names no case"
+        raise UserError("--calibrate", wrong, "train with `validation.fraction` above 0, or give --calibrate test")
+    volumes = [open_volume(given.volumes / dataset / case) for dataset, case in cases]
+    progress = Progress("calibrate", len(volumes), "cases")
+    execution = PredictionExecution(device=given.device)
+    masks = predicted_masks(given.model, prediction, execution, volumes, lambda case: progress.advance(note=case))
+    return calibration(masks, description["rois"], given.calibrate)
+
+
+def _labelled_cases(config: Config, chosen: CalibrationCases) -> list[tuple[str, str]]:
+    """(data set, case) of those that the partially labelled data sets hold out, or test with."""
+    from ..config.validation import held_out_cases
+
+    if chosen == "held-out":
+        return [(dataset, case) for dataset, cases in held_out_cases(config).items() for case in cases]
+    datasets = config.datasets.partially_labelled
+    return [(dataset.name, case) for dataset in datasets for case in dataset.split_cases("test")]
 
 
 def _training_data(config: Config) -> list[TrainingData]:

@@ -54,10 +54,18 @@ def lines(content: Mapping[str, Any]) -> Sequence[str]:
         )
         or "no ROI has a side",
         "prediction": _said(prediction) if prediction else "not said; the defaults apply (`lacuna export` can add it)",
+        "expected Dice": _calibrated(content.get("calibration")),
         "size": f"{content['bytes'] / 1e6:.0f} MB",
     }
     width = max(map(len, facts)) + 2
     return [f"{name:{width}}{value}" for name, value in facts.items()]
+
+
+def _calibrated(calibration: Mapping[str, Any] | None) -> str:
+    if calibration is None:
+        return "not calibrated (`lacuna export --calibrate` does it)"
+    masks = sum(roi["masks"] for roi in calibration["rois"].values())
+    return f"calibrated on {masks} masks of {calibration['cases']} cases"
 
 
 def _said(prediction: Mapping[str, Any]) -> str:

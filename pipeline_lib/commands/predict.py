@@ -15,7 +15,8 @@ folder OUT/CASE of results, on exactly its own grid:
     bits.nii.gz, rois.json     --format bits: one bit per ROI, as the pipeline's predictions
     segmentation.dcm           --format dicom-seg: a DICOM-SEG with a segment per ROI. Needs a CT in DICOM.
     rtstruct.dcm               --format rtstruct: contours for planning systems. Needs a CT in DICOM.
-    statistics.json, .csv      --statistics: volume, HU, extent, parts, and whether the image cuts the ROI off
+    statistics.json, .csv      --statistics: volume, HU, extent, parts, whether the image cuts the ROI off, how certain
+                               the network is of it, and from a calibrated model (`lacuna export`) its expected Dice
     preview.png                --preview: three slices with all ROIs
     probabilities/ROI.nii.gz   --probabilities: 0 to 1
     result.json                what was done, and by which models

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 
+from ..config.confidence import Calibration
 from ..config.evaluation import Prediction
 from ..config.section import Name
 from ..config.volumes import Patches, Volumes
@@ -129,10 +130,13 @@ class _Description(BaseModel):
     labelled: dict[Name, tuple[Name, ...]] = {}
     mirrors: dict[Name, Name] = {}
     prediction: Prediction | None = None
+    calibration: Calibration | None = None
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
-        empty = sorted(key for key in self.model_fields_set - {"prediction"} if getattr(self, key) is None)
+        empty = sorted(
+            key for key in self.model_fields_set - {"prediction", "calibration"} if getattr(self, key) is None
+        )
         if empty:
             raise ValueError(f"`{empty[0]}` is null")
         if self.rois is not None and len(set(self.rois)) < len(self.rois):
@@ -157,6 +161,8 @@ class _Description(BaseModel):
         processed = {*(self.prediction.post_processing if self.prediction else ())} - {*(self.rois or ())}
         if processed:
             raise ValueError(f"`post_processing` names {min(processed)}, which is not one of its ROIs")
+        if self.calibration is not None and {*self.calibration.rois} != {*(self.rois or ())}:
+            raise ValueError("`calibration` is of other ROIs than its own")
         return self
 
 

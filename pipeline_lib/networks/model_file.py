@@ -6,7 +6,8 @@ The description is JSON in the file's metadata. Its keys are the names of the st
   `structures` (those of each ROI), `labelled` (data set → the ROIs that its training cases label), `mirrors` (ROI →
   what it becomes in a mirror image) and `started_from` (the digest of the file that the training started from); files
   of older versions lack these. `prediction`, which decides how it predicts (config.evaluation.Prediction), is added
-  when the model is given away: until then the pipeline's config decides, so that an edit of it trains nothing again;
+  when the model is given away: until then the pipeline's config decides, so that an edit of it trains nothing again.
+  `calibration` (config.confidence.Calibration) is added with it, and holds for that `prediction` alone;
 - ROI-aware: `roi_aware`, `structures`, `patches`, `window_hu`, and whatever else the stage adds.
 
 The teacher of a mean-teacher method lies beside its student, its tensors' names preceded by `teacher.`.
@@ -25,6 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..config.confidence import Calibration
 from ..config.evaluation import Prediction
 from ..config.networks import Network
 from ..config.roi_aware import RoiAware
@@ -125,14 +127,19 @@ def load_roi_aware_model(path: Path, device: torch.device | str) -> tuple[nn.Mod
     return _frozen(build_roi_aware_network(roi_aware, count), tensors, device), description
 
 
-def save_with_prediction(path: Path, out: Path, prediction: Prediction) -> None:
+def save_with_prediction(path: Path, out: Path, prediction: Prediction, calibration: Calibration | None = None) -> None:
     """Write the segmentation model in `path` to `out`, with `prediction` as what decides how it predicts.
 
-    Raises UserError if `path` is not a usable model, or `prediction` does not fit it.
+    `calibration` is one of these predictions; what `path` holds of another is left out.
+
+    Raises UserError if `path` is not a usable model, or if one of the two does not fit it.
     """
     with opened(path, "pt") as file:
         description = description_in(path, file, SEGMENTATION_KEYS)
         description["prediction"] = prediction.model_dump(mode="json")
+        description.pop("calibration", None)
+        if calibration is not None:
+            description["calibration"] = calibration.model_dump(mode="json")
         check_description(path, description)
         tensors = {name: file.get_tensor(name) for name in shapes_in(file)}
     _save(out, tensors, description)

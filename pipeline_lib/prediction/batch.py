@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..files import atomic_folder, atomic_write, disk_full, is_disk_full
 from ..progress import Progress, clock, say
 from ..version import version
+from .confidence import advice
 from .ct import Ct, read_ct
 from .memory import out_of_memory
 from .model import Model, Options, load_models
@@ -107,7 +108,9 @@ def _segment(name: str, path: Path, model: Model, job: Job) -> None:
     segmentation = model.predict(ct, on_windows=lambda count, total: progress.advance(count))
     written = Progress(f"write {name}", len(model.rois), "ROIs")
     with atomic_folder(job.out / name) as folder:
-        write_segmentation(segmentation, folder, job.wanted, version(), lambda roi: written.advance(note=roi))
+        found = write_segmentation(segmentation, folder, job.wanted, version(), lambda roi: written.advance(note=roi))
+    if doubt := advice(found):
+        say(f"{name}: {doubt}")
 
 
 def _check_disk(ct: Ct, model: Model, job: Job) -> None:

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from pydantic import ValidationError
 from torch import nn
 
+from ..config.confidence import Calibration
 from ..config.evaluation import Prediction, PredictionExecution
 from ..device import compute_device
 from ..errors import UserError
@@ -64,7 +65,10 @@ DEFAULTS = Options()
 
 @dataclass(frozen=True)
 class Model:
-    """Networks that are loaded, with all that is needed to use them. `notes` say what their files left open."""
+    """Networks that are loaded, with all that is needed to use them. `notes` say what their files left open.
+
+    `calibration` is that of the file, if it holds for these predictions.
+    """
 
     rois: tuple[str, ...]
     spacing_mm: tuple[float, float, float]
@@ -73,6 +77,7 @@ class Model:
     post_processing: Mapping[str, str]
     made_by: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    calibration: Calibration | None = None
 
     def predict(
         self,
@@ -101,7 +106,9 @@ class Model:
 
     def segmentation(self, volume: Volume, probabilities: blosc2.NDArray) -> Segmentation:
         """What `probabilities_in` found in a volume, with the model's post-processing, on the CT's own grid."""
-        return Segmentation(volume.ct, self.rois, volume.grid, self.post_processing, self.made_by, probabilities)
+        return Segmentation(
+            volume.ct, self.rois, volume.grid, self.post_processing, self.made_by, probabilities, self.calibration
+        )
 
     def window_count(self, ct: Ct) -> int:
         """Number of windows that `predict` puts through the network."""
@@ -149,6 +156,7 @@ def load_models(paths: Sequence[Path], options: Options = DEFAULTS) -> Model:
             networks.append(network.for_prediction(device, window.precision))
         windows.append(window)
     window = windows[0]
+    calibration = _calibration(paths, first, prediction, notes)
     if len(networks) > 1:
         joint: nn.Module = Ensemble(networks, [window.to_probabilities for window in windows]).eval()
         window = replace(window, to_probabilities=as_they_are)
@@ -160,6 +168,7 @@ def load_models(paths: Sequence[Path], options: Options = DEFAULTS) -> Model:
         **prediction.model_dump(mode="json"),
         "runtime": options.runtime,
         "precision": str(window.precision).removeprefix("torch."),
+        "calibrated_on": calibration.cases if calibration is not None else None,
         "spacing_mm": list(first["spacing_mm"]),
     }
     return Model(
@@ -170,7 +179,26 @@ def load_models(paths: Sequence[Path], options: Options = DEFAULTS) -> Model:
         post_processing=prediction.post_processing,
         made_by=made_by,
         notes=tuple(notes),
+        calibration=calibration,
     )
+
+
+def _calibration(
+    paths: Sequence[Path], description: Mapping[str, Any], prediction: Prediction, notes: list[str]
+) -> Calibration | None:
+    """The calibration in the first file, if it is of these predictions; `notes` get why it is not."""
+    content = description.get("calibration")
+    if content is None:
+        return None
+    if len(paths) > 1:
+        notes.append(f"{paths[0]}: its calibration is for this model alone, so several models give no expected Dice")
+        return None
+    if prediction != Prediction.model_validate(description.get("prediction") or {}):
+        notes.append(
+            f"{paths[0]}: its calibration is for the file's own way of predicting, so there is no expected Dice"
+        )
+        return None
+    return Calibration.model_validate(content)
 
 
 def asked_for(

@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..config.confidence import Calibration, CalibrationCases
 from ..config.evaluation import Prediction
 from ..config.volumes import Patches
 from ..errors import UserError
 from ..reporting.results import read_results, roi_label
 from ..reporting.statistics import summary_table
 
+_CALIBRATED_ON: dict[CalibrationCases, str] = {
+    "held-out": "training cases that were held out",
+    "test": "the test cases, so their scores do not show how well it does",
+}
 _NOT_SAID = "not known: give `--configfile`"
 
 
@@ -43,6 +48,7 @@ class MeasuredDice:
 def model_card(
     description: Mapping[str, Any],
     prediction: Prediction,
+    calibration: Calibration | None,
     data: Sequence[TrainingData],
     dice: Mapping[str, MeasuredDice],
     version: str,
@@ -82,6 +88,7 @@ def model_card(
         f"{', averaged over flips' if prediction.flip_tta else ''}",
         f"- post-processing: {_listed(prediction.post_processing) or 'none'}",
         "- ROIs may overlap: a tumour lies in its organ",
+        f"- expected Dice: {_calibrated(calibration)}",
         "",
         "## What was not tested",
         "",
@@ -122,6 +129,13 @@ def measured_dice(description: Mapping[str, Any], scores: Path) -> dict[str, Mea
         for row in table.to_dict("records")
         if row["dice_cases"] > 0
     }
+
+
+def _calibrated(calibration: Calibration | None) -> str:
+    if calibration is None:
+        return "not calibrated, so none is given"
+    masks = sum(roi.masks for roi in calibration.rois.values())
+    return f"fitted on {masks} masks of {_CALIBRATED_ON[calibration.cases]}"
 
 
 def _untested(rois: Sequence[str], dice: Mapping[str, MeasuredDice], labelled: Mapping[str, int]) -> list[str]:

@@ -15,6 +15,7 @@ from ..files import atomic_write, write_json
 from ..geometry import to_canonical
 from ..inference.sliding_window import PROBABILITY_STEPS
 from ..label_bits import MOST_ROIS, add_mask, bits_dtype, write_roi_bits
+from .confidence import Confidence
 from .ct import Ct
 from .label_map import RULE, LabelMap
 from .preview import write_preview
@@ -69,8 +70,8 @@ def write_segmentation(
     wanted: Wanted,
     version: str,
     on_roi: Callable[[str], None] = lambda roi: None,
-) -> list[RoiStatistics]:
-    """Write into `folder`, which is empty, what is wanted of a segmentation; returns the statistics, if they are.
+) -> dict[str, Confidence]:
+    """Write into `folder`, which is empty, what is wanted of a segmentation; returns the confidence in each ROI.
 
     labels.nii.gz is a label map, masks/ROI.nii.gz are masks of 0 and 1, bits.nii.gz with rois.json are the pipeline's
     own ROI bits, segmentation.dcm is a DICOM-SEG, rtstruct.dcm has contours, probabilities/ROI.nii.gz read as 0 … 1;
@@ -80,6 +81,7 @@ def write_segmentation(
     labels = LabelMap(ct.grid, rois) if "labels" in wanted.formats or wanted.preview else None
     bits = np.zeros(ct.grid.shape, bits_dtype(len(rois))) if "bits" in wanted.formats else None
     rows: list[RoiStatistics] = []
+    confidences: dict[str, Confidence] = {}
     dicom = _dicom_objects(segmentation, wanted, version)
 
     def write(name: str, voxels: np.ndarray, slope: float | None = None) -> None:
@@ -99,6 +101,7 @@ def write_segmentation(
             write(f"probabilities/{part.roi}", whole, slope=_SLOPE)
         if wanted.statistics or wanted.preview:
             rows.append(segmentation.measured(part))
+        confidences[part.roi] = part.confidence
         on_roi(part.roi)
     if bits is not None:
         write_roi_bits(folder / "bits.nii.gz", bits, ct.grid, rois, ct.placement)
@@ -113,7 +116,7 @@ def write_segmentation(
     if wanted.preview and labels is not None:
         write_preview(folder / "preview.png", ct, labels, rows, _footer(segmentation, version))
     write_json(folder / RESULT, _result(segmentation, labels, version))
-    return rows if wanted.statistics else []
+    return confidences
 
 
 def _dicom_objects(segmentation: Segmentation, wanted: Wanted, version: str) -> dict[str, MaskObject]:

@@ -94,7 +94,7 @@ def preview(ct: Ct, labels: LabelMap, rows: Sequence[RoiStatistics], footer: str
 def _draw_legend(
     axes: Axes, found: Sequence[RoiStatistics], absent: int, colours: Mapping[str, Colour], columns: int
 ) -> None:
-    """Each ROI that was found with its volume, and a sign where the image cuts it off."""
+    """Each ROI that was found with its volume, and signs where the image cuts it off and where the model is unsure."""
     axes.set_axis_off()
     axes.set_xlim(0, columns)
     axes.set_ylim(_ROWS_OF_LEGEND + 2.5, -0.5)
@@ -104,9 +104,11 @@ def _draw_legend(
         axes.add_patch(patches.Rectangle((column + 0.02, line - 0.32), 0.06, 0.64, color=_share(colours[row.roi])))
         axes.text(column + 0.11, line, roi_label(row.roi), ha="left", **text)
         axes.text(column + 0.93, line, _volume(row.volume_ml), ha="right", **text)
-        if row.touches_border:
-            axes.text(column + 0.95, line, "*", ha="left", **text)
+        marks = "*" * bool(row.touches_border) + "?" * bool(row.look_at)
+        if marks:
+            axes.text(column + 0.95, line, marks, ha="left", **text)
     notes = ["* ends at the image's border"] if any(row.touches_border for row in found) else []
+    notes += ["? less certain than most: look at it"] if any(row.look_at for row in found) else []
     notes += [f"{absent} more ROI{'s' if absent > 1 else ''} not found"] if absent else []
     for line, note in enumerate(notes, start=min(len(found), _ROWS_OF_LEGEND)):
         axes.text(0.02, line + 0.3, note, ha="left", va="center", color=_MUTED, fontsize=7)

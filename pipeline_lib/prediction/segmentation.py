@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import blosc2
 import numpy as np
 import SimpleITK as sitk
 
+from ..config.confidence import Calibration
 from ..geometry import Geometry, to_canonical
+from ..inference.certainty import certainty
 from ..volumes.resampling import FOREGROUND, Box, probability_on_original_grid
+from .confidence import Confidence, confidence
 from .ct import Ct
 from .label_map import LabelMap
 from .statistics import RoiStatistics, measured
@@ -20,11 +23,15 @@ from .windows import post_processed
 
 @dataclass(frozen=True)
 class Part:
-    """One ROI: its name, and its probability (uint8, 0 … 255) in a box of the CT's array, seen by `to_canonical`."""
+    """One ROI: its name, and its probability (uint8, 0 … 255) in a box of the CT's array, seen by `to_canonical`.
+
+    `confidence` says how far to trust its mask.
+    """
 
     roi: str
     box: Box
     probability: np.ndarray
+    confidence: Confidence
 
     @property
     def mask(self) -> np.ndarray:
@@ -37,7 +44,8 @@ class Segmentation(Mapping[str, np.ndarray]):
     """ROI → its mask, bool D H W on the grid of `ct` (numpy's order of axes: z, y, x).
 
     The probabilities wait as compressed bytes on the model's grid, `volume_grid`; a mask is made whenever it is asked
-    for, so that any number of ROIs needs the memory of one. `made_by` says how they came about.
+    for, so that any number of ROIs needs the memory of one. `made_by` says how they came about. `calibration` makes an
+    expected Dice of the certainty, which is that of the probabilities on the model's grid.
     """
 
     ct: Ct
@@ -46,6 +54,7 @@ class Segmentation(Mapping[str, np.ndarray]):
     post_processing: Mapping[str, str]
     made_by: Mapping[str, Any]
     _probabilities: blosc2.NDArray
+    calibration: Calibration | None = None
 
     def __getitem__(self, roi: str) -> np.ndarray:
         part = self.part(roi)
@@ -69,6 +78,10 @@ class Segmentation(Mapping[str, np.ndarray]):
         part = self.part(roi)
         return self.whole(part.box, part.probability).astype(np.float32) / np.float32(255)
 
+    def confidence(self, roi: str) -> Confidence:
+        """How far to trust the mask of a ROI; raises KeyError if the model does not know it."""
+        return confidence(roi, certainty(self._post_processed(roi)), self.calibration)
+
     def label_map(self) -> LabelMap:
         """One value per voxel, which the module label_map explains."""
         found = LabelMap(self.ct.grid, self.rois)
@@ -84,7 +97,7 @@ class Segmentation(Mapping[str, np.ndarray]):
         """The statistics of one ROI."""
         grid = self.ct.grid
         hu = to_canonical(sitk.GetArrayViewFromImage(self.ct.image), grid)
-        return measured(part.roi, part.box, part.mask, hu, grid)
+        return replace(measured(part.roi, part.box, part.mask, hu, grid), **asdict(part.confidence))
 
     def parts(self) -> Iterator[Part]:
         """All ROIs, one after the other."""
@@ -92,14 +105,20 @@ class Segmentation(Mapping[str, np.ndarray]):
 
     def part(self, roi: str) -> Part:
         """One ROI; raises KeyError if the model does not know it."""
-        if roi not in self.rois:
-            raise KeyError(f"{roi!r} is not one of the model's ROIs: {', '.join(self.rois)}")
-        index = self.rois.index(roi)
-        (probability,) = post_processed(self._probabilities[index : index + 1], (roi,), self.post_processing)
-        return Part(roi, *probability_on_original_grid(probability, self.volume_grid, self.ct.grid))
+        probability = self._post_processed(roi)
+        box, on_original = probability_on_original_grid(probability, self.volume_grid, self.ct.grid)
+        return Part(roi, box, on_original, confidence(roi, certainty(probability), self.calibration))
 
     def whole(self, box: Box, values: np.ndarray) -> np.ndarray:
         """An array D H W on the CT's grid that has `values` in the box of its view `to_canonical`, and 0 elsewhere."""
         array = np.zeros(self.ct.grid.shape, values.dtype)
         to_canonical(array, self.ct.grid)[box] = values
         return array
+
+    def _post_processed(self, roi: str) -> np.ndarray:
+        """The probability (uint8 D H W) of a ROI on the model's grid."""
+        if roi not in self.rois:
+            raise KeyError(f"{roi!r} is not one of the model's ROIs: {', '.join(self.rois)}")
+        index = self.rois.index(roi)
+        (probability,) = post_processed(self._probabilities[index : index + 1], (roi,), self.post_processing)
+        return probability

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -18,6 +19,7 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.networks.model_description import read_description
 from pipeline_lib.networks.model_file import save_model
 from pipeline_lib.scoring.case_scores import columns
+from tests.support.synthetic import write_masks
 from tests.support.tiny_model import network, write_tiny_model
 
 BASE = Path(__file__).parents[2]
@@ -173,6 +175,42 @@ def test_an_export_takes_the_section_of_a_config(tmp_path):
     for dataset in load_config(config).datasets.partially_labelled:
         assert f"| {dataset.name} | {len(dataset.split_cases('train'))} |" in card
         assert dataset.licence in card
+
+
+def test_an_export_can_be_calibrated_on_cases_of_the_pipeline(tmp_path, capsys):
+    config = tmp_path / "tiny.yaml"
+    text = (BASE / "tests" / "configs" / "tiny.yaml").read_text(encoding="utf-8")
+    config.write_text(text.replace("cases: 4", "cases: 12"))
+    datasets, rois = load_config(config).datasets.partially_labelled, load_config(config).roi_names
+    path = write_tiny_model(tmp_path / "model.safetensors", seed=9, rois=rois)
+    out, random, shape = tmp_path / "given.safetensors", np.random.default_rng(0), (32, 32, 64)
+    for dataset in datasets:
+        labelled = tuple(roi for roi in rois if roi in dataset.labels)
+        for case in dataset.split_cases("test"):
+            masks, image = random.random((len(rois), *shape)) < 0.5, random.normal(0, 90, shape)
+            write_masks(tmp_path / "volumes" / dataset.name, dataset.name, case, rois, labelled, image, masks)
+    words = ["export", str(path), "-o", str(out), "--overlap", "0", "--device", "cpu"]
+    assert main([*words, "--calibrate", "test"]) == 2
+    assert "--calibrate: needs the cases of a config" in capsys.readouterr().err
+    words += ["--configfile", str(config), "--volumes", str(tmp_path / "volumes")]
+    assert main([*words, "--calibrate", "held-out"]) == 2
+    assert "the config holds none out" in capsys.readouterr().err
+    card = tmp_path / "card.md"
+    assert main([*words, "--calibrate", "test", "--model-card", str(card)]) == 0
+    held = read_description(out)[0]["calibration"]
+    cases = {roi: sum(len(each.split_cases("test")) for each in datasets if roi in each.labels) for roi in rois}
+    assert {roi: curve["masks"] for roi, curve in held["rois"].items()} == cases
+    said = f"fitted on {sum(cases.values())} masks of the test cases, so their scores do not show how well it does"
+    assert said in card.read_text(encoding="utf-8")
+    assert main(["info", str(out)]) == 0
+    assert f"calibrated on {sum(cases.values())} masks of test cases" in capsys.readouterr().out
+    # A copy of the copy keeps it only as long as it predicts in the same way.
+    again = ["export", str(out), "-o"]
+    assert main([*again, str(tmp_path / "same.safetensors")]) == 0
+    assert read_description(tmp_path / "same.safetensors")[0]["calibration"] == held
+    assert main([*again, str(tmp_path / "other.safetensors"), "--overlap", "0.5"]) == 0
+    assert "the calibration of the model is left out" in capsys.readouterr().err
+    assert "calibration" not in read_description(tmp_path / "other.safetensors")[0]
 
 
 def test_status_speaks_of_the_folder_that_is_named(tmp_path, capsys):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+import lacuna
 from pipeline_lib.commands.main import main
 from pipeline_lib.geometry import Geometry
 from pipeline_lib.label_bits import read_roi_bits, roi_mask, roi_names
@@ -105,6 +106,40 @@ def test_the_preview_is_a_picture_in_colour(results):
     assert width > height > 400
     coloured = np.ptp(picture[..., :3].astype(int), axis=-1) > 40
     assert coloured.mean() > 0.01
+
+
+def test_a_calibrated_model_says_which_dice_to_expect_and_what_to_look_at(results, tmp_path, capsys):
+    """Two ROIs with curves of their own; the spleen's mask stands out, by a threshold that nothing reaches."""
+    prediction = {"overlap": 0.0}
+    curves = {
+        roi: {"level": level, "slope": slope, "look_below": below, "masks": 30}
+        for roi, level, slope, below in (("liver", 0.4, 0.9, 0), ("liver_tumor", -1, 0.0, 0), ("spleen", 0.1, 0.5, 1))
+    }
+    calibration = {"cases": "held-out", "rois": curves}
+    path = write_tiny_model(tmp_path / "m.safetensors", seed=9, prediction=prediction, calibration=calibration)
+    ct = write_ct(tmp_path / "ct.nii.gz")
+    assert predict(ct, "-o", tmp_path / "out", "-m", path, "--statistics", "--preview") == 0
+    rows = json.loads((tmp_path / "out" / "ct" / "statistics.json").read_text())
+    for roi, curve in curves.items():
+        certain = rows[roi]["certainty"]
+        assert 0 < certain < 1
+        logit = curve["level"] + curve["slope"] * np.log(certain / (1 - certain))
+        assert rows[roi]["expected_dice"] == pytest.approx(1 / (1 + np.exp(-logit)), abs=2e-3)
+        assert rows[roi]["look_at"] is (roi == "spleen")
+    assert (
+        f"ct: look at spleen (expected Dice {100 * rows['spleen']['expected_dice']:.0f} %)" in capsys.readouterr().err
+    )
+    result = json.loads((tmp_path / "out" / "ct" / "result.json").read_text())
+    assert result["calibrated_on"] == "held-out"
+    # The same network without a calibration, on the same windows, is as certain and expects no Dice.
+    raw = json.loads((results / "statistics.json").read_text())
+    assert {roi: row["certainty"] for roi, row in raw.items()} == {roi: row["certainty"] for roi, row in rows.items()}
+    assert {row["expected_dice"] for row in raw.values()} == {row["look_at"] for row in raw.values()} == {None}
+    # Other windows, or several models, are not what was calibrated.
+    for paths, options, why in (([path], {"overlap": 0.5}, "own way of predicting"), ([path, path], {}, "alone")):
+        model = lacuna.load(*paths, device="cpu", **options)
+        assert model.calibration is None
+        assert any("no expected Dice" in note and why in note for note in model.notes)
 
 
 def spoil(kind: str, path: Path) -> Path:

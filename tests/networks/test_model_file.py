@@ -15,6 +15,8 @@ from pipeline_lib.networks.build import build_roi_aware_network
 from pipeline_lib.networks.model_file import load_roi_aware_model, load_segmentation_model, save_model
 from tests.support.network_fixtures import described
 
+CURVE = {"level": 0.1, "slope": 1.0, "look_below": 0.5, "masks": 9}
+
 
 def test_a_segmentation_network_comes_back_as_it_was(network_name, build, patch, description, tmp_path):
     network = build(network_name)
@@ -161,6 +163,9 @@ def stranger(build, description, path, changes=None, tensors=None):
         ),
         ({"labelled": ["liver"]}, "labelled"),
         ({"prediction": {"post_processing": {"lung": "largest_part"}}}, "`post_processing` names lung"),
+        ({"calibration": {"cases": "test", "rois": {"lung": CURVE}}}, "`calibration` is of other ROIs"),
+        ({"calibration": {"cases": "test", "rois": {"lung": {**CURVE, "level": -1e9}}}}, "calibration.rois.lung.level"),
+        ({"calibration": {"signal": "entropy", "cases": "test", "rois": {"lung": CURVE}}}, "calibration.signal"),
         ({"prediction": {"overlap": 2}}, "prediction.overlap"),
         ({"window_hu": ["-200", "300"]}, "window_hu"),
         ({"rois": None}, "`rois` is null"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -26,7 +28,7 @@ def drawn(grid: Geometry, places: dict[str, tuple[slice, slice, slice]]):
         if roi in places:
             probability[places[roi]] = 255
         labels.add(roi, WHOLE, probability)
-        rows.append(measured(roi, WHOLE, probability > 127, hu, grid))
+        rows.append(replace(measured(roi, WHOLE, probability > 127, hu, grid), look_at=roi == "liver"))
     return preview(ct, labels, rows, "made by a test.")
 
 
@@ -56,8 +58,9 @@ def test_the_legend_has_what_was_found_and_counts_the_rest():
     assert "700 ml" in said
     assert "liver tumor" not in said
     assert "2 more ROIs not found" in said
-    # Only the spleen ends where the image does.
-    assert said.count("*") == 1
+    # Only the spleen ends where the image does, and only the liver's mask is one to look at.
+    assert said.count("*") == said.count("?") == 1
+    assert "? less certain than most: look at it" in said
     assert "* ends at the image's border" in said
 
 

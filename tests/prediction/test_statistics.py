@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,7 +74,12 @@ def test_an_absent_roi_has_no_numbers_but_its_volume(tmp_path):
     nothing = (slice(0, 0),) * 3
     rows = [
         measured("spleen", nothing, np.zeros((0, 0, 0), bool), np.zeros(grid.shape), grid),
-        measured("liver", WHOLE, np.ones(grid.shape, bool), np.full(grid.shape, 7.26), grid),
+        replace(
+            measured("liver", WHOLE, np.ones(grid.shape, bool), np.full(grid.shape, 7.26), grid),
+            certainty=0.87654,
+            expected_dice=0.7,
+            look_at=False,
+        ),
     ]
     assert as_json(rows)["spleen"] == {
         "volume_ml": 0.0,
@@ -82,9 +88,14 @@ def test_an_absent_roi_has_no_numbers_but_its_volume(tmp_path):
         "extent_mm": None,
         "touches_border": [],
         "parts": 0,
+        "certainty": None,
+        "expected_dice": None,
+        "look_at": None,
     }
     write_csv(tmp_path / "table.csv", [("case", rows)])
     with (tmp_path / "table.csv").open(newline="") as file:
         spleen, liver = csv.DictReader(file)
     assert (spleen["case"], spleen["volume_ml"], spleen["mean_hu"], spleen["extent_z_mm"]) == ("case", "0.0", "", "")
     assert (liver["volume_ml"], liver["mean_hu"], liver["extent_x_mm"], liver["parts"]) == ("0.027", "7.3", "3.0", "1")
+    assert (spleen["certainty"], spleen["expected_dice"], spleen["look_at"]) == ("", "", "")
+    assert (liver["certainty"], liver["expected_dice"], liver["look_at"]) == ("0.877", "0.7", "False")

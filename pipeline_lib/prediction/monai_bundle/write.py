@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...config.confidence import Calibration
 from ...config.evaluation import Prediction
 from ...files import atomic_folder, write_json
 from ...networks.model_file import save_with_prediction
@@ -22,6 +23,7 @@ def write_bundle(
     model: Path,
     description: Mapping[str, Any],
     prediction: Prediction,
+    calibration: Calibration | None,
     data: Sequence[TrainingData],
     dice: Mapping[str, MeasuredDice],
     about: About,
@@ -30,16 +32,17 @@ def write_bundle(
 ) -> None:
     """Write the bundle of the model file `model` to `folder`, whole or not at all.
 
-    `prediction` decides how it predicts, `licence` is a text file. No file in it is a pickle.
+    `prediction` decides how it predicts, `calibration` is one of these predictions, `licence` is a text file. No file
+    in it is a pickle.
     """
     with atomic_folder(folder) as partial:
-        save_with_prediction(model, partial / MODEL_FILE, prediction)
+        save_with_prediction(model, partial / MODEL_FILE, prediction, calibration)
         (partial / "configs").mkdir()
         write_json(partial / "configs" / "metadata.json", metadata(description, data, dice, about))
         write_json(partial / "configs" / "inference.json", inference(description, prediction))
         docs = partial / "docs"
         docs.mkdir()
-        card = model_card(description, prediction, data, dice, version)
+        card = model_card(description, prediction, calibration, data, dice, version)
         (docs / "README.md").write_text(card + _how_to_run(version, licence is not None), encoding="utf-8")
         if data:
             lines = [f"{part.name}: {part.licence}" for part in data]
