@@ -63,7 +63,7 @@ def run(given: argparse.Namespace) -> int:
     prediction = asked_for(given.model, description, shapes, held, options)
     card = ""
     if given.model_card is not None:
-        data = _training_data(config) if config is not None else []
+        data = _training_data(config, description["run"]) if config is not None else []
         card = model_card(description, prediction, data, given.scores, version())
     for path in (given.out, given.model_card):
         if path is not None:
@@ -77,15 +77,18 @@ def run(given: argparse.Namespace) -> int:
     return 0
 
 
-def _training_data(config: Config) -> list[TrainingData]:
-    """The partially labelled data sets that have training cases."""
-    from ..config.validation import held_out_cases
+def _training_data(config: Config, run: str) -> list[TrainingData]:
+    """The partially labelled data sets of which `run` learned cases."""
+    from ..config.runs import read_run
+    from ..config.validation import learned_cases
     from ..prediction.model_card import TrainingData
     from ..stages.slices import labelled_rois
 
-    labelled, held_out = labelled_rois(config), held_out_cases(config)
+    trained = read_run(run)
+    fold = trained.fold if trained is not None and config.folds is not None else None
+    labelled, learned = labelled_rois(config), learned_cases(config, fold)
     return [
         TrainingData(dataset.name, dataset.licence, len(cases), tuple(labelled[dataset.name]))
         for dataset in config.datasets.partially_labelled
-        if (cases := set(dataset.split_cases("train")) - set(held_out.get(dataset.name, ())))
+        if (cases := learned[dataset.name])
     ]

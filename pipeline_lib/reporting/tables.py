@@ -19,6 +19,8 @@ from .results import Results, method_label
 TABLE, PAGE = "table.csv", "index.html"
 """Names in the report's folder."""
 
+OUT_OF_FOLD = "Out of fold: every training case, predicted by the networks that did not learn from it; not test cases"
+
 AVERAGE = "average"
 MEASURED, PAPER = "measured", "paper"
 MOTS = frozenset(

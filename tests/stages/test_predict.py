@@ -68,7 +68,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def predict(world: Path, out: Path, cases=CASES, **options: object) -> Path:
     settings = PredictSettings(run="some", dataset="some", cases=cases, prediction=Prediction(**options))
     execution = PredictionExecution(device="cpu", precision="float32")
-    inputs = inference.Inputs(world / "volumes" / "cases.csv", world / "model.safetensors")
+    inputs = inference.Inputs(world / "volumes" / "cases.csv", (world / "model.safetensors",))
     inference.run(settings, execution, inputs, inference.Outputs(out))
     return out
 
