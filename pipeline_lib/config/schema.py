@@ -166,7 +166,8 @@ class Config(Section):
         if lacking is not None:
             raise UserError("config: methods", f"{run.method} {lacking[0]}", lacking[1])
         if (run.average or run.fold is not None) and (run.fold or 0) >= (self.folds or 0):
-            raise UserError("config: folds", f"is {self.folds or 'not set'}, so there is no {name}", "set `folds`")
+            remedy = f"name a fold from 0 to {self.folds - 1}" if self.folds else "set it"
+            raise UserError("config: folds", f"is {self.folds or 'not set'}, so there is no {name}", remedy)
         return run
 
     @cached_property

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline_lib.config.folds import assigned, out_of_fold_cases
 from pipeline_lib.config.runs import members
+from pipeline_lib.errors import UserError
 from pipeline_lib.stages.settings import settings_file
 from pipeline_lib.stages.table import STAGES
 from tests.config.test_validation import config_of, two_sharing_a_source
@@ -87,6 +88,11 @@ def test_a_run_without_folds_is_as_before_and_averages_have_names_of_their_own(t
     assert [run.name for run in folds.trainings[:2]] == of_seed
     assert [run.name for run in members(folds, folds.run("baseline-seed0-folds"))] == of_seed
     assert members(folds, folds.run("baseline-ensemble")) == folds.trainings
+    for name, config in (("baseline-seed0-fold2", folds), ("baseline-seed0-folds", plain)):
+        with pytest.raises(UserError, match=f"config: folds: is .* so there is no {name}"):
+            config.run(name)
+    with pytest.raises(UserError, match="baseline-ensemble is an average"):
+        train(folds, "baseline-ensemble")
 
 
 def test_the_labels_of_training_cases_are_kept_where_they_are_scored():

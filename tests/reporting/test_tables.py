@@ -14,7 +14,7 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.reporting.intervals import ONE_ENSEMBLE
 from pipeline_lib.reporting.results import Results, read_results
 from pipeline_lib.reporting.statistics import comparison_table, difference_table, summary_table
-from pipeline_lib.reporting.tables import MOTS, best_cells, dice_table, text_table
+from pipeline_lib.reporting.tables import MOTS, best_cells, dice_table, text_table, text_tables
 
 PAPER_ROIS = (
     "liver",
@@ -135,6 +135,10 @@ def test_the_command_prints_a_reports_table(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(text_table(pd.read_csv(tmp_path / "table.csv")))
+    of_folds = table.assign(average=12.34)
+    both = text_tables(table, of_folds)
+    assert both.startswith("Out of fold: ")
+    assert both.index(text_table(of_folds)) < both.index("Test cases, ") < both.index(text_table(table))
     missing = subprocess.run([*command[:-1], str(tmp_path / "none")], capture_output=True, text=True)
     assert missing.returncode != 0
     assert missing.stderr.startswith("error: ")

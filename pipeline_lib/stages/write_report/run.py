@@ -29,7 +29,7 @@ from ...reporting.provenance import Origin, commit, costs, hardware, trained_on,
 from ...reporting.results import read_results
 from ...reporting.scans import CaseFiles, Scan
 from ...reporting.statistics import comparison_table
-from ...reporting.tables import OUT_OF_FOLD, PAGE, TABLE, text_table
+from ...reporting.tables import OUT_OF_FOLD, PAGE, TABLE, text_tables
 from ...reporting.training_figures import read_history
 from ...reporting.viewer import viewer_markup
 from ..command import stage_command
@@ -50,9 +50,8 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
             progress.advance(note=figure.name)
         viewer = viewer_markup(evidence.results, evidence.slices.scans, evidence.slices.runs)
         write_page(evidence, _origin(settings, inputs, evidence), shown, viewer, folder / FIGURES, folder / PAGE)
-    if evidence.out_of_fold is not None:
-        say(f"{text_table(evidence.out_of_fold.dice)}\n{OUT_OF_FOLD}\n")
-    say(text_table(evidence.evaluation.dice))
+    of_folds = evidence.out_of_fold
+    say(text_tables(evidence.evaluation.dice, None if of_folds is None else of_folds.dice))
     say(f"report: {outputs.folder / PAGE}")
 
 
@@ -96,7 +95,7 @@ def _tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
     data, results = evidence.data, evidence.results
     tables = _score_tables(evidence.evaluation)
     if evidence.out_of_fold is not None:
-        tables |= {f"out_of_fold_{name}": table for name, table in _score_tables(evidence.out_of_fold).items()}
+        tables |= {f"{OUT_OF_FOLD}{name}": table for name, table in _score_tables(evidence.out_of_fold).items()}
     return {
         **tables,
         "confusion.csv": evidence.mistakes.confusion,
