@@ -25,7 +25,7 @@ def facts(evidence: Evidence, setup: TrainingSetup, config: Sequence[Path], comm
         ("cases", ", ".join(trained)),
         (
             "folds",
-            "" if setup.folds is None else f"{setup.folds} of the training cases, by patient; a training for each",
+            "" if setup.folds is None else f"{setup.folds}, by patient; each training leaves one out",
         ),
         (
             "training",
