@@ -63,7 +63,7 @@ def run(given: argparse.Namespace) -> int:
     prediction = asked_for(given.model, description, shapes, held, options)
     card = ""
     if given.model_card is not None:
-        data = _training_data(config, description["run"]) if config is not None else []
+        data = _training_data(config, description.get("run", "")) if config is not None else []
         card = model_card(description, prediction, data, given.scores, version())
     for path in (given.out, given.model_card):
         if path is not None:
