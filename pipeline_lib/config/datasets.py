@@ -206,8 +206,7 @@ class Dataset(Section):
         if isinstance(self.split, dict) and isinstance(self.cases, tuple) and set(self.split) != set(self.all_cases):
             odd = sorted(set(self.split) ^ set(self.all_cases))
             raise ValueError(f"data set {self.name}: split and cases disagree about {', '.join(odd[:5])}")
-        if isinstance(self.cases, tuple):
-            check_patients(self)
+        check_patients(self)
         return self
 
     def _check_labels(self) -> None:
