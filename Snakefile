@@ -17,6 +17,7 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 from pipeline_lib.config.loading import load_config
+from pipeline_lib.config.runs import members
 from pipeline_lib.errors import UserError
 from pipeline_lib.machine import visible_gpus
 from pipeline_lib.stages import settings

@@ -577,6 +577,13 @@ BUGS = (
         "tests/prediction/test_segmentation.py -k averaged",
     ),
     Bug(
+        "case learned from that its fold holds out",
+        "config/folds.py",
+        "if of_case[case] != fold",
+        "if of_case[case] >= 0",
+        "tests/config/test_folds.py -k once",
+    ),
+    Bug(
         "name of a ROI that leads out of the folder",
         "networks/model_description.py",
         "tuple[Name, ...], Field(min_length=1",

@@ -98,7 +98,7 @@ def run(given: argparse.Namespace) -> int:
         largest_part=tuple(given.largest_part),
     )
     prediction = asked_for(given.model, description, shapes, held, options)
-    data = _training_data(config) if config is not None else []
+    data = _training_data(config, description.get("run", "")) if config is not None else []
     dice = measured_dice(description, given.scores) if given.scores is not None else {}
     for path in paths:
         make_writable(path.parent, "name another file")
@@ -211,15 +211,18 @@ def _labelled_cases(config: Config, chosen: CalibrationCases) -> list[tuple[str,
     return [(dataset.name, case) for dataset in datasets for case in dataset.split_cases("test")]
 
 
-def _training_data(config: Config) -> list[TrainingData]:
-    """The partially labelled data sets that have training cases."""
-    from ..config.validation import held_out_cases
+def _training_data(config: Config, run: str) -> list[TrainingData]:
+    """The partially labelled data sets of which `run` learned cases."""
+    from ..config.runs import read_run
+    from ..config.validation import learned_cases
     from ..prediction.model_card import TrainingData
     from ..stages.slices import labelled_rois
 
-    labelled, held_out = labelled_rois(config), held_out_cases(config)
+    trained = read_run(run)
+    fold = trained.fold if trained is not None and config.folds is not None else None
+    labelled, learned = labelled_rois(config), learned_cases(config, fold)
     return [
         TrainingData(dataset.name, dataset.licence, len(cases), tuple(labelled[dataset.name]))
         for dataset in config.datasets.partially_labelled
-        if (cases := set(dataset.split_cases("train")) - set(held_out.get(dataset.name, ())))
+        if (cases := learned[dataset.name])
     ]

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, HttpUrl, model_validator
 
 from .labelling import Definition, LabelledRule, Labelling, UnknownLabels, check_labelling, label_values
 from .layouts import AnyLayout, published
+from .patients import check_patients
 from .section import Count, Millimetres, Name, Section
 
 ARCHIVE_ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip")
@@ -165,6 +166,11 @@ class Dataset(Section):
         "(`all_training`), or `{train: [names], test: [names]}`; one of the two lists may be left out.",
         json_schema_extra=_with_lists_of_names,
     )
+    patients: dict[str, tuple[CaseName, ...]] = Field(
+        default={},
+        description="Patients who have several cases, `{P01: [case_1, case_7]}`; every other case is a patient of its "
+        "own. A fold of `folds` and `validation` hold out whole patients, and none may be in both parts of the split.",
+    )
     skip: tuple[SkippedCase, ...] = Field(default=(), description="Cases left out, each with its reason.")
     doubted: tuple[SkippedCase, ...] = Field(
         default=(), description="Cases that are kept though their labels are doubted, each with its reason."
@@ -200,6 +206,7 @@ class Dataset(Section):
         if isinstance(self.split, dict) and isinstance(self.cases, tuple) and set(self.split) != set(self.all_cases):
             odd = sorted(set(self.split) ^ set(self.all_cases))
             raise ValueError(f"data set {self.name}: split and cases disagree about {', '.join(odd[:5])}")
+        check_patients(self)
         return self
 
     def _check_labels(self) -> None:

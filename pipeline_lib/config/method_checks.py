@@ -21,6 +21,8 @@ def check_methods(config: Config) -> None:
     for key, entries in (("compare", config.compare), ("seeds", config.seeds)):
         if len(set(entries)) != len(entries):
             raise ValueError(f"`{key}` names something twice: {', '.join(map(str, entries))}")
+    if config.ensemble and len(config.seeds) == 1:
+        raise ValueError("`ensemble` averages a method's seeds, and `seeds` names one: name more, or leave it out")
     for name, method in config.methods.items():
         encoder = config.text.encoders.get(method.encoder)
         if encoder is None:

@@ -13,6 +13,9 @@ from .section import Count, Fraction, Name, Section
 Sampling = Literal["uniform_case", "uniform_dataset", "square_root"]
 DiceForm = Literal["published", "smoothed", "smoothed_100", "batch", "present"]
 
+SELF_SUPERVISED = (".pt", ".pth")
+"""How files of self-supervised weights end; every other one that `start_from` names is a segmentation model."""
+
 
 class SupervisedLoss(Section):
     """Eq. 1 on labelled ROIs, whose form the paper leaves open: binary cross-entropy plus soft Dice, or one of them.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -12,6 +13,7 @@ from .augmentation import Augmentation
 from .datasets import ARCHIVE_ENDINGS, Dataset, DownloadSource, PhantomSource
 from .evaluation import Inference, Scores
 from .existence import Existence
+from .folds import check_folds, fold_of_cases, out_of_fold_cases
 from .layouts import published
 from .method_checks import check_methods, lacking_for
 from .method_settings import Teacher
@@ -22,12 +24,13 @@ from .optimisation import Execution, Optimisation
 from .phantom import Phantom
 from .roi_aware import RoiAware
 from .rois import Roi, check_rois
+from .runs import Run, members, read_run
 from .section import Name, Section
 from .sides import check_sides
 from .storage import Storage
 from .structures import structure_names
 from .text import Text
-from .validation import Validation, check_validation
+from .validation import Validation, check_held_out
 from .volumes import Patches, Volumes
 
 
@@ -43,14 +46,6 @@ class Datasets(Section):
     )
 
 
-class Run(Section):
-    """One training: a method with a seed, named METHOD-seedSEED."""
-
-    name: str
-    method: str
-    seed: int
-
-
 class Config(Section):
     """Everything that decides what the pipeline makes."""
 
@@ -59,6 +54,17 @@ class Config(Section):
     )
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         default=(0,), min_length=1, description="Seeds with which every method is trained."
+    )
+    folds: Annotated[int, Field(ge=2)] | None = Field(
+        default=None,
+        description="Cross-validation: each data set's training cases are split into so many folds, by patient (null: "
+        "none). Every method is trained once per seed and fold, without the fold's cases, and scored on them; the test "
+        "cases are predicted with the average of a seed's folds.",
+    )
+    ensemble: bool = Field(
+        default=False,
+        description="Whether the report has a row for each method's ensemble too: test cases are predicted with the "
+        "average of all its seeds (and folds).",
     )
     rois: tuple[Roi, ...] = Field(min_length=1, max_length=64, description="ROIs; the order is that of all labels.")
     datasets: Datasets
@@ -96,7 +102,8 @@ class Config(Section):
             _check_patients(dataset)
         check_sides(self)
         check_methods(self)
-        check_validation(self)
+        check_folds(self)
+        check_held_out(self)
         _check_post_processing(self)
         return self
 
@@ -116,16 +123,23 @@ class Config(Section):
         return (*self.datasets.partially_labelled, *((full,) if full else ()))
 
     @property
-    def runs(self) -> tuple[Run, ...]:
-        """Every training that the default target needs.
+    def trainings(self) -> tuple[Run, ...]:
+        """Every training that the default target needs: of each method and seed one, or one per fold."""
+        return tuple(training for run in self._by_seed for training in members(self, run))
 
-        The seed is in the name of every run, so that another entry of `seeds` renames, and so retrains, none.
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Everything that predicts the test cases: of each method and seed a training or the average of its folds.
+
+        The ensembles, where they are asked for, come last.
         """
-        return tuple(
-            Run(name=f"{method}-seed{seed}", method=method, seed=seed)
-            for method in self.compare or self.methods
-            for seed in self.seeds
-        )
+        ensembles = self.compare or self.methods if self.ensemble else ()
+        return (*self._by_seed, *(Run.of_ensemble(method) for method in ensembles))
+
+    @property
+    def _by_seed(self) -> tuple[Run, ...]:
+        methods, average = self.compare or self.methods, self.folds is not None
+        return tuple(Run.of(method, seed, average=average) for method in methods for seed in self.seeds)
 
     def dataset(self, name: str) -> Dataset:
         """The data set of this name; UserError if the config uses none."""
@@ -136,21 +150,36 @@ class Config(Section):
         raise UserError("config: datasets", f"unknown data set {name}", f"choose from: {used}")
 
     def run(self, name: str) -> Run:
-        """The training METHOD-seedSEED of any method of the config, compared or not, and of any seed.
+        """The run of this name, of any method of the config, compared or not, and of any seed.
 
-        UserError: the name has another form, or the config has no such method or not what that needs.
+        UserError: the name has another form, or the config has no such method or fold or not what that needs.
         """
-        parts = re.fullmatch(r"(?P<method>.+)-seed(?P<seed>\d+)", name)
-        if parts is None:
-            wrong, remedy = f"{name} is not the name of a run", f"write METHOD-seedSEED, as {self.runs[0].name}"
+        run = read_run(name)
+        if run is None:
+            wrong, remedy = f"{name} is not the name of a run", f"write METHOD-seedSEED, as {self._by_seed[0].name}"
             raise UserError("config: methods", wrong, remedy)
-        if parts["method"] not in self.methods:
-            known = ", ".join(self.methods)
-            raise UserError("config: methods", f"unknown method {parts['method']}", f"choose from: {known}")
-        lacking = lacking_for(self, self.methods[parts["method"]])
+        if run.method not in self.methods:
+            raise UserError(
+                "config: methods", f"unknown method {run.method}", f"choose from: {', '.join(self.methods)}"
+            )
+        lacking = lacking_for(self, self.methods[run.method])
         if lacking is not None:
-            raise UserError("config: methods", f"{parts['method']} {lacking[0]}", lacking[1])
-        return Run(name=name, method=parts["method"], seed=int(parts["seed"]))
+            raise UserError("config: methods", f"{run.method} {lacking[0]}", lacking[1])
+        if (run.average or run.fold is not None) and (run.fold or 0) >= (self.folds or 0):
+            remedy = f"name a fold from 0 to {self.folds - 1}" if self.folds else "set it"
+            raise UserError("config: folds", f"is {self.folds or 'not set'}, so there is no {name}", remedy)
+        return run
+
+    @cached_property
+    def fold_of_cases(self) -> Mapping[str, Mapping[str, int]]:
+        """Partially labelled data set → training case → the fold that holds it out; nothing without `folds`."""
+        return fold_of_cases(self)
+
+    def predicted_cases(self, run: Run, dataset: Dataset) -> tuple[str, ...]:
+        """The cases of a data set that a run predicts: the test cases, or those that its fold holds out."""
+        if run.fold is not None:
+            return out_of_fold_cases(self, dataset.name, run.fold)
+        return dataset.split_cases("test")
 
 
 def _check_labels(config: Config) -> None:

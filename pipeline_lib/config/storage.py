@@ -16,5 +16,6 @@ class Storage(Section):
     keep_raw_cases: bool = Field(
         default=True,
         description="False deletes the raw images and labels of a data set once all its volumes are made; the labels "
-        "of test cases stay, for the scores, and so does a folder of the user's own (`kind: local`).",
+        "of test cases stay, for the scores (with `folds` those of training cases too), and so does a folder of the "
+        "user's own (`kind: local`).",
     )

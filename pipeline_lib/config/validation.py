@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ..randomness import random_generator
+from .folds import all_folds, training_cases
+from .patients import patient_of_case
 from .section import Count, Section
 
 if TYPE_CHECKING:
@@ -19,7 +21,8 @@ class Validation(Section):
     fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0,
         description="Share of each data set's training cases that is held out and not learned from, at least one case "
-        "of a data set that has two; `seed` draws them, the same ones for every method (0: no validation).",
+        "of a data set that has two; `seed` draws them, the same ones for every method (0: no validation). With "
+        "`folds` they are drawn from the cases that a fold learns from, never from those that it holds out.",
     )
     every_epochs: Count = Field(default=100, description="Epochs between two validations; the last step has one too.")
     overlap: Annotated[float, Field(ge=0, lt=1)] = Field(
@@ -38,53 +41,70 @@ class Validation(Section):
         return self
 
 
-def held_out_cases(config: Config) -> dict[str, tuple[str, ...]]:
-    """Data set → its held-out cases, sorted, for each that has some.
+def held_out_cases(config: Config, fold: int | None = None) -> dict[str, tuple[str, ...]]:
+    """Data set → its held-out cases, sorted, for each that has some; of the training cases of `fold`, if there is one.
 
-    A patient is held out as a whole: a case that data sets share (of one source and one name) is held out of each.
+    A patient is held out as a whole, also where data sets share one (of one source and one name).
     """
     fraction, datasets = config.validation.fraction, config.datasets.partially_labelled
     if fraction == 0:
         return {}
     drawn = []
     for dataset in datasets:
-        cases = dataset.split_cases("train")
-        order = random_generator("held-out cases", config.seed, dataset.name).permutation(len(cases))
-        count = min(max(1, round(fraction * len(cases))), len(cases) - 1)
-        drawn += [(dataset.source, cases[index]) for index in order[: max(0, count)]]
+        of_case = patient_of_case(dataset)
+        patients = list(dict.fromkeys(of_case[case] for case in training_cases(config, dataset, fold)))
+        order = random_generator("held-out cases", config.seed, dataset.name).permutation(len(patients))
+        count = min(max(1, round(fraction * len(patients))), len(patients) - 1)
+        drawn += [(dataset.source, patients[index]) for index in order[: max(0, count)]]
     found = {}
     for dataset in datasets:
-        names = {case for source, case in drawn if source == dataset.source}
-        if held_out := tuple(case for case in dataset.split_cases("train") if case in names):
+        of_case = patient_of_case(dataset)
+        names = {patient for source, patient in drawn if source == dataset.source}
+        if held_out := tuple(case for case in training_cases(config, dataset, fold) if of_case[case] in names):
             found[dataset.name] = held_out
     return found
 
 
-def check_validation(config: Config) -> None:
-    """ValueError if what is left to learn from lacks a data set, a ROI, or cases that a method asks for."""
-    held_out = held_out_cases(config)
-    if not held_out:
-        return
-    lower = "lower `validation.fraction` or choose another `seed`"
-    learned: set[str] = set()
-    left = {}
+def learned_cases(config: Config, fold: int | None = None) -> dict[str, tuple[str, ...]]:
+    """Data set → the training cases that are learned from, sorted: neither `fold` nor `validation` holds them out."""
+    held_out = {name: set(cases) for name, cases in held_out_cases(config, fold).items()}
+    return {
+        dataset.name: tuple(
+            case for case in training_cases(config, dataset, fold) if case not in held_out.get(dataset.name, ())
+        )
+        for dataset in config.datasets.partially_labelled
+    }
+
+
+def check_held_out(config: Config) -> None:
+    """ValueError if what a fold leaves to learn from lacks a data set, a ROI, or cases that a method asks for."""
+    for fold in all_folds(config):
+        is_validated = bool(held_out_cases(config, fold))
+        if is_validated or fold is not None:
+            _check_left(config, fold, is_validated)
+
+
+def _check_left(config: Config, fold: int | None, is_validated: bool) -> None:
+    who = " and ".join([f"fold {fold}"] * (fold is not None) + ["`validation`"] * is_validated)
+    holds = f"{who} hold{'s' * (' and ' not in who)} out"
+    remedies = ["lower `validation.fraction`"] * is_validated + ["change `folds`"] * (fold is not None)
+    remedy = f"{', '.join(remedies)} or choose another `seed`"
+    left = learned_cases(config, fold)
+    labelled: set[str] = set()
     for dataset in config.datasets.partially_labelled:
-        training = dataset.split_cases("train")
-        cases = [case for case in training if case not in held_out.get(dataset.name, ())]
-        if training and not cases:
-            raise ValueError(f"`validation` holds out every training case of {dataset.name}: {lower}")
-        left[dataset.name] = len(cases)
-        by_case = dataset.labelled
+        cases, by_case = left[dataset.name], dataset.labelled
+        if dataset.split_cases("train") and not cases:
+            raise ValueError(f"{holds} every training case of {dataset.name}: {remedy}")
         if isinstance(by_case, str):
-            learned |= set(dataset.labels) if cases else set()
+            labelled |= set(dataset.labels) if cases else set()
         else:
-            learned |= {roi for case in cases for roi in by_case[case]}
-    if never := [roi for roi in config.roi_names if roi not in learned]:
-        raise ValueError(f"`validation` holds out every case that labels {', '.join(never)}: {lower}")
+            labelled |= {roi for case in cases for roi in by_case[case]}
+    if never := [roi for roi in config.roi_names if roi not in labelled and roi not in config.unlabelled_rois]:
+        raise ValueError(f"{holds} every case that labels {', '.join(never)}: {remedy}")
     for name, method in config.methods.items():
-        for labelled, count in method.labelled_cases.items():
-            if count > left[labelled]:
+        for wanted, count in method.labelled_cases.items():
+            if count > len(left[wanted]):
                 raise ValueError(
-                    f"method {name}: `labelled_cases` wants {count} of {labelled}, which has {left[labelled]} to train "
-                    "besides those that `validation` holds out"
+                    f"method {name}: `labelled_cases` wants {count} of {wanted}, which has {len(left[wanted])} to "
+                    f"train besides those that {holds}"
                 )

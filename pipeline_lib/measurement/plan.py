@@ -44,7 +44,7 @@ def plan(config: Config, card: Card, gpus: int, folder: Path) -> Plan:
     if batch_size % gpus:
         wrong = f"{gpus} GPUs do not share a batch of {batch_size} evenly"
         raise UserError("--gpus", wrong, "name a divisor of `segmentation.batch_size`")
-    names = dict.fromkeys(config.methods[run.method].network for run in config.runs)
+    names = dict.fromkeys(config.methods[run.method].network for run in config.trainings)
     steps = {name: _step(config, config.networks[name], gpus) for name in names if _reckoned(config.networks[name])}
     if not steps:
         wrong = f"compares {', '.join(names)} only, which are not reckoned"

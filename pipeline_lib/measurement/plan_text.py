@@ -68,9 +68,9 @@ def _about_steps(made: Plan) -> Iterator[str]:
     for name, peak, seconds in zip(made.steps, made.fit.peaks, made.fit.seconds, strict=True):
         bound = f", at least {seconds:.2f} s a step" if known else ", time unknown: this card's rates are"
         yield f"estimate  {name}: {peak / _GIB:.1f} GiB{bound}"
-        runs = sum(config.methods[run.method].network == name for run in config.runs)
+        runs = sum(config.methods[run.method].network == name for run in config.trainings)
         hours += runs * seconds * steps_of(config) / 3600
-    runs = sum(config.methods[run.method].network in made.steps for run in config.runs)
+    runs = sum(config.methods[run.method].network in made.steps for run in config.trainings)
     total = f", at least {hours:.0f} hours" if known else ""
     yield f"training  {runs} trainings of {steps_of(config):,} steps{total}; validation and waiting for data not in it"
 

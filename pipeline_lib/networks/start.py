@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..config.method_settings import SELF_SUPERVISED
 from ..config.networks import Network
 from ..errors import UserError
 from .build import build_segmentation_network
@@ -29,7 +30,6 @@ _TRANSFORMER = "trunk.swinViT."
 _OF_TRANSFORMER = re.compile(r"(patch_embed|layers[1-4])\.")
 _TOLERANCE = 1e-3
 """By how much a ROI's embedding may differ, in root mean squares: another machine rounds otherwise."""
-_PICKLED = (".pt", ".pth")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def read_start(path: Path, wanted: Wanted) -> Start:
     if wanted.network.per_data_set is not None:
         wrong = "cannot be the start of a network that has parts for each data set"
         raise _misfit(path, wrong, "leave out `start_from`, or `per_data_set` of the network")
-    return _self_supervised(path, wanted) if path.suffix in _PICKLED else _model(path, wanted)
+    return _self_supervised(path, wanted) if path.suffix in SELF_SUPERVISED else _model(path, wanted)
 
 
 def _model(path: Path, wanted: Wanted) -> Start:

@@ -2,9 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
+
+from ..config.evaluation import Prediction, PredictionExecution
+from ..errors import UserError
+from ..inference.sliding_window import SlidingWindow
+from ..networks.model_description import Shapes, has_teacher, read_description
+from ..networks.model_file import load_segmentation_model
+from .openvino_runtime import OpenVinoNetwork, check_openvino
+from .windows import sliding_window
+
+_MUST_AGREE = {
+    "rois": "ROIs",
+    "spacing_mm": "a voxel spacing",
+    "window_hu": "an intensity window",
+    "patches": "patches",
+}
+
+
+Runtime = Literal["pytorch", "openvino"]
+"""What computes a network."""
+
+
+def load_ensemble(
+    paths: Sequence[Path],
+    prediction: Prediction,
+    execution: PredictionExecution,
+    device: torch.device,
+    runtime: Runtime = "pytorch",
+) -> tuple[nn.Module, SlidingWindow, dict[str, Any]]:
+    """The network in a file, or the average of several, ready to predict; its windows; the first file's description.
+
+    Raises UserError if a file is not a usable model, or if the models do not fit together.
+    """
+    networks: list[nn.Module] = []
+    windows: list[SlidingWindow] = []
+    first: dict[str, Any] = {}
+    for path in paths:
+        described, shapes = read_description(path)
+        first = first or described
+        _check_fit(path, described, paths[0], first)
+        check_teacher(path, shapes, prediction)
+        network, description = load_segmentation_model(path, device, prediction.weights)
+        window = sliding_window(prediction, execution, description, device)
+        if windows and prediction.flip_tta and window.partners != windows[0].partners:
+            wrong = f"pairs left and right unlike {paths[0]}"
+            raise UserError(str(path), wrong, "average models of one configuration only")
+        if runtime == "openvino":
+            check_openvino(device, window.precision)
+            networks.append(OpenVinoNetwork(network, window.to_probabilities, window.shape, window.precision))
+            window = replace(window, to_probabilities=as_they_are)
+        else:
+            networks.append(network.for_prediction(device, window.precision))
+        windows.append(window)
+    if len(networks) == 1:
+        return networks[0], windows[0], first
+    joint = Ensemble(networks, [window.to_probabilities for window in windows]).eval()
+    return joint, replace(windows[0], to_probabilities=as_they_are), first
 
 
 class Ensemble(nn.Module):
@@ -24,3 +84,24 @@ class Ensemble(nn.Module):
 def as_they_are(probabilities: Tensor) -> Tensor:
     """What is a probability already."""
     return probabilities
+
+
+def check_teacher(path: Path, shapes: Shapes, prediction: Prediction) -> None:
+    """Raise UserError if the teacher is to predict and the file has none."""
+    if prediction.weights == "teacher" and not has_teacher(shapes):
+        raise UserError(str(path), "holds no teacher", "predict with the student")
+
+
+def _check_fit(path: Path, description: Mapping[str, Any], first_path: Path, first: Mapping[str, Any]) -> None:
+    """Raise UserError if a model cannot be averaged with the first: they must see and name the same."""
+    for key, what in _MUST_AGREE.items():
+        one, other = description[key], first[key]
+        if key == "patches":
+            one, other = one.get("size_voxels"), other.get("size_voxels")
+        if one != other:
+            wrong = f"has {what} of {_shown(one)}, and {first_path} of {_shown(other)}"
+            raise UserError(str(path), wrong, "average models of one configuration only")
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,25 +19,17 @@ from ..errors import UserError
 from ..files import file_digest
 from ..geometry import Geometry
 from ..inference.sliding_window import SlidingWindow, window_count
-from ..networks.model_description import Shapes, has_teacher, read_description
-from ..networks.model_file import Weights, load_segmentation_model
+from ..networks.model_description import Shapes, read_description
+from ..networks.model_file import Weights
 from .ct import Ct, ct_from_image, read_ct
-from .ensemble import Ensemble, as_they_are
+from .ensemble import Runtime, check_teacher, load_ensemble
 from .memory import check_memory
-from .openvino_runtime import OpenVinoNetwork, check_openvino
 from .segmentation import Segmentation
 from .volume import Volume, probabilities_in, volume_grid, volume_of
-from .windows import sliding_window
 
 OnWindows = Callable[[int, int], None]
 """Called with the number of windows just finished, and of all."""
 
-_MUST_AGREE = {
-    "rois": "ROIs",
-    "spacing_mm": "a voxel spacing",
-    "window_hu": "an intensity window",
-    "patches": "patches",
-}
 _FAST_OVERLAP = 0.0
 
 
@@ -57,7 +49,7 @@ class Options:
     flip_tta: bool | None = None
     weights: Weights | None = None
     largest_part: tuple[str, ...] = ()
-    runtime: Literal["pytorch", "openvino"] = "pytorch"
+    runtime: Runtime = "pytorch"
 
 
 DEFAULTS = Options()
@@ -129,39 +121,14 @@ def load_models(paths: Sequence[Path], options: Options = DEFAULTS) -> Model:
     on_cpu = options.runtime == "openvino" and options.device == "auto"
     device = compute_device("cpu" if on_cpu else options.device, "--device")
     execution = PredictionExecution(device=options.device, precision=options.precision)
+    described, shapes = read_description(paths[0])
     notes: list[str] = []
-    networks: list[nn.Module] = []
-    windows: list[SlidingWindow] = []
-    first: dict[str, Any] = {}
-    prediction = Prediction()
-    for path in paths:
-        described, shapes = read_description(path)
-        if not networks:
-            if described.get("prediction") is None:
-                notes.append(f"{path}: does not say how to predict, so the defaults apply (`lacuna export` can add it)")
-            held = Prediction.model_validate(described.get("prediction") or {})
-            first, prediction = described, asked_for(path, described, shapes, held, options)
-        _check_fit(path, described, paths[0], first)
-        check_teacher(path, shapes, prediction)
-        network, description = load_segmentation_model(path, device, prediction.weights)
-        window = sliding_window(prediction, execution, description, device)
-        if windows and prediction.flip_tta and window.partners != windows[0].partners:
-            wrong = f"pairs left and right unlike {paths[0]}"
-            raise UserError(str(path), wrong, "average models of one configuration only")
-        if options.runtime == "openvino":
-            check_openvino(device, window.precision)
-            networks.append(OpenVinoNetwork(network, window.to_probabilities, window.shape, window.precision))
-            window = replace(window, to_probabilities=as_they_are)
-        else:
-            networks.append(network.for_prediction(device, window.precision))
-        windows.append(window)
-    window = windows[0]
+    if described.get("prediction") is None:
+        notes.append(f"{paths[0]}: does not say how to predict, so the defaults apply (`lacuna export` can add it)")
+    held = Prediction.model_validate(described.get("prediction") or {})
+    prediction = asked_for(paths[0], described, shapes, held, options)
+    joint, window, first = load_ensemble(paths, prediction, execution, device, options.runtime)
     calibration = _calibration(paths, first, prediction, notes)
-    if len(networks) > 1:
-        joint: nn.Module = Ensemble(networks, [window.to_probabilities for window in windows]).eval()
-        window = replace(window, to_probabilities=as_they_are)
-    else:
-        joint = networks[0]
     made_by = {
         "models": [{"file": str(path), "content": file_digest(path)} for path in paths],
         "fast": options.fast,
@@ -227,24 +194,3 @@ def asked_for(
         raise UserError(f"--{key.replace('_', '-')}", f"{asked.get(key)!r} cannot be used", first["msg"]) from error
     check_teacher(path, shapes, prediction)
     return prediction
-
-
-def check_teacher(path: Path, shapes: Shapes, prediction: Prediction) -> None:
-    """Raise UserError if the teacher is to predict and the file has none."""
-    if prediction.weights == "teacher" and not has_teacher(shapes):
-        raise UserError(str(path), "holds no teacher", "predict with the student")
-
-
-def _check_fit(path: Path, description: Mapping[str, Any], first_path: Path, first: Mapping[str, Any]) -> None:
-    """Raise UserError if a model cannot be averaged with the first: they must see and name the same."""
-    for key, what in _MUST_AGREE.items():
-        one, other = description[key], first[key]
-        if key == "patches":
-            one, other = one.get("size_voxels"), other.get("size_voxels")
-        if one != other:
-            wrong = f"has {what} of {_shown(one)}, and {first_path} of {_shown(other)}"
-            raise UserError(str(path), wrong, "average models of one configuration only")
-
-
-def _shown(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -69,6 +69,14 @@ class Trainings:
     methods: Mapping[str, Method]
     histories: Mapping[str, tuple[str, pd.DataFrame]]
 
+    @property
+    def first(self) -> dict[str, pd.DataFrame]:
+        """Method → the history of its first training that has one."""
+        found: dict[str, pd.DataFrame] = {}
+        for method, history in self.histories.values():
+            found.setdefault(method, history)
+        return found
+
 
 @dataclass(frozen=True)
 class Existence:
@@ -94,7 +102,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that a report shows."""
+    """Everything that a report shows; `out_of_fold` are the scores of cross-validation, None where there is none."""
 
     evaluation: Evaluation
     mistakes: Mistakes
@@ -102,6 +110,7 @@ class Evidence:
     trainings: Trainings
     existence: Existence
     data: Data
+    out_of_fold: Evaluation | None = None
 
     @property
     def results(self) -> Results:

@@ -24,6 +24,10 @@ def facts(evidence: Evidence, setup: TrainingSetup, config: Sequence[Path], comm
         ("config", ", ".join(path.name for path in config)),
         ("cases", ", ".join(trained)),
         (
+            "folds",
+            "" if setup.folds is None else f"{setup.folds}, by patient; each training leaves one out",
+        ),
+        (
             "training",
             f"{length(evidence)}batches of {setup.batch_size} patches of {patch} voxels at {spacing} mm".capitalize(),
         ),

@@ -162,17 +162,12 @@ def _validation(evidence: Evidence, _: str) -> Figure:
 
 
 def _deciding_methods(evidence: Evidence) -> list[str]:
-    histories = evidence.trainings.histories
-    return [
-        method
-        for method, run in evidence.slices.runs.items()
-        if run in histories and has_decisions(histories[run][1], evidence.results.rois)
-    ]
+    first = evidence.trainings.first
+    return [method for method, history in first.items() if has_decisions(history, evidence.results.rois)]
 
 
 def _decisions(evidence: Evidence, method: str) -> Figure:
-    _, history = evidence.trainings.histories[evidence.slices.runs[method]]
-    return decision_figure(history, evidence.results.rois, method)
+    return decision_figure(evidence.trainings.first[method], evidence.results.rois, method)
 
 
 def _decisions_caption(evidence: Evidence, _: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from .cells import difference_interval, p_cell, percent
-from .intervals import ONE_TRAINING
+from .intervals import CASES_ALONE, ONE_ENSEMBLE
 from .results import method_label, roi_label
 from .tables import AVERAGE, MEASURED
 
@@ -56,7 +56,7 @@ def _how_sure(gain: float, pair: pd.DataFrame) -> str:
     paired = percent(average["difference"], signed=True)
     own = "" if paired == percent(gain, signed=True) else f"{paired} over the ROIs that both have a score for, "
     found = f"{own}95 % interval {difference_interval(average)}"
-    if average["note"] == ONE_TRAINING:
+    if average["note"] in CASES_ALONE:
         return f" ({found} over cases alone)"
     return f" ({found}, p {p_cell(average['p'])['sentence']})"
 
@@ -64,8 +64,9 @@ def _how_sure(gain: float, pair: pd.DataFrame) -> str:
 def _nothing_told(pair: pd.DataFrame) -> str:
     """Why no ROI is named: none differs, or there are too few trainings or cases to tell."""
     rois = pair[pair["roi"] != AVERAGE]
-    if (rois["note"] == ONE_TRAINING).any():
-        return "one training each, which cannot tell a better or worse method from chance"
+    if rois["note"].isin(CASES_ALONE).any():
+        single = "an ensemble is one network" if (rois["note"] == ONE_ENSEMBLE).any() else "one training each"
+        return f"{single}, which cannot tell a better or worse method from chance"
     if rois["p"].isna().all():
         return f"too few cases ({rois['cases'].max()} at most) to test single ROIs"
     return "no ROI significantly better or worse"

@@ -32,6 +32,9 @@ FEWEST_CASES_IN_AVERAGE = 2
 """Cases that each ROI of an average needs besides, since one case shows nothing of how much cases differ."""
 
 ONE_TRAINING = "one training each: differences between trainings are not in this interval"
+ONE_ENSEMBLE = "an ensemble is one network: differences between trainings are not in this interval"
+CASES_ALONE = (ONE_TRAINING, ONE_ENSEMBLE)
+"""What is said of intervals that are over cases alone, so that there is no test."""
 TOO_FEW_CASES = "too few cases"
 
 

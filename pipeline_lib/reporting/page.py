@@ -45,7 +45,7 @@ def write_page(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     evaluation, results, data = evidence.evaluation, evidence.results, evidence.data
-    convention, seeds = evaluation.settings.convention, results.scores["seed"].nunique()
+    convention, seeds = evaluation.settings.convention, results.trainings
     card = data_card(data.cases, data.datasets, results.rois)
     path.write_text(
         environment.get_template("index.html.j2").render(
@@ -53,12 +53,13 @@ def write_page(
             script=_template("tables.js"),
             made=date.today().isoformat(),
             counts=_counts(results),
-            sections=_navigation(shown),
+            sections=_navigation(evidence, shown),
             origin=origin,
             findings=findings(evaluation.dice, evaluation.differences, results.methods),
             table=dice_rows(evaluation),
             table_caption=_table_caption(evaluation),
             differences=difference_rows(evaluation.differences),
+            out_of_fold=_out_of_fold(evidence.out_of_fold),
             scores=score_rows(evaluation.summary),
             scores_caption=_scores_caption(evaluation),
             figure_sections=_figure_sections(shown, figures),
@@ -79,11 +80,27 @@ def write_page(
     )
 
 
-def _navigation(shown: Sequence[Shown]) -> list[tuple[str, str]]:
+def _out_of_fold(evaluation: Evaluation | None) -> dict[str, Any] | None:
+    """What the section of cross-validation shows; None where there is none."""
+    if evaluation is None:
+        return None
+    results = evaluation.results
+    return {
+        "cases": _counts(results)["cases"],
+        "findings": findings(evaluation.dice, evaluation.differences, results.methods),
+        "table": dice_rows(evaluation),
+        "table_caption": _table_caption(evaluation),
+        "differences": difference_rows(evaluation.differences),
+        "statistics": _statistics_text(results),
+    }
+
+
+def _navigation(evidence: Evidence, shown: Sequence[Shown]) -> list[tuple[str, str]]:
     present = {figure.section for figure in shown}
     middle = [(anchor, title) for anchor, title in _SECTIONS.items() if anchor in present]
     return [
         ("summary", "Summary"),
+        *([("out-of-fold", "Out of fold")] if evidence.out_of_fold is not None else []),
         *middle,
         ("viewer", "Slice viewer"),
         ("cases", "Every case"),
@@ -133,6 +150,7 @@ def _scores_caption(evaluation: Evaluation) -> str:
 
 def _statistics_text(results: Results) -> str:
     over = "cases and trainings" if results.several_trainings else "cases alone, since each method has one training"
+    over += ", of ensembles over cases alone" if results.ensembles else ""
     return f"{100 * CONFIDENCE:.0f} % t intervals over {over}; none for fewer than {FEWEST_CASES} cases"
 
 

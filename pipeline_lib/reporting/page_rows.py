@@ -12,7 +12,7 @@ from .cells import cell, difference_interval, interval, p_cell, percent
 from .evidence import Evaluation
 from .existence_check import ExistenceCheck, existence_check_rows
 from .findings import SIGNIFICANT
-from .intervals import ONE_TRAINING, TOO_FEW_CASES
+from .intervals import CASES_ALONE, TOO_FEW_CASES
 from .results import Results, method_label, roi_label
 from .style import method_colours
 from .tables import AVERAGE, MEASURED, best_cells
@@ -70,7 +70,7 @@ def difference_rows(differences: pd.DataFrame) -> list[dict[str, Any]]:
             }
             for _, row in pair.iterrows()
         ]
-        note = ONE_TRAINING if (pair["note"] == ONE_TRAINING).any() else ""
+        note = next((note for note in pair["note"] if note in CASES_ALONE), "")
         pairs.append({"first": method_label(first), "second": method_label(second), "rows": rows, "note": note})
     return pairs
 

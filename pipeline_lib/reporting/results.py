@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..config.runs import ENSEMBLE_SEED
 from ..errors import UserError
 
 Runs = Sequence[tuple[str, str, int]]
-"""(run, method, seed) of each training, in the order of the config."""
+"""(run, method, seed) in the order of the config. The trainings of a seed's folds are one run in several files."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,19 @@ class Results:
     methods: tuple[str, ...]
 
     @property
+    def trainings(self) -> int:
+        """The most seeds that a method was trained with."""
+        return int(self.scores.groupby("method")["seed"].nunique().max())
+
+    @property
     def several_trainings(self) -> bool:
         """Whether a method was trained with more than one seed."""
-        return self.scores["seed"].nunique() > 1
+        return self.trainings > 1
+
+    @property
+    def ensembles(self) -> frozenset[str]:
+        """The methods that are ensembles of another one's trainings."""
+        return frozenset(self.scores.loc[self.scores["seed"] == ENSEMBLE_SEED, "method"])
 
     def matrix(self, method: str, roi: str, column: str = "dice") -> pd.DataFrame:
         """Scores of one method and ROI, a row per (dataset, case) and a column per seed."""
@@ -35,13 +46,17 @@ class Results:
         )
 
     def pair(self, first: str, second: str) -> tuple[np.ndarray, np.ndarray]:
-        """Dice of two methods, each ROIs × cases × seeds: all cases and the seeds of both; NaN where there is none."""
+        """Dice of two methods, each ROIs × cases × seeds: all cases and the seeds of both; NaN where there is none.
+
+        An ensemble has no seed that another method has. Then each has one column: its mean over its own seeds.
+        """
         seeds = sorted(set.intersection(*(set(self._rows(method)["seed"]) for method in (first, second))))
         cases = self._cases()
 
         def stacked(method: str) -> np.ndarray:
-            tables = [self.matrix(method, roi) for roi in self.rois]
-            return np.stack([table.reindex(index=cases, columns=seeds) for table in tables])
+            tables = [self.matrix(method, roi).reindex(index=cases) for roi in self.rois]
+            columns = [table.reindex(columns=seeds) if seeds else table.mean(axis=1).to_frame() for table in tables]
+            return np.stack(columns)
 
         return stacked(first), stacked(second)
 

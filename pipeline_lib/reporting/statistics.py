@@ -11,7 +11,7 @@ import pandas as pd
 from ..config.rois import is_lesion
 from ..scoring.dice import scores_absence
 from ..scoring.scores import SCORES
-from .intervals import Difference, compare, compare_average, holm, summarise
+from .intervals import ONE_ENSEMBLE, ONE_TRAINING, Difference, compare, compare_average, holm, summarise
 from .results import Results
 from .tables import AVERAGE, MEASURED
 
@@ -57,7 +57,7 @@ def difference_table(results: Results, convention: str) -> pd.DataFrame:
     pair. The last row of a pair has the average over ROIs, which is a single question and needs no correction.
     """
     present = results.present() | scores_absence(convention)
-    rows = []
+    rows: list[dict[str, object]] = []
     for first, second in combinations(results.methods, 2):
         scores = results.pair(first, second)
         pair = [
@@ -65,8 +65,10 @@ def difference_table(results: Results, convention: str) -> pd.DataFrame:
             for roi, *of_roi, held in zip(results.rois, *scores, present, strict=True)
         ]
         corrected = holm(np.array([row["p"] for row in pair]))
-        rows += [row | {"p_holm": p} for row, p in zip(pair, corrected, strict=True)]
-        rows.append(_difference_row(first, second, AVERAGE, compare_average(*scores, present)))
+        pair = [row | {"p_holm": p} for row, p in zip(pair, corrected, strict=True)]
+        pair.append(_difference_row(first, second, AVERAGE, compare_average(*scores, present)))
+        has_ensemble = not results.ensembles.isdisjoint({first, second})
+        rows += [row | {"note": ONE_ENSEMBLE} if has_ensemble and row["note"] == ONE_TRAINING else row for row in pair]
     return pd.DataFrame(rows, columns=_DIFFERENCE_COLUMNS)
 
 

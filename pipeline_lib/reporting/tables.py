@@ -19,6 +19,14 @@ from .results import Results, method_label
 TABLE, PAGE = "table.csv", "index.html"
 """Names in the report's folder."""
 
+OUT_OF_FOLD = "out_of_fold_"
+"""How the names of the tables of cross-validation begin."""
+
+_TITLES = (
+    "Out of fold: training cases, each predicted by the network that did not learn from its patient",
+    "Test cases, predicted with the average of the folds",
+)
+
 AVERAGE = "average"
 MEASURED, PAPER = "measured", "paper"
 MOTS = frozenset(
@@ -111,6 +119,14 @@ def text_table(table: pd.DataFrame) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def text_tables(of_tests: pd.DataFrame, out_of_fold: pd.DataFrame | None) -> str:
+    """The table of the test cases, below that of cross-validation where there is one."""
+    if out_of_fold is None:
+        return text_table(of_tests)
+    parts = zip(_TITLES, map(text_table, (out_of_fold, of_tests)), strict=True)
+    return "\n\n".join(f"{title}\n\n{table}" for title, table in parts)
+
+
 def _class_mean(results: Results, method: str, roi: str) -> float:
     per_seed = results.matrix(method, roi).mean(axis=0)
     return 100 * float(per_seed.mean()) if len(per_seed) else math.nan
@@ -132,7 +148,8 @@ def main() -> None:
     table = folder / TABLE
     if not table.is_file():
         sys.exit(f"error: {table}: is missing; make the report first (snakemake --cores all report)")
-    print(text_table(pd.read_csv(table)))
+    of_folds = folder / (OUT_OF_FOLD + TABLE)
+    print(text_tables(pd.read_csv(table), pd.read_csv(of_folds) if of_folds.is_file() else None))
     print(f"Report: {folder / PAGE}")
 
 

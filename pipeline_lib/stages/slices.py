@@ -15,7 +15,7 @@ def regardless_of(dataset: Dataset, *keys: str) -> Dataset:
     """The data set with `keys` at neutral values, and without the sizes that only the check of the disk reads."""
     neutral: dict[str, Any] = {
         **{"split": "all_training", "skip": (), "doubted": (), "licence": ""},
-        **{"labelled": "all", "unknown_labels": {}},
+        **{"labelled": "all", "unknown_labels": {}, "patients": {}},
     }
     update = {key: neutral[key] for key in keys}
     if isinstance(dataset.source, DownloadSource):

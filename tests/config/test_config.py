@@ -414,6 +414,9 @@ def test_rois_that_no_data_set_labels_need_a_model_that_knows_them(content):
     config = load_config(grown(content, "old/model.safetensors"), BASE)
     assert len(config.unlabelled_rois) == 10
     assert settings_from(config, "latent_class-seed0").method.start_from == "old/model.safetensors"
+    assert (
+        len(load_config({**grown(content, "old/model.safetensors"), "validation": {"fraction": 0.2}}, BASE).rois) == 11
+    )
     assert "no data set with training cases labels liver, liver_tumor" in refusal(grown(content, None))
     with pytest.raises(UserError, match=r"mean_teacher cannot learn liver, .*; name a model that knows it in `start_"):
         config.run("mean_teacher-seed0")

@@ -81,7 +81,7 @@ def test_masks_are_those_of_the_pipeline(masks, files, tmp_path, monkeypatch):
     stage.run(
         Settings(run="some", dataset="some", cases=("ct",), prediction=Prediction()),
         PredictionExecution(**CPU),
-        stage.Inputs(tmp_path / "volumes" / "cases.csv", files / "one.safetensors"),
+        stage.Inputs(tmp_path / "volumes" / "cases.csv", (files / "one.safetensors",)),
         stage.Outputs(tmp_path / "out"),
     )
     bits, _ = read_roi_bits(tmp_path / "out" / "ct.nii.gz")

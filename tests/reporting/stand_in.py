@@ -111,7 +111,14 @@ def build(folder: Path) -> Workspace:
     for method in METHODS:
         score_files.append(folder / "results/scores" / f"{method}.csv")
         scores.run(
-            ScoreSettings(run=method, rois=ROIS, organs=ORGANS, datasets=datasets, scores=Scores(truth="full")),
+            ScoreSettings(
+                run=method,
+                rois=ROIS,
+                organs=ORGANS,
+                datasets=datasets,
+                cases={dataset.name: dataset.split_cases("test") for dataset in datasets},
+                scores=Scores(truth="full"),
+            ),
             scores.Inputs(tuple(path for path in predictions if path.parent.name == method), tuple(truth)),
             scores.Outputs(score_files[-1], folder / "results/confusion" / f"{method}.csv"),
         )

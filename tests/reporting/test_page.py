@@ -38,13 +38,22 @@ def score_rows(trainings: int, cases: int) -> list[dict[str, object]]:
     ]
 
 
-def page_of(folder: Path, rows: list[dict[str, object]], convention: str = "nnunet") -> str:
-    results = Results(pd.DataFrame(rows), ("liver",), ("a", "b"))
+def page_of(
+    folder: Path,
+    rows: list[dict[str, object]],
+    convention: str = "nnunet",
+    out_of_fold: list[dict[str, object]] | None = None,
+) -> str:
+    def evaluated(rows: list[dict[str, object]]) -> Evaluation:
+        results = Results(pd.DataFrame(rows), ("liver",), ("a", "b"))
+        return Evaluation.from_results(results, Scores(convention=convention), ())
+
     figure = folder / SCORES / "dice.png"
     figure.parent.mkdir(parents=True)
     figure.write_bytes(bytes(24))
     evidence = Evidence(
-        evaluation=Evaluation.from_results(results, Scores(convention=convention), ()),
+        evaluation=evaluated(rows),
+        out_of_fold=None if out_of_fold is None else evaluated(out_of_fold),
         mistakes=Mistakes(pd.DataFrame(), pd.DataFrame()),
         slices=Slices({}, {}),
         trainings=Trainings({}, {}),
@@ -88,6 +97,23 @@ def test_single_trainings_are_named_and_nothing_is_bold_or_better(tmp_path):
     assert "better on" not in text
     assert "t test" not in text
     assert "cases alone, since each method has one training" in text
+
+
+def test_scores_out_of_fold_stand_in_a_section_of_their_own(tmp_path):
+    of_tests, of_folds = score_rows(trainings=3, cases=7), score_rows(trainings=3, cases=9)
+    for row in of_folds:
+        row["dice"] -= 0.3
+    text = page_of(tmp_path / "both", of_tests, out_of_fold=of_folds)
+    summary, section = (
+        re.search(f'<section id="{name}">.*?</section>', text, re.DOTALL) for name in ("summary", "out-of-fold")
+    )
+    assert "9 training cases, each predicted by the networks of its fold" in words_of(f"<main>{section.group()}")
+    means = [np.mean([row["dice"] for row in rows if row["method"] == "b"]) for rows in (of_tests, of_folds)]
+    for part, mean in zip((summary, section), means, strict=True):
+        assert f"b has the highest average Dice: {100 * mean:.1f} %" in part.group()
+        assert f"{100 * mean:.2f}" in part.group()
+    alone = page_of(tmp_path / "alone", of_tests)
+    assert "out-of-fold" not in alone
 
 
 def test_too_few_cases_are_named_in_place_of_an_interval(tmp_path):

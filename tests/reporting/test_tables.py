@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline_lib.config.runs import ENSEMBLE_SEED
 from pipeline_lib.errors import UserError
+from pipeline_lib.reporting.intervals import ONE_ENSEMBLE
 from pipeline_lib.reporting.results import Results, read_results
 from pipeline_lib.reporting.statistics import comparison_table, difference_table, summary_table
-from pipeline_lib.reporting.tables import MOTS, best_cells, dice_table, text_table
+from pipeline_lib.reporting.tables import MOTS, best_cells, dice_table, text_table, text_tables
 
 PAPER_ROIS = (
     "liver",
@@ -133,6 +135,10 @@ def test_the_command_prints_a_reports_table(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(text_table(pd.read_csv(tmp_path / "table.csv")))
+    of_folds = table.assign(average=12.34)
+    both = text_tables(table, of_folds)
+    assert both.startswith("Out of fold: ")
+    assert both.index(text_table(of_folds)) < both.index("Test cases, ") < both.index(text_table(table))
     missing = subprocess.run([*command[:-1], str(tmp_path / "none")], capture_output=True, text=True)
     assert missing.returncode != 0
     assert missing.stderr.startswith("error: ")
@@ -208,6 +214,39 @@ def test_single_trainings_and_few_cases_have_a_note_in_place_of_a_p(tmp_path):
     assert list(differences["note"]) == [said, "too few cases", said]
     comparison = comparison_table(dice_table(results, "nnunet", ["some"]), differences, results)
     assert list(comparison.loc[comparison["method"] == "b", "note"]) == [said, "too few cases", said]
+
+
+def test_an_ensemble_is_compared_with_the_mean_over_seeds_and_never_tested(tmp_path):
+    rng = np.random.default_rng(2)
+    single, joint = rng.random((3, 8)) / 10, 0.3 + rng.random((2, 8)) / 10
+    rows = [row for seed in range(3) for row in score_rows(f"a-seed{seed}", "liver", single[seed])]
+    rows += score_rows("a-ensemble", "liver", joint[0]) + score_rows("b-ensemble", "liver", joint[1])
+    runs = [*((f"a-seed{seed}", "a", seed) for seed in range(3))]
+    runs += [(f"{method}-ensemble", f"{method} ensemble", ENSEMBLE_SEED) for method in ("a", "b")]
+    results = results_of(tmp_path, rows, runs, ("liver",))
+    assert (results.trainings, results.ensembles) == (3, {"a ensemble", "b ensemble"})
+    differences = difference_table(results, "nnunet").set_index(["first", "second", "roi"])
+    assert differences["p"].isna().all()
+    assert set(differences["note"]) == {ONE_ENSEMBLE}
+    assert differences.loc[("a", "a ensemble", "liver"), "difference"] == pytest.approx(joint[0].mean() - single.mean())
+    between = differences.loc[("a ensemble", "b ensemble", "liver")]
+    assert between["difference"] == pytest.approx(joint[1].mean() - joint[0].mean())
+    assert between["low"] < between["difference"] < between["high"]
+
+
+def test_the_folds_of_a_seed_are_one_training(tmp_path):
+    """Two seeds of two folds each: what stands in the table is each seed's mean over all cases."""
+    dice = {(seed, fold): [0.1 * (1 + seed + fold)] * (2 + fold) for seed in range(2) for fold in range(2)}
+    rows = [
+        {**row, "case": f"{fold}_{row['case']}"}
+        for (seed, fold), values in dice.items()
+        for row in score_rows(f"m-seed{seed}-fold{fold}", "liver", values)
+    ]
+    runs = [(f"m-seed{seed}-fold{fold}", "m", seed) for seed, fold in dice]
+    results = results_of(tmp_path, rows, runs, ("liver",))
+    of_seeds = [np.mean([*dice[seed, 0], *dice[seed, 1]]) for seed in range(2)]
+    assert dice_table(results, "nnunet", ["some"])["liver"].item() == pytest.approx(100 * np.mean(of_seeds))
+    assert (results.trainings, len(results.matrix("m", "liver"))) == (2, 5)
 
 
 @pytest.mark.parametrize(

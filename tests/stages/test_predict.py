@@ -65,10 +65,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def predict(world: Path, out: Path, cases=CASES, **options: object) -> Path:
+def predict(world: Path, out: Path, cases=CASES, models: tuple[Path, ...] = (), **options: object) -> Path:
     settings = PredictSettings(run="some", dataset="some", cases=cases, prediction=Prediction(**options))
     execution = PredictionExecution(device="cpu", precision="float32")
-    inputs = inference.Inputs(world / "volumes" / "cases.csv", world / "model.safetensors")
+    inputs = inference.Inputs(world / "volumes" / "cases.csv", models or (world / "model.safetensors",))
     inference.run(settings, execution, inputs, inference.Outputs(out))
     return out
 
@@ -79,16 +79,18 @@ def _in_tmp_path(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("_in_tmp_path")
-def test_a_case_of_one_window_is_the_networks_own_output_on_the_original_grid(world, tmp_path):
-    folder = predict(world, tmp_path / "out", cases=("case_c",))
+@pytest.mark.parametrize("seeds", [(1,), (1, 3)])
+def test_a_case_of_one_window_is_the_networks_mean_output_on_the_original_grid(world, tmp_path, seeds):
+    models = tuple(write_tiny_model(tmp_path / f"{seed}.safetensors", seed) for seed in seeds)
+    folder = predict(world, tmp_path / "out", cases=("case_c",), models=models)
     bits, grid = read_roi_bits(folder / "case_c.nii.gz")
     volume = open_volume(world / "volumes" / "case_c")
     assert grid.shape == volume.record.original.shape
     assert np.allclose(grid.corners_mm(), volume.record.original.corners_mm(), atol=1e-3)
     assert roi_names(folder / "case_c.nii.gz") == ROIS
-    image = volume.read_image((-4, -4, -17), PATCHES.shape)
+    image = torch.from_numpy(scaled(volume.read_image((-4, -4, -17), PATCHES.shape), WINDOW_HU))[None, None]
     with torch.no_grad():
-        whole = probabilities(network(1)(torch.from_numpy(scaled(image, WINDOW_HU))[None, None]))[0].numpy()
+        whole = np.mean([probabilities(network(seed)(image))[0].numpy() for seed in seeds], axis=0)
     as_bytes = np.rint(255 * whole[:, 4:28, 4:28, 17:47]).astype(np.uint8)
     expected = masks_on_original_grid(as_bytes, volume.record)
     for roi in range(len(ROIS)):

@@ -49,7 +49,14 @@ def some_bits(seed: int) -> np.ndarray:
 
 
 def settings(truth: str = "full", **scores: object) -> ScoreSettings:
-    return ScoreSettings(run="some-seed3", rois=ROIS, datasets=(dataset(),), scores=Scores(truth=truth, **scores))
+    chosen = dataset()
+    return ScoreSettings(
+        run="some-seed3",
+        rois=ROIS,
+        datasets=(chosen,),
+        cases={chosen.name: chosen.split_cases("test")},
+        scores=Scores(truth=truth, **scores),
+    )
 
 
 def write_cases(folder: Path, seed: int, grid: Geometry = GRID) -> Path:

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from .conftest import Project, called, copied
+from .conftest import Project, called, copied, planned_jobs
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -124,6 +124,29 @@ def test_another_seed_or_method_trains_that_alone(finished):
     assert planned_runs(finished.edited("seeds", [0, 1])) == {"baseline-seed1", "latent_class-seed1"}
     methods = ["mean_teacher", "baseline", "latent_class"]
     assert planned_runs(finished.edited("compare", methods)) == {"mean_teacher-seed0"}
+
+
+def test_folds_train_without_their_cases_predict_those_and_average_for_the_test_cases(finished):
+    """Three data sets, two methods; what was trained without folds is neither used nor trained again."""
+    project = finished.edited("folds", 2)
+    done = project.dry_run().stdout
+    folds = [f"{method}-seed0-fold{fold}" for method in ("baseline", "latent_class") for fold in (0, 1)]
+    assert planned_runs(project) == set(folds)
+    assert planned_jobs(done) == {"train": 4, "predict": 3 * (2 + 4), "score": 2 + 4, "write_report": 1}
+    predicted = dict(
+        re.findall(
+            r"^rule predict:\n    input: (.*)\n    output: results/predictions/(\S+)/tiny_kits\n", done, re.MULTILINE
+        )
+    )
+    inputs = {run: re.findall(r"results/models/(\S+?)/model", files) for files, run in predicted.items()}
+    assert inputs["baseline-seed0-folds"] == folds[:2]
+    assert inputs["baseline-seed0-fold1"] == folds[1:2]
+
+
+def test_an_ensemble_averages_the_seeds_and_trains_nothing_of_its_own(finished):
+    project = finished.edited("seeds", [0, 1]).edited("ensemble", True)
+    assert planned_runs(project) == {"baseline-seed1", "latent_class-seed1"}
+    assert project.planned() == {"train": 2, "predict": 3 * (2 + 2), "score": 2 + 2, "write_report": 1}
 
 
 def test_another_version_of_the_stage_trains_again_and_keeps_the_old_models(project, checkout):

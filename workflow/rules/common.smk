@@ -18,7 +18,13 @@ TESTED = tuple(
     for dataset in LACUNA.datasets.partially_labelled
     if dataset.split_cases("test")
 )
+TRAININGS = tuple(training.name for training in LACUNA.trainings)
+# What predicts the test cases: trainings, or averages of them.
 RUNS = tuple(run.name for run in LACUNA.runs)
+# With `folds`: what predicts the cases that it has not learned from.
+OUT_OF_FOLD = tuple(
+    training.name for training in LACUNA.trainings if training.fold is not None
+)
 FULLY_LABELLED = (
     LACUNA.datasets.fully_labelled.name if LACUNA.datasets.fully_labelled else None
 )
@@ -26,7 +32,7 @@ DOWNLOADED_ENCODERS = tuple(
     sorted(
         {
             LACUNA.methods[run.method].encoder
-            for run in LACUNA.runs
+            for run in LACUNA.trainings
             if LACUNA.text.encoders[LACUNA.methods[run.method].encoder].is_downloaded
         }
     )
@@ -42,7 +48,7 @@ wildcard_constraints:
     dataset=any_of(dataset.name for dataset in LACUNA.all_datasets),
     case=r"[^/]+",
     encoder=any_of(LACUNA.text.encoders),
-    run=rf"(?:{any_of(LACUNA.methods)})-seed\d+",
+    run=rf"(?:{any_of(LACUNA.methods)})-(?:seed\d+(?:-fold\d+|-folds)?|ensemble)",
 
 
 # Jobs run this checkout's code, whichever one is installed or lies in the working directory, with the Python that runs
@@ -140,6 +146,32 @@ def training_threads():
 
 def encoder_of(run):
     return LACUNA.methods[LACUNA.run(run).method].encoder
+
+
+def models_of(run):
+    """The models that a run predicts with, whose average it is if there are several."""
+    return [
+        f"results/models/{member.name}/model.safetensors"
+        for member in members(LACUNA, LACUNA.run(run))
+    ]
+
+
+def predictions_of(runs):
+    """The folders of predictions of these runs, a folder for each data set of which a run predicts cases."""
+    return [
+        f"results/predictions/{run}/{dataset}"
+        for run in runs
+        for dataset in predicted_by(run)
+    ]
+
+
+def predicted_by(run):
+    """The data sets of which a run predicts cases."""
+    return [
+        dataset.name
+        for dataset in LACUNA.datasets.partially_labelled
+        if LACUNA.predicted_cases(LACUNA.run(run), dataset)
+    ]
 
 
 def files_that_exist(*files):

@@ -1,12 +1,12 @@
-# Requires: results/models/RUN/, results/volumes/DATASET/cases.csv; for scores the raw labels or the full truth.
+# Requires: results/models/TRAINING/, results/volumes/DATASET/cases.csv; for scores the raw labels or the full truth.
 # Makes: results/predictions/RUN/DATASET/, results/scores/RUN.csv, results/confusion/RUN.csv, results/report/
 
 
 rule predict:
-    """Segment the test cases of one data set, each on its original grid."""
+    """Segment the test cases of one data set, or those that a fold holds out, each on its original grid."""
     input:
         cases="results/volumes/{dataset}/cases.csv",
-        model="results/models/{run}/model.safetensors",
+        model=lambda wildcards: models_of(wildcards.run),
     output:
         predictions=directory("results/predictions/{run}/{dataset}"),
     log:
@@ -30,10 +30,8 @@ rule predict:
 rule score:
     """Compare every prediction of one run with the truth."""
     input:
-        predictions=lambda wildcards: expand(
-            "results/predictions/{run}/{dataset}", run=wildcards.run, dataset=TESTED
-        ),
-        truth=truth_of(TESTED),
+        predictions=lambda wildcards: predictions_of([wildcards.run]),
+        truth=lambda wildcards: truth_of(predicted_by(wildcards.run)),
         code=code_of("stages/score/*.py", "scoring/*.py"),
     output:
         scores="results/scores/{run}.csv",
@@ -57,16 +55,15 @@ rule write_report:
     input:
         scores=expand("results/scores/{run}.csv", run=RUNS),
         confusion=expand("results/confusion/{run}.csv", run=RUNS),
-        histories=expand("results/models/{run}/history.jsonl", run=RUNS),
+        out_of_fold=expand("results/scores/{run}.csv", run=OUT_OF_FOLD),
+        histories=expand("results/models/{run}/history.jsonl", run=TRAININGS),
         roi_aware_metrics=only_with_existence("results/roi_aware_network/metrics.json"),
         existence=expand("results/existence/{dataset}.parquet", dataset=PARTIAL),
         existence_check=only_if_made(EXISTENCE_CHECK),
         cases=expand(
             "results/volumes/{dataset}/cases.csv", dataset=(*PHANTOM, *PUBLISHED)
         ),
-        predictions=expand(
-            "results/predictions/{run}/{dataset}", run=RUNS, dataset=TESTED
-        ),
+        predictions=predictions_of(RUNS),
         truth=truth_of(TESTED),
         code=code_of(
             "stages/write_report/*.py",

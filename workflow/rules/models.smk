@@ -1,5 +1,5 @@
 # Requires: results/volumes/DATASET/cases.csv, results/existence/DATASET.parquet, results/embeddings/ENCODER.safetensors.
-# Makes: results/models/RUN/ (model, history); checkpoints in work/train/ are undeclared on purpose:
+# Makes: results/models/TRAINING/ (model, history); checkpoints in work/train/ are undeclared on purpose:
 # Snakemake deletes declared outputs of a failed job, and an interrupted training resumes from its checkpoint.
 
 
@@ -23,6 +23,8 @@ rule train:
         "logs/train/{run}.log",
     benchmark:
         "results/benchmarks/train/{run}.tsv"
+    wildcard_constraints:
+        run=rf"(?:{any_of(LACUNA.methods)})-seed\d+(?:-fold\d+)?",
     conda:
         "../../environment.yml"
     threads: training_threads()

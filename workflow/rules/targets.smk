@@ -12,17 +12,15 @@ TARGETS = {
     ],
     "embeddings": expand(
         "results/embeddings/{encoder}.safetensors",
-        encoder=sorted({encoder_of(run) for run in RUNS}),
+        encoder=sorted({encoder_of(run) for run in TRAININGS}),
     ),
     "roi_aware_network": only_with_existence(
         "results/roi_aware_network/model.safetensors"
     ),
     "existence": expand("results/existence/{dataset}.parquet", dataset=PARTIAL),
-    "models": expand("results/models/{run}/model.safetensors", run=RUNS),
-    "predictions": expand(
-        "results/predictions/{run}/{dataset}", run=RUNS, dataset=TESTED
-    ),
-    "scores": expand("results/scores/{run}.csv", run=RUNS),
+    "models": expand("results/models/{run}/model.safetensors", run=TRAININGS),
+    "predictions": predictions_of((*RUNS, *OUT_OF_FOLD)),
+    "scores": expand("results/scores/{run}.csv", run=(*RUNS, *OUT_OF_FOLD)),
     "report": ["results/report"],
 }
 
@@ -84,7 +82,7 @@ rule models:
 
 
 rule predictions:
-    """The predictions of every compared method on every test case."""
+    """The predictions of every compared method on every test case, with `folds` on every training case too."""
     input:
         TARGETS["predictions"],
 

@@ -61,7 +61,7 @@ def settings_from(config: Config, dataset: str) -> Settings:
     table = published(chosen.layout).patients
     return Settings(
         # What is fetched does not depend on these, and fetching again would remake every volume.
-        dataset=regardless_of(chosen, "split", "skip", "doubted", "licence", "labelled", "unknown_labels"),
+        dataset=regardless_of(chosen, "split", "skip", "doubted", "licence", "labelled", "unknown_labels", "patients"),
         phantom=config.phantom if phantom else None,
         rois=config.roi_names if phantom else (),
         seed=config.seed if phantom else None,

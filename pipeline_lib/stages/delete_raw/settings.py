@@ -34,7 +34,10 @@ class Outputs:
 
 
 def settings_from(config: Config, dataset: str) -> Settings:
-    """One data set, and its test cases if it is partially labelled."""
+    """One data set, and the cases of it that are scored: with `folds` all, else those that test."""
     chosen = config.dataset(dataset)
-    scored = chosen.split_cases("test") if chosen in config.datasets.partially_labelled else ()
-    return Settings(dataset=regardless_of(chosen, "split", "doubted", "licence"), scored_cases=scored)
+    scored = chosen.split_cases("test") if config.folds is None else chosen.used_cases
+    return Settings(
+        dataset=regardless_of(chosen, "split", "doubted", "licence", "patients"),
+        scored_cases=scored if chosen in config.datasets.partially_labelled else (),
+    )

@@ -1,11 +1,11 @@
-"""Segment the test cases of one data set with one trained network.
+"""Segment cases of one data set with a trained network, or with the average of several.
 
 Each case becomes results/predictions/RUN/DATASET/CASE.nii.gz, ROI bits on the original image's grid. A
 prediction that was stopped resumes with the remaining cases: finished ones wait in work/predict/FINGERPRINT/, under
 names that also say of which volume each is, so that a volume that was remade meanwhile is predicted again.
 
     python -m pipeline_lib.stages.predict.run --settings settings.json --execution execution.json \\
-        --cases results/volumes/DATASET/cases.csv --model results/models/RUN/model.safetensors \\
+        --cases results/volumes/DATASET/cases.csv --model results/models/RUN/model.safetensors … \\
         --predictions results/predictions/RUN/DATASET
 """
 
@@ -22,8 +22,8 @@ from ...device import compute_device
 from ...files import atomic_folder, fingerprint
 from ...inference.sliding_window import SlidingWindow, window_count
 from ...label_bits import NAMES_FILE, write_roi_bits
-from ...networks.model_file import load_segmentation_model
-from ...prediction.windows import compressed_probabilities, post_processed, sliding_window
+from ...prediction.ensemble import load_ensemble
+from ...prediction.windows import compressed_probabilities, post_processed
 from ...progress import Progress, say
 from ...volumes.resampling import masks_on_original_grid
 from ...volumes.store import Volume, open_volume
@@ -36,7 +36,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
     finished = (
         Path("work")
         / "predict"
-        / fingerprint(str(VERSION), text_without_defaults(settings), inputs.model, inputs.cases)
+        / fingerprint(str(VERSION), text_without_defaults(settings), *inputs.model, inputs.cases)
     )
     finished.mkdir(parents=True, exist_ok=True)
     volumes = {case: open_volume(inputs.cases.parent / case) for case in settings.cases}
@@ -47,9 +47,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
         say(f"{stage}  {len(settings.cases) - len(todo)} of {len(settings.cases)} cases are already done")
     if todo:
         device = compute_device(execution.device, "inference.device")
-        network, description = load_segmentation_model(inputs.model, device, settings.prediction.weights)
-        window = sliding_window(settings.prediction, execution, description, device)
-        network = network.for_prediction(device, window.precision)
+        network, window, description = load_ensemble(inputs.model, settings.prediction, execution, device)
         progress = Progress(stage, sum(window_count(volumes[case].shape, window) for case in todo), "windows")
         for case in todo:
             predict_case(

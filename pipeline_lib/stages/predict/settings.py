@@ -15,7 +15,7 @@ Execution = PredictionExecution
 
 
 class Settings(Section):
-    """Test cases of one data set; the model file itself holds network, ROIs, patch size and window."""
+    """Cases of one data set; the model files themselves hold network, ROIs, patch size and window."""
 
     run: str
     dataset: str
@@ -25,10 +25,10 @@ class Settings(Section):
 
 @dataclass(frozen=True)
 class Inputs:
-    """The data set's list of cases, whose volumes lie beside it, and the trained network."""
+    """The data set's list of cases, whose volumes lie beside it, and the trained network, or several to average."""
 
     cases: Path
-    model: Path
+    model: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,11 @@ class Outputs:
 
 
 def settings_from(config: Config, run: str, dataset: str) -> Settings:
-    """The test cases of one data set, and what decides their prediction."""
-    config.run(run)
+    """The cases of one data set that a run predicts, and what decides their prediction."""
     return Settings(
         run=run,
         dataset=dataset,
-        cases=config.dataset(dataset).split_cases("test"),
+        cases=config.predicted_cases(config.run(run), config.dataset(dataset)),
         prediction=prediction_of(config),
     )
 

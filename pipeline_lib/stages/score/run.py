@@ -34,7 +34,7 @@ CONFUSION_COLUMNS = ["run", "dataset", "case", *Confusion._fields]
 
 
 def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
-    """Score every test case of every data set.
+    """Score every predicted case of every data set.
 
     Raises UserError where a prediction and its truth do not lie on the same grid, or files are missing.
     """
@@ -46,12 +46,10 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
     pairs = [
         (datasets[folder.name], folder, truth) for folder, truth in zip(inputs.predictions, inputs.truth, strict=True)
     ]
-    progress = Progress(
-        f"score {settings.run}", sum(len(dataset.split_cases("test")) for dataset, _, _ in pairs), "cases"
-    )
+    progress = Progress(f"score {settings.run}", sum(map(len, settings.cases.values())), "cases")
     scores, confused = [], []
     for dataset, folder, source in pairs:
-        for case in dataset.split_cases("test"):
+        for case in settings.cases[dataset.name]:
             prediction = folder / f"{case}.nii.gz"
             bits, grid = _read_prediction(settings, prediction)
             truth = _read_truth(settings, dataset, case, source, grid, prediction)

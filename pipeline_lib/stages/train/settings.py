@@ -9,7 +9,6 @@ from pathlib import Path
 from pydantic import Field
 
 from ...config.augmentation import Augmentation
-from ...config.datasets import Dataset
 from ...config.existence import Existence
 from ...config.method_settings import Teacher
 from ...config.methods import Method
@@ -19,8 +18,9 @@ from ...config.rois import existence_structures
 from ...config.schema import Config
 from ...config.section import Section
 from ...config.sides import roi_partners
-from ...config.validation import Validation, held_out_cases
+from ...config.validation import Validation, held_out_cases, learned_cases
 from ...config.volumes import Patches
+from ...errors import UserError
 from ...randomness import random_generator
 from ..slices import labelled_rois
 
@@ -78,13 +78,15 @@ class Outputs:
 
 
 def settings_from(config: Config, run: str) -> Settings:
-    """One method with one seed, and all data that it learns from."""
+    """One method with one seed, and all data that it learns from; UserError if the run is not a single training."""
     training = config.run(run)
+    if training.seed is None or training.average:
+        raise UserError("config: methods", f"{run} is an average", "train one of its members")
     method = config.methods[training.method]
-    held_out = held_out_cases(config)
+    held_out, learned = held_out_cases(config, training.fold), learned_cases(config, training.fold)
     # A data set that only tests is not learned from, so that adding one trains nothing again.
     cases = {
-        dataset.name: _learned_cases(dataset, method, training.seed, held_out.get(dataset.name, ()))
+        dataset.name: _drawn_cases(dataset.name, learned[dataset.name], method, training.seed)
         for dataset in config.datasets.partially_labelled
         if dataset.split_cases("train")
     }
@@ -118,15 +120,14 @@ def execution_from(config: Config) -> Execution:
     return config.execution
 
 
-def _learned_cases(dataset: Dataset, method: Method, seed: int, held_out: tuple[str, ...]) -> tuple[str, ...]:
-    """The training cases that `method` learns from, as often as the data set has cases that are not `held_out`.
+def _drawn_cases(dataset: str, cases: tuple[str, ...], method: Method, seed: int) -> tuple[str, ...]:
+    """Those of `cases` that `method` learns from, as many as there are `cases`.
 
     Fewer labelled cases are repeated in place of the others: the training is as long and every data set has its share
     of it. What is drawn for few cases is part of what is drawn for more.
     """
-    cases = tuple(case for case in dataset.split_cases("train") if case not in held_out)
-    if dataset.name not in method.labelled_cases:
+    if dataset not in method.labelled_cases:
         return cases
-    order = random_generator("labelled cases", seed, dataset.name).permutation(len(cases))
-    kept = [cases[index] for index in order[: method.labelled_cases[dataset.name]]]
+    order = random_generator("labelled cases", seed, dataset).permutation(len(cases))
+    kept = [cases[index] for index in order[: method.labelled_cases[dataset]]]
     return tuple(islice(cycle(kept), len(cases)))

@@ -42,7 +42,7 @@ class Outputs:
 
 def settings_from(config: Config) -> Settings:
     """All data sets with their label bits."""
-    datasets = tuple(regardless_of(dataset, "doubted", "licence") for dataset in config.all_datasets)
+    datasets = tuple(regardless_of(dataset, "doubted", "licence", "patients") for dataset in config.all_datasets)
     full = config.datasets.fully_labelled
     return Settings(
         datasets=datasets,

@@ -1,7 +1,7 @@
 """Tables, figures and one page that opens offline.
 
     python -m pipeline_lib.stages.write_report.run --settings settings.json \\
-        --scores results/scores/RUN.csv … --confusion results/confusion/RUN.csv … \\
+        --scores results/scores/RUN.csv … --confusion results/confusion/RUN.csv … --out-of-fold \\
         --histories results/models/RUN/history.jsonl … \\
         --predictions results/predictions/RUN/DATASET … --truth resources/truth/DATASET … \\
         --cases results/volumes/DATASET/cases.csv … --existence results/existence/DATASET.parquet … \\
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from ...config.runs import ENSEMBLE_SEED
 from ...files import atomic_folder, read_json
 from ...progress import Progress, say
 from ...reporting.confusion import read_confusion
@@ -28,7 +29,7 @@ from ...reporting.provenance import Origin, commit, costs, hardware, trained_on,
 from ...reporting.results import read_results
 from ...reporting.scans import CaseFiles, Scan
 from ...reporting.statistics import comparison_table
-from ...reporting.tables import PAGE, TABLE, text_table
+from ...reporting.tables import OUT_OF_FOLD, PAGE, TABLE, text_tables
 from ...reporting.training_figures import read_history
 from ...reporting.viewer import viewer_markup
 from ..command import stage_command
@@ -49,7 +50,8 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
             progress.advance(note=figure.name)
         viewer = viewer_markup(evidence.results, evidence.slices.scans, evidence.slices.runs)
         write_page(evidence, _origin(settings, inputs, evidence), shown, viewer, folder / FIGURES, folder / PAGE)
-    say(text_table(evidence.evaluation.dice))
+    of_folds = evidence.out_of_fold
+    say(text_tables(evidence.evaluation.dice, None if of_folds is None else of_folds.dice))
     say(f"report: {outputs.folder / PAGE}")
 
 
@@ -58,14 +60,20 @@ def read_evidence(settings: Settings, inputs: Inputs) -> Evidence:
 
     Raises UserError for a damaged file.
     """
-    methods = {run: method for run, method, _ in settings.runs}
+    methods = {run: method for run, method, _ in (*settings.runs, *settings.out_of_fold)}
     first_runs: dict[str, str] = {}
-    for run, method in methods.items():
-        first_runs.setdefault(method, run)
+    for run, method, seed in settings.runs:
+        if seed != ENSEMBLE_SEED:
+            first_runs.setdefault(method, run)
     histories = {path.parent.name: path for path in inputs.histories if path.parent.name in methods}
     results = read_results(inputs.scores, settings.runs, settings.rois)
+    out_of_fold = None
+    if inputs.out_of_fold:
+        of_folds = read_results(inputs.out_of_fold, settings.out_of_fold, settings.rois)
+        out_of_fold = Evaluation.from_results(of_folds, settings.scores, settings.datasets)
     return Evidence(
         evaluation=Evaluation.from_results(results, settings.scores, settings.datasets),
+        out_of_fold=out_of_fold,
         mistakes=Mistakes(read_confusion(inputs.confusion, settings.runs), false_voxel_table(results)),
         slices=Slices(scans=_scans(settings, inputs), runs=first_runs),
         trainings=Trainings(
@@ -84,17 +92,26 @@ def read_evidence(settings: Settings, inputs: Inputs) -> Evidence:
 
 def _tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
     """Every table of the report by its file's name."""
-    evaluation, data, results = evidence.evaluation, evidence.data, evidence.results
+    data, results = evidence.data, evidence.results
+    tables = _score_tables(evidence.evaluation)
+    if evidence.out_of_fold is not None:
+        tables |= {f"{OUT_OF_FOLD}{name}": table for name, table in _score_tables(evidence.out_of_fold).items()}
+    return {
+        **tables,
+        "confusion.csv": evidence.mistakes.confusion,
+        "false_voxels.csv": evidence.mistakes.false_voxels,
+        "data_card.csv": data_card(data.cases, data.datasets, results.rois),
+        "data_card_rois.csv": labelled_rois(data.cases, data.datasets),
+        "data_card_odd_cases.csv": odd_cases(data.datasets),
+    }
+
+
+def _score_tables(evaluation: Evaluation) -> dict[str, pd.DataFrame]:
     return {
         TABLE: evaluation.dice,
         "summary.csv": evaluation.summary,
         "differences.csv": evaluation.differences,
-        "confusion.csv": evidence.mistakes.confusion,
-        "false_voxels.csv": evidence.mistakes.false_voxels,
-        "comparison.csv": comparison_table(evaluation.dice, evaluation.differences, results),
-        "data_card.csv": data_card(data.cases, data.datasets, results.rois),
-        "data_card_rois.csv": labelled_rois(data.cases, data.datasets),
-        "data_card_odd_cases.csv": odd_cases(data.datasets),
+        "comparison.csv": comparison_table(evaluation.dice, evaluation.differences, evaluation.results),
     }
 
 

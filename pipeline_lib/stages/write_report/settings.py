@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import Field
+
 from ...config.datasets import Dataset
 from ...config.evaluation import Scores
 from ...config.methods import Method
 from ...config.rois import existence_structures
+from ...config.runs import ENSEMBLE_SEED
 from ...config.schema import Config
 from ...config.section import Section, digest
 from ...config.training_setup import TrainingSetup, training_setup
@@ -26,12 +29,14 @@ from ..train_roi_aware import settings as train_roi_aware
 class Settings(Section):
     """What the report compares.
 
-    `runs` are (run, method, seed), `methods` those that are compared; `fingerprint` is a short name of every setting
-    that a number in the report depends on.
+    `runs` are (run, method, seed) of all that predicts test cases, where an ensemble is a method of its own without a
+    seed, and `out_of_fold` of the trainings that predict the cases of their folds. `methods` are those that are
+    compared; `fingerprint` is a short name of every setting that a number in the report depends on.
     """
 
     rois: tuple[str, ...]
     runs: tuple[tuple[str, str, int], ...]
+    out_of_fold: tuple[tuple[str, str, int], ...] = Field(default=())
     methods: dict[str, Method]
     datasets: tuple[Dataset, ...]
     scores: Scores
@@ -44,11 +49,12 @@ class Settings(Section):
 class Inputs:
     """Everything that the pipeline has made; paths are recognised by their names, so their order does not matter.
 
-    scores, confusion: RUN.csv of every run; histories: RUN/history.jsonl of every run; predictions: RUN/DATASET of
-    every run and every data set with test cases; truth: for each of these data sets the folder of its full truth, or
-    its raw manifest, as for stage score; cases: cases.csv of any data sets, the fully labelled one's too; existence:
-    DATASET.parquet; existence_check: agreement.csv and decisions.csv, where they were made; benchmarks: the folder of
-    Snakemake's benchmark files; config: the config's files, of which the report states the names.
+    scores, confusion: RUN.csv of every run; out_of_fold: RUN.csv of every training with a fold; histories:
+    RUN/history.jsonl of every training; predictions: RUN/DATASET of every run and every data set with test cases;
+    truth: for each of these data sets the folder of its full truth, or its raw manifest, as for stage score; cases:
+    cases.csv of any data sets, the fully labelled one's too; existence: DATASET.parquet; existence_check: agreement.csv
+    and decisions.csv, where they were made; benchmarks: the folder of Snakemake's benchmark files; config: the config's
+    files, of which the report states the names.
     """
 
     scores: tuple[Path, ...]
@@ -62,6 +68,7 @@ class Inputs:
     roi_aware_metrics: Path | None
     benchmarks: Path | None
     config: tuple[Path, ...]
+    out_of_fold: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,8 +82,13 @@ def settings_from(config: Config) -> Settings:
     """Every compared run, all data sets, and the fingerprint of what their numbers depend on."""
     return Settings(
         rois=config.roi_names,
-        runs=tuple((run.name, run.method, run.seed) for run in config.runs),
-        methods={run.method: config.methods[run.method] for run in config.runs},
+        runs=tuple((run.name, run.row, ENSEMBLE_SEED if run.seed is None else run.seed) for run in config.runs),
+        out_of_fold=tuple(
+            (run.name, run.method, run.seed)
+            for run in config.trainings
+            if run.fold is not None and run.seed is not None
+        ),
+        methods={run.method: config.methods[run.method] for run in config.trainings},
         datasets=config.all_datasets,
         scores=config.scores,
         structures=existence_structures(config.rois),
@@ -94,10 +106,12 @@ def _what_results_depend_on(config: Config) -> Iterator[Section | str]:
         if dataset.labelled != "all" or dataset.unknown_labels:
             yield dataset.model_dump_json(include={"labelled", "unknown_labels"})
     yield config.volumes
-    for encoder in dict.fromkeys(config.methods[run.method].encoder for run in config.runs):
+    for encoder in dict.fromkeys(config.methods[run.method].encoder for run in config.trainings):
         yield embed.settings_from(config, encoder)
     if config.datasets.fully_labelled is not None:
         yield train_roi_aware.settings_from(config)
-    yield from (train.settings_from(config, run.name) for run in config.runs)
+    yield from (train.settings_from(config, run.name) for run in config.trainings)
+    if config.ensemble:
+        yield "ensemble"
     # Stage score has no version that would tell of a changed default.
     yield from (predict.prediction_of(config), config.scores.model_dump_json())
