@@ -21,7 +21,9 @@ def described() -> Iterator[str]:
     versions = installed(_PACKAGES)
     packages = ", ".join(f"{name} {versions.get(name, 'absent')}" for name in _PACKAGES)
     yield f"lacuna {version()}, Python {platform.python_version()}, torch {torch.__version__}, {packages}"
-    yield f"{platform.platform()}; {processor()}, {usable_cores()} of {os.cpu_count()} cores"
+    # On a busy machine a check may take too long with nothing wrong.
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    yield f"{platform.platform()}; {processor()}, {usable_cores()} of {os.cpu_count()} cores{load}"
     whole = psutil.virtual_memory().total / _GIB
     yield f"memory {whole:.1f} GiB, of which {available_memory() / _GIB:.1f} GiB can be taken"
     if not torch.cuda.is_available():

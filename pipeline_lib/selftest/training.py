@@ -16,7 +16,7 @@ from ..config.optimisation import Execution
 from ..data.crops import CropPlan
 from ..data.reading import CropReader, Region, regions
 from ..measurement.advice import advised
-from ..measurement.cards import UNKNOWN_RATES, Card, card_named, usable_bytes
+from ..measurement.cards import Card, card_at_hand
 from ..measurement.cases import POOL, write_cases
 from ..measurement.estimate import estimate
 from ..measurement.sizes import PAPER, SMALL, StepSizes
@@ -41,7 +41,7 @@ def check_steps(device: torch.device) -> Iterator[Row]:
     if device.type == "cpu":
         yield absent("the paper's step", "needs a GPU")
         return
-    card = _card(device)
+    _, card = card_at_hand(device)
     paper = replace(PAPER, execution=Execution(device=device.type))
     fit = advised([paper], card)
     if fit is None:
@@ -52,7 +52,7 @@ def check_steps(device: torch.device) -> Iterator[Row]:
 
 
 def _step(title: str, sizes: StepSizes, device: torch.device) -> Iterator[Row]:
-    card = _card(device)
+    _, card = card_at_hand(device)
     timing = Timing(device.type, steps=3, warm_up=2)
     with tempfile.TemporaryDirectory() as folder:
         cases = write_cases(Path(folder), sizes.patch, sizes.rois)
@@ -114,19 +114,9 @@ def _plain_sizes(sizes: StepSizes, card: Card, device: torch.device) -> StepSize
         return sizes
     for batch in (size for size in range(sizes.part_size, 0, -1) if sizes.batch_size % size == 0):
         alike = replace(sizes, batch_size=batch, execution=Execution(device=device.type))
-        if estimate("plain", alike, "cuda").peak <= usable_bytes(card.gib):
+        if estimate("plain", alike, "cuda").peak <= card.usable_bytes:
             return alike
     return None
-
-
-def _card(device: torch.device) -> Card:
-    """The card at hand; where its rates are not known, the bound of the time is 0."""
-    if device.type == "cpu":
-        return Card(0, UNKNOWN_RATES)
-    found = torch.cuda.get_device_properties(device)
-    # What others have taken of it is not there.
-    gib = torch.cuda.mem_get_info(device)[0] / _GIB
-    return card_named(found.name, gib) or Card(gib, UNKNOWN_RATES)
 
 
 def check_resuming(device: torch.device) -> Iterator[Row]:

@@ -11,7 +11,7 @@ from pipeline_lib.config.optimisation import Execution
 from pipeline_lib.data.batches import ViewMaker
 from pipeline_lib.measurement import estimate as module
 from pipeline_lib.measurement import steps
-from pipeline_lib.measurement.cards import CARDS, card_named, card_of_memory, usable_bytes
+from pipeline_lib.measurement.cards import CARDS, card_named, card_of_memory
 from pipeline_lib.measurement.counting import Call, LiveTensors, Rates, Traffic
 from pipeline_lib.measurement.estimate import estimate
 from pipeline_lib.measurement.sizes import SMALL
@@ -87,4 +87,4 @@ def test_a_memory_stands_for_the_slowest_card_that_has_it():
     assert card_of_memory(24)[0] == "RTX 3090"
     assert card_of_memory(20) == ("RTX 3090", CARDS["RTX 3090"]._replace(gib=20))
     assert card_of_memory(500)[0] == "H200"
-    assert 0 < usable_bytes(24) < 23 * 2**30
+    assert 0 < CARDS["RTX 3090"].usable_bytes < 23 * 2**30
