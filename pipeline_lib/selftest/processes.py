@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from .machine import patience
 from .rows import Row, absent, failed, judged
 
 _COUNT, _MOST_SECONDS = 2, 90.0
@@ -36,10 +37,11 @@ def outcome_of_ranks(kind: str) -> dict:
         out = Path(folder) / "found.json"
         launcher = [sys.executable, "-m", "pipeline_lib.tools.launch", "--gpus", str(_COUNT)]
         command = [*launcher, "pipeline_lib.selftest.ranks", "--device", kind, "--out", str(out)]
+        most = _MOST_SECONDS * patience()
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_MOST_SECONDS, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=most, check=False)
         except subprocess.TimeoutExpired as error:
-            raise RuntimeError(f"took more than {_MOST_SECONDS:.0f} s") from error
+            raise RuntimeError(f"took more than {most:.0f} s") from error
         if done.returncode or not out.exists():
             said = done.stderr.strip().splitlines() or ["nothing was said"]
             raise RuntimeError(f"ended with {done.returncode}: {said[-1]}")

@@ -25,6 +25,7 @@ from ..measurement.timing import Measured, Timing, measured
 from ..networks.precision import autocast_type
 from ..training.checkpoints import Checkpoints
 from ..training.distributed import init_distributed
+from .machine import patience
 from .rows import Row, absent, failed, judged
 
 _GIB = 2**30
@@ -57,7 +58,7 @@ def _step(title: str, sizes: StepSizes, device: torch.device) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         cases = write_cases(Path(folder), sizes.patch, sizes.rois)
         try:
-            ours = measured("ours", sizes, cases, timing, _MOST_SECONDS)
+            ours = measured("ours", sizes, cases, timing, _MOST_SECONDS * patience())
             reckoned = estimate("ours", sizes, device.type)  # type: ignore[arg-type]
             yield judged_step(title, ours, reckoned.peak, reckoned.seconds(card.rates), device.type)
         except Exception as error:
@@ -69,7 +70,7 @@ def _step(title: str, sizes: StepSizes, device: torch.device) -> Iterator[Row]:
             if alike is None:
                 yield absent(what, "one sample does not fit by estimate")
                 return
-            theirs = measured("plain", alike, cases, timing, _MOST_SECONDS)
+            theirs = measured("plain", alike, cases, timing, _MOST_SECONDS * patience())
             yield compared(what, ours, sizes.batch_size, theirs, alike.batch_size)
         except Exception as error:
             yield failed(what, error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +11,9 @@ import torch
 
 from pipeline_lib.config.optimisation import Execution
 from pipeline_lib.measurement import advice, auto_sizes
-from pipeline_lib.measurement.advice import Fit
 from pipeline_lib.measurement.auto_sizes import with_sizes
 from pipeline_lib.measurement.cards import UNKNOWN_RATES, Card
 from pipeline_lib.measurement.counting import Rates
-from pipeline_lib.measurement.estimate import estimate
 from pipeline_lib.measurement.sizes import PAPER, SMALL
 from pipeline_lib.training.distributed import Distributed
 
@@ -101,15 +99,6 @@ def test_a_cpu_divides_the_batch_before_it_computes_anything_twice(monkeypatch, 
 def test_where_memory_abounds_nothing_is_reckoned(monkeypatch):
     monkeypatch.setattr(advice, "estimate", lambda *_: pytest.fail("an estimate was made"))
     assert taken(monkeypatch, Card(16, UNKNOWN_RATES, device="cpu"), sizes=SMALL) == (1, "none")
-
-
-def test_memory_abounds_nowhere_that_the_estimate_does_not_fit(monkeypatch):
-    """The real estimate, of the small step: with a tenth less than it needs, the advice is asked for."""
-    alone = replace(SMALL, batch_size=1)
-    needed = estimate("ours", alone, "cpu").peak
-    monkeypatch.setattr(advice, "advised", lambda *_: Fit(2, "none", (needed / 2,), (0.0,)))
-    card = Card(2 * 0.9 * needed / GIB, UNKNOWN_RATES, device="cpu")
-    assert taken(monkeypatch, card, sizes=alone) == (2, "none")
 
 
 def test_all_ranks_take_what_fits_the_one_with_least_memory(monkeypatch, reckoned):

@@ -13,7 +13,7 @@ from pipeline_lib.measurement.timing import Measured, MeasuringError
 from pipeline_lib.networks import generated_layers
 from pipeline_lib.networks.instance_norm import InstanceNorm
 from pipeline_lib.networks.swin_unetr import window_attention
-from pipeline_lib.selftest import kernels, prediction, processes, run, training
+from pipeline_lib.selftest import kernels, machine, prediction, processes, run, training
 from pipeline_lib.selftest.ranks import gradient_error
 from pipeline_lib.selftest.rows import Row
 from pipeline_lib.training.checkpoints import Checkpoints
@@ -157,6 +157,14 @@ def test_a_process_that_is_missing_is_reported(monkeypatch):
 def test_processes_that_end_with_an_error_say_its_last_line():
     with pytest.raises(RuntimeError, match=r"ended with .*PyTorch sees no GPU"):
         processes.outcome_of_ranks("cuda")
+
+
+def test_processes_that_hang_are_reported_by_how_long_was_waited(monkeypatch):
+    monkeypatch.setattr(processes, "_MOST_SECONDS", 0.01)
+    monkeypatch.setattr(machine, "load", lambda: 3.0 * machine.usable_cores())
+    assert machine.patience() == 3
+    (row,) = processes.check_processes(CPU)
+    assert (row.outcome, row.found) == ("FAILED", "RuntimeError: took more than 0 s")
 
 
 def test_a_prediction_is_that_of_the_plain_network():
