@@ -31,6 +31,7 @@ from .rows import Row, absent, failed, judged
 _GIB = 2**30
 _MEMORY_WITHIN = {"cuda": (0.7, 1.4), "cpu": (0.2, 3.0)}
 """Measured over estimated. On a CPU it is the process's memory, with what the C library keeps, so little is said."""
+_SECONDS = {"cuda": "s", "cpu": "processor s"}
 _MOST_SECONDS = 120.0
 _GPU_RESUMES_WITHIN = 1e-3
 
@@ -71,7 +72,7 @@ def _step(title: str, sizes: StepSizes, device: torch.device) -> Iterator[Row]:
                 yield absent(what, "one sample does not fit by estimate")
                 return
             theirs = measured("plain", alike, cases, timing, _MOST_SECONDS * patience())
-            yield compared(what, ours, sizes.batch_size, theirs, alike.batch_size)
+            yield compared(what, ours, sizes.batch_size, theirs, alike.batch_size, device.type)
         except Exception as error:
             yield failed(what, error)
 
@@ -82,11 +83,10 @@ def judged_step(title: str, ours: Measured | None, estimated: float, bound: floa
         return judged(title, False, f"out of memory, estimated {estimated / _GIB:.2f} GiB")
     taken = ours.peak - ours.before
     ratio, (low, high) = taken / estimated, _MEMORY_WITHIN[device_type]
-    kind = "s" if device_type == "cuda" else "processor s"
     said = f" (bound {bound:.3f})" if bound else ""
     found = (
-        f"{ours.seconds:.3f} {kind}{said}, {taken / _GIB:.2f} GiB measured and {estimated / _GIB:.2f} estimated "
-        f"({ratio:.2f} of it), loss {ours.loss:.3f}"
+        f"{ours.seconds:.3f} {_SECONDS[device_type]}{said}, {taken / _GIB:.2f} GiB measured and "
+        f"{estimated / _GIB:.2f} estimated ({ratio:.2f} times as much), loss {ours.loss:.3f}"
     )
     if not math.isfinite(ours.loss):
         return judged(title, False, f"{found}: the loss is not finite")
@@ -97,13 +97,16 @@ def judged_step(title: str, ours: Measured | None, estimated: float, bound: floa
     return judged(title, True, found)
 
 
-def compared(what: str, ours: Measured | None, batch: int, theirs: Measured | None, their_batch: int) -> Row:
+def compared(
+    what: str, ours: Measured | None, batch: int, theirs: Measured | None, their_batch: int, device_type: str
+) -> Row:
     """The plain composition's figures, per sample where the batches differ; not finite or no memory is a failure."""
     if theirs is None or ours is None:
         return judged(what, False, "out of memory")
     ratio = (theirs.seconds / their_batch) / (ours.seconds / batch)
     found = (
-        f"batch {their_batch}: {theirs.seconds:.3f} s, {(theirs.peak - theirs.before) / _GIB:.2f} GiB; "
+        f"batch {their_batch}: {theirs.seconds:.3f} {_SECONDS[device_type]}, "
+        f"{(theirs.peak - theirs.before) / _GIB:.2f} GiB; "
         f"{ratio:.2f} times as long per sample, loss {theirs.loss:.3f}"
     )
     return judged(what, math.isfinite(theirs.loss), found)

@@ -90,7 +90,7 @@ def train(
             key = f"{optimisation_key}.learning_rate"
             _Loop(stepper, history, checkpoints, data, stop, key, validation).run()
         except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
+            if isinstance(error, RuntimeError) and not out_of_memory(error):
                 if stop.arrived and distributed.world_size > 1:
                     # Another rank stopped while it waited for crops, and its connections are closed.
                     first_line = str(error).splitlines()[0] if str(error) else repr(error)

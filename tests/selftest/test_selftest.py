@@ -69,8 +69,13 @@ ESTIMATED, BOUND = 2 * GIB, 0.4
 
 def test_a_step_as_estimated_is_right():
     assert training.judged_step("a step", RIGHT, ESTIMATED, BOUND, "cuda").outcome == "ok"
-    assert training.compared("plain", RIGHT, 2, RIGHT._replace(seconds=1.0), 1).found.startswith("batch 1: 1.000 s")
-    assert "4.00 times as long per sample" in training.compared("p", RIGHT, 2, RIGHT._replace(seconds=1.0), 1).found
+    assert training.compared("plain", RIGHT, 2, RIGHT._replace(seconds=1.0), 1, "cuda").found.startswith(
+        "batch 1: 1.000 s"
+    )
+    assert (
+        "4.00 times as long per sample"
+        in training.compared("p", RIGHT, 2, RIGHT._replace(seconds=1.0), 1, "cuda").found
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,7 +96,7 @@ def test_a_step_that_is_not_as_it_should_be_is_reported(ours, said):
 
 @pytest.mark.parametrize("theirs", [None, RIGHT._replace(loss=math.inf)])
 def test_a_plain_step_that_fails_is_reported(theirs):
-    assert training.compared("plain", RIGHT, 2, theirs, 2).outcome == "FAILED"
+    assert training.compared("plain", RIGHT, 2, theirs, 2, "cpu").outcome == "FAILED"
 
 
 def test_a_step_that_ends_with_an_error_is_reported(monkeypatch):
@@ -163,7 +168,7 @@ def test_processes_that_hang_are_reported_by_how_long_was_waited(monkeypatch):
     monkeypatch.setattr(processes, "_MOST_SECONDS", 0.01)
     monkeypatch.setattr(machine, "load", lambda: 3.0 * machine.usable_cores())
     assert machine.patience() == 3
-    (row,) = processes.check_processes(CPU)
+    *_, row = processes.check_processes(CPU)
     assert (row.outcome, row.found) == ("FAILED", "RuntimeError: took more than 0 s")
 
 
