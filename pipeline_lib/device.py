@@ -1,4 +1,4 @@
-"""The device that a stage computes on."""
+"""The device that a stage computes on, and whether its memory ran out."""
 
 from __future__ import annotations
 
@@ -24,3 +24,12 @@ def compute_device(asked: str, key: str = "execution.device", local_rank: int = 
             "start at most as many processes as there are GPUs",
         )
     return torch.device("cuda", local_rank)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, whichever library says so."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and ("out of memory" in said or "can't allocate memory" in said or "failed to allocate" in said)
+    )

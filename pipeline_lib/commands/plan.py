@@ -7,7 +7,8 @@
 
 It takes the GPU at hand, or the one that is named. The figures are reckoned from the shapes of a training step, with no
 GPU needed; they are not measurements. Where volumes or raw cases are in the working directory, it says what they look
-like. With -o it writes the advised keys, to be given after the config:
+like. A training with `gradient_accumulation_steps: auto`, the default, takes such sizes itself where it runs. To fix
+them, -o writes the advised keys, to be given after the config:
 
     snakemake --cores all --configfile config/mots.yaml card.yaml
 
@@ -17,6 +18,7 @@ It takes about a minute.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +47,11 @@ def run(given: argparse.Namespace) -> int:
     from ..measurement.cards import card_of_memory
     from ..measurement.plan import PRESET_MEMORY_GIB, plan
     from ..measurement.plan_text import fragment, lines, presets
+    from ..progress import say
+    from ..tools.disk import disk_in_words
 
+    if sys.stderr.isatty():
+        say("reckoning, which takes about a minute at the paper's size")
     if given.presets:
         cards = [card_of_memory(gib) for gib in PRESET_MEMORY_GIB]
         for line in presets(config, cards, Path()):
@@ -53,7 +59,7 @@ def run(given: argparse.Namespace) -> int:
         return 0
     name, card = _card(given)
     made = plan(config, card, given.gpus, Path())
-    print("\n".join(lines(made, name, Path())))
+    print("\n".join(lines(made, name, disk_in_words(config, Path()))))
     if given.out is not None:
         with atomic_write(given.out) as partial:
             partial.write_text(fragment(made, name), encoding="utf-8")

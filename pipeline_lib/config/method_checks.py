@@ -94,7 +94,7 @@ def _check_patches(patches: Patches, name: str, network: Network) -> None:
 
 def _check_samples_together(config: Config, name: str, method: Method) -> None:
     does = "`dice: batch` sums over" if method.sums_over_batch else "it mixes" if method.mixes_samples else None
-    if does is not None and config.execution.gradient_accumulation_steps > 1:
+    if does is not None and config.execution.parts > 1:
         raise ValueError(
             f"method {name}: {does} samples that are computed together, so its result would depend on "
             "`execution.gradient_accumulation_steps`: set that to 1"

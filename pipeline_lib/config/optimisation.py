@@ -51,14 +51,17 @@ class Execution(Section):
         description="Order of a map's values in memory; auto is channels_last for swin_unetr on a CPU in float32, else "
         "contiguous.",
     )
-    gradient_accumulation_steps: Count = Field(
-        default=1, description="Parts into which each process divides its share of the batch to save memory."
+    gradient_accumulation_steps: Literal["auto"] | Count = Field(
+        default="auto",
+        description="Parts into which each process divides its share of the batch to save memory; auto takes, by "
+        "estimate, what is fastest in the memory that is free. Either way it divides further when memory runs out. The "
+        "ROI-aware network's result depends on it: there auto is 1, and nothing is divided further.",
     )
     gradient_checkpointing: Literal["auto", Checkpointing] = Field(
         default="auto",
         description="What backward computes again instead of keeping it, to save memory: nothing, SwinUNETR's "
         "transformer (DoDNet and the ROI-aware network have none), or all blocks of a segmentation network's trunk; "
-        "auto is transformer on a GPU and none on a CPU.",
+        "auto is chosen with an automatic `gradient_accumulation_steps`, else transformer on a GPU and none on a CPU.",
     )
     compile: bool = Field(default=False, description="Compile the networks with torch.compile.")
     fused_head: bool = Field(
@@ -75,3 +78,8 @@ class Execution(Section):
         default=20,
         description="Steps with a non-finite loss or gradient that are skipped before training stops.",
     )
+
+    @property
+    def parts(self) -> int:
+        """`gradient_accumulation_steps` as a number: `auto` is 1 until somebody has chosen one."""
+        return 1 if self.gradient_accumulation_steps == "auto" else self.gradient_accumulation_steps

@@ -28,6 +28,11 @@ class Validation(Section):
     overlap: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0, description="Overlap of neighbouring windows; they are as large as the patch."
     )
+    max_time_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.03,
+        description="Largest share of the time that validations may take: one that would exceed it is left out, except "
+        "the first and the last (1: none is). With `keep: best` none is, so that the choice does not depend on speed.",
+    )
     keep: Literal["last", "best"] = Field(
         default="last",
         description="Networks that become the model: those of the last step, or those of the validation at which the "

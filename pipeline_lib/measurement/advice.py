@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import NamedTuple, get_args
 
 from ..config.optimisation import Checkpointing
-from .cards import Card, usable_bytes
-from .estimate import Estimate, estimate
+from .cards import Card
+from .estimate import DeviceType, Estimate, estimate
 from .sizes import Shape, StepSizes
 
 _AS_FAST = 1.05
@@ -33,29 +33,45 @@ def equal_parts(batch_size: int) -> tuple[int, ...]:
     return tuple(count for count in range(1, batch_size + 1) if batch_size % count == 0)
 
 
-def fits(steps: Sequence[StepSizes], card: Card, allowed: Sequence[int] = ()) -> Iterator[Fit]:
+KINDS: tuple[Checkpointing, ...] = get_args(Checkpointing)
+"""From the one that computes least and keeps most to the one that keeps least."""
+
+
+def fits(
+    steps: Sequence[StepSizes], card: Card, allowed: Sequence[int] = (), kinds: Sequence[Checkpointing] = KINDS
+) -> Iterator[Fit]:
     """Every way to divide the batch into equal parts, and of checkpointing, in which each of the `steps` fits the card.
 
-    `allowed` are the numbers of parts that may be (empty: all). The steps have the same batch. Memory and time grow by
-    the same for each sample of a part, so that two estimates tell the others; gradients that wait for the next part
-    come on top.
+    `allowed` are the numbers of parts that may be (empty: all), `kinds` the ways of checkpointing. The steps have the
+    same batch. Memory and time grow by the same for each sample of a part, so that two estimates tell the others;
+    gradients that wait for the next part come on top.
     """
     batch_size = steps[0].batch_size
-    for kind in get_args(Checkpointing):
-        pairs = [(_estimated(sizes, 1, kind), _estimated(sizes, 2, kind)) for sizes in steps]
+    for kind in kinds:
+        pairs = [(_estimated(sizes, 1, kind, card.device), _estimated(sizes, 2, kind, card.device)) for sizes in steps]
         for parts in allowed or equal_parts(batch_size):
             more = batch_size // parts - 1
             peaks = tuple(
                 one.peak + more * (two.peak - one.peak) + (one.gradients if parts > 1 else 0) for one, two in pairs
             )
-            if max(peaks) <= usable_bytes(card.gib):
+            if max(peaks) <= card.usable_bytes:
                 bounds = [(one.seconds(card.rates), two.seconds(card.rates)) for one, two in pairs]
                 yield Fit(parts, kind, peaks, tuple(parts * (one + more * (two - one)) for one, two in bounds))
 
 
-def advised(steps: Sequence[StepSizes], card: Card, allowed: Sequence[int] = ()) -> Fit | None:
-    """Of the `fits` that with the fewest parts among those about as fast as the fastest; None if nothing fits."""
-    found = list(fits(steps, card, allowed))
+def advised(
+    steps: Sequence[StepSizes], card: Card, allowed: Sequence[int] = (), kinds: Sequence[Checkpointing] = KINDS
+) -> Fit | None:
+    """Of the `fits` that with the fewest parts among those about as fast as the fastest; None if nothing fits.
+
+    On a CPU parts cost no time, and computing again does: there it is the first.
+    """
+    found = []
+    for fit in fits(steps, card, allowed, kinds):
+        # Nothing else is faster than the whole batch at once with nothing computed again.
+        if card.device == "cpu" or (fit.parts, fit.checkpointing) == (1, "none"):
+            return fit
+        found.append(fit)
     if not found:
         return None
     least = min(sum(fit.seconds) for fit in found)
@@ -85,9 +101,9 @@ def largest_patch(
 
 
 def _fits_alone(sizes: StepSizes, card: Card, parts: int) -> bool:
-    alone = _estimated(sizes, sizes.batch_size // parts, "all")
+    alone = _estimated(sizes, sizes.batch_size // parts, "all", card.device)
     waiting = alone.gradients if parts > 1 else 0
-    return alone.peak + waiting <= usable_bytes(card.gib)
+    return alone.peak + waiting <= card.usable_bytes
 
 
 def _shape(sides: Sequence[int]) -> Shape:
@@ -95,8 +111,8 @@ def _shape(sides: Sequence[int]) -> Shape:
     return D, H, W
 
 
-def _estimated(sizes: StepSizes, samples: int, kind: Checkpointing) -> Estimate:
-    return estimate("ours", _with(replace(sizes, batch_size=samples), 1, kind), "cuda")
+def _estimated(sizes: StepSizes, samples: int, kind: Checkpointing, device: DeviceType) -> Estimate:
+    return estimate("ours", _with(replace(sizes, batch_size=samples), 1, kind), device)
 
 
 def _with(sizes: StepSizes, parts: int, kind: Checkpointing) -> StepSizes:

@@ -1,29 +1,49 @@
-"""GPUs by name: memory and rates, by their data sheets."""
+"""GPUs by name: memory and rates, by their data sheets; and what is at hand, a GPU or a computer without one."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+import os
+from typing import Literal, NamedTuple
 
+import torch
+
+from ..machine import available_memory
 from .counting import Rates
 
 UNKNOWN_RATES = Rates(math.inf, math.inf)
 """With them every bound of a time is 0."""
 
-_CONTEXT_BYTES = 1.0 * 2**30
+_GIB = 2**30
+_CONTEXT_BYTES = 1.0 * _GIB
 _KEPT_FREE = 0.08
+_SHARE_OF_A_CPUS = 0.5
+"""A step of a small network took twice its estimate (docs/performance.md): libraries keep buffers."""
 _FASTER_FORMS = {"Ti", "SUPER", "NVL"}
 
 
 class Card(NamedTuple):
     """`gib` of memory as sold; `rates` of dense half-precision products with float32 sums, and of memory.
 
-    `has_bfloat16` is whether its tensor cores multiply it (Ampere and later).
+    `has_bfloat16` is whether its tensor cores multiply it (Ampere and later). A computer without a GPU is a card of the
+    device type `cpu`, with the main memory that a process may take.
     """
 
     gib: float
     rates: Rates
     has_bfloat16: bool = True
+    device: Literal["cpu", "cuda"] = "cuda"
+
+    @property
+    def usable_bytes(self) -> float:
+        """Bytes that a step may take by estimate.
+
+        Kept free on a GPU: 1 GiB for CUDA's context and kernels' workspaces, and 8 % that the allocator leaves unused.
+        Both are guesses, which no measurement has tested yet. Elsewhere: half.
+        """
+        if self.device == "cpu":
+            return self.gib * _GIB * _SHARE_OF_A_CPUS
+        return (self.gib * _GIB - _CONTEXT_BYTES) * (1 - _KEPT_FREE)
 
 
 CARDS = {
@@ -59,10 +79,15 @@ def card_named(name: str, gib: float) -> Card | None:
     return None
 
 
-def usable_bytes(gib: float) -> float:
-    """Bytes that a step may take by estimate on a card of `gib`.
+def card_at_hand(device: torch.device) -> tuple[str, Card]:
+    """What this process computes on: its name, and a card with the memory that nobody has taken.
 
-    Kept free: 1 GiB for CUDA's context and kernels' workspaces, and 8 % that the allocator leaves unused. Both are
-    guesses, which no measurement has tested yet.
+    The processes of one training on this machine share the main memory. Where the rates are not known, the bound of a
+    time is 0.
     """
-    return (gib * 2**30 - _CONTEXT_BYTES) * (1 - _KEPT_FREE)
+    if device.type == "cpu":
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return "this computer", Card(available_memory() / processes / _GIB, UNKNOWN_RATES, device="cpu")
+    found = torch.cuda.get_device_properties(device)
+    gib = torch.cuda.mem_get_info(device)[0] / _GIB
+    return found.name, card_named(found.name, gib) or Card(gib, UNKNOWN_RATES, found.major >= 8)

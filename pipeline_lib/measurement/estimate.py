@@ -74,7 +74,7 @@ def estimate(variant: Literal["plain", "ours"], sizes: StepSizes, device: Device
     ValueError if the parts of the batch are not equal. Not to be used by several threads: it replaces functions of
     PyTorch while it runs.
     """
-    parts = sizes.execution.gradient_accumulation_steps
+    parts = sizes.execution.parts
     if sizes.batch_size % parts:
         raise ValueError(f"{parts} parts of a batch of {sizes.batch_size} are not equal")
     sizes = _as_on(sizes, device)

@@ -8,16 +8,12 @@ from pathlib import Path
 from ..config.method_checks import check_methods
 from ..config.networks import Network
 from ..config.schema import Config
-from ..config.structures import structure_names
 from ..errors import UserError
-from ..networks.dodnet.settings import DodNet
-from ..networks.swin_unetr.settings import SwinUnetr
 from .advice import Fit, advised, equal_parts, largest_patch
 from .cards import Card
 from .fingerprint import Fingerprint, fingerprint
-from .sizes import Shape, StepSizes
+from .sizes import Shape, StepSizes, can_be_reckoned, step_of
 
-_TEXT_EMBEDDING = 512  # BiomedCLIP's and CLIP's; it changes a step by less than a thousandth
 PRESET_MEMORY_GIB = (11, 16, 24, 40, 80)
 
 
@@ -45,7 +41,9 @@ def plan(config: Config, card: Card, gpus: int, folder: Path) -> Plan:
         wrong = f"{gpus} GPUs do not share a batch of {batch_size} evenly"
         raise UserError("--gpus", wrong, "name a divisor of `segmentation.batch_size`")
     names = dict.fromkeys(config.methods[run.method].network for run in config.trainings)
-    steps = {name: _step(config, config.networks[name], gpus) for name in names if _reckoned(config.networks[name])}
+    steps = {
+        name: _step(config, config.networks[name], gpus) for name in names if can_be_reckoned(config.networks[name])
+    }
     if not steps:
         wrong = f"compares {', '.join(names)} only, which are not reckoned"
         raise UserError("config: compare", wrong, "add a method with swin_unetr or dodnet")
@@ -79,23 +77,9 @@ def _accepts(config: Config, parts: int) -> bool:
     return True
 
 
-def _reckoned(network: Network) -> bool:
-    return isinstance(network, SwinUnetr | DodNet) and network.per_data_set != "network"
-
-
 def _step(config: Config, network: Network, gpus: int) -> StepSizes:
-    """The paper's method with this network. Outputs and heads of data sets count as the head that is conditioned."""
-    is_dodnet = isinstance(network, DodNet)
-    return StepSizes(
-        patch=config.patches.shape,
-        batch_size=config.segmentation.batch_size // gpus,
-        network=network.model_copy(update={"per_data_set": None}),
-        rois=len(config.rois),
-        embedding=len(config.datasets.partially_labelled) if is_dodnet else _TEXT_EMBEDDING,
-        structures=len(structure_names(config.roi_aware.structures)),
-        roi_aware_width=config.roi_aware.width,
-        execution=config.execution,
-    )
+    batch_size, datasets = config.segmentation.batch_size // gpus, len(config.datasets.partially_labelled)
+    return step_of(network, config.patches.shape, batch_size, len(config.rois), datasets, config.execution)
 
 
 def _volume(data: Fingerprint | None) -> Shape | None:

@@ -4,44 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from shutil import disk_usage
 
 import yaml
 
 from ..config.schema import Config
-from ..tools.disk import bytes_needed, disk_of_all
-from .cards import UNKNOWN_RATES, Card, usable_bytes
+from .cards import UNKNOWN_RATES, Card
 from .plan import Plan, plan, steps_of
 
 _GIB = 2**30
 
 
-def lines(made: Plan, card_name: str, folder: Path) -> Iterator[str]:
-    """The plan for people: data, card, advice, estimate, time, disk, and what the figures are."""
+def lines(made: Plan, card_name: str, disk: str) -> Iterator[str]:
+    """The plan for people: data, card, advice, estimate, time, `disk` in words, and what the figures are."""
     config, fit = made.config, made.fit
     yield from _about_data(made)
-    usable = usable_bytes(made.card.gib) / _GIB
+    usable = made.card.usable_bytes / _GIB
     yield f"card      {made.gpus} × {card_name}, {made.card.gib:.1f} GiB each; {usable:.1f} GiB are planned with"
     per_gpu = config.segmentation.batch_size // made.gpus
     shown = _product(made.patch[::-1])
     yield (
-        f"advice    patch {shown}, batch {config.segmentation.batch_size}, {per_gpu} a GPU in {fit.parts} parts "
-        f"(gradient_accumulation_steps), gradient_checkpointing {fit.checkpointing}"
+        f"advice    patch {shown}, batch {config.segmentation.batch_size}: {per_gpu} a GPU, "
+        f"gradient_accumulation_steps {fit.parts}, gradient_checkpointing {fit.checkpointing}"
     )
     if made.patch != config.patches.shape:
         yield f"          the config's {_product(config.patches.size_voxels)} does not fit; a smaller patch sees less"
     yield from _about_steps(made)
-    yield from _about_disk(config, folder)
+    yield f"disk      {disk}"
     yield (
         "All of this is reckoned, nothing was measured: memory without kernels' workspaces; time as a bound that no "
         "step goes below, of the paper's method (labels alone, without a teacher, take less). "
         "`lacuna selftest` measures."
     )
+    yield "With `gradient_accumulation_steps: auto`, the default, a training takes such sizes itself where it runs."
     if not made.card.has_bfloat16:
         yield "This card has no tensor cores for bfloat16: set `execution: {precision: float16}`, of the same memory."
     for name in made.not_reckoned:
         yield f"Not reckoned: {name}. What is advised for the others may not fit it."
-    yield "Nor is the training of the ROI-aware network."
+    yield "The training of the ROI-aware network is not part of it."
 
 
 def _about_data(made: Plan) -> Iterator[str]:
@@ -71,18 +70,8 @@ def _about_steps(made: Plan) -> Iterator[str]:
         runs = sum(config.methods[run.method].network == name for run in config.trainings)
         hours += runs * seconds * steps_of(config) / 3600
     runs = sum(config.methods[run.method].network in made.steps for run in config.trainings)
-    total = f", at least {hours:.0f} hours" if known else ""
+    total = f", at least {hours:.0f} hours ({hours / 24:.1f} days)" if known else ""
     yield f"training  {runs} trainings of {steps_of(config):,} steps{total}; validation and waiting for data not in it"
-
-
-def _about_disk(config: Config, folder: Path) -> Iterator[str]:
-    sizes = disk_of_all(config).values()
-    archives, raw, volumes = (sum(getattr(each, key) for each in sizes) / 1e9 for key in ("archives", "raw", "volumes"))
-    needed, free = bytes_needed(config, folder) / 1e9, disk_usage(folder).free / 1e9
-    yield (
-        f"disk      archives {archives:.1f} GB, raw cases {raw:.1f} GB, volumes {volumes:.1f} GB; "
-        f"{needed:.1f} GB still to come, {free:.1f} GB free"
-    )
 
 
 def fragment(made: Plan, card_name: str) -> str:

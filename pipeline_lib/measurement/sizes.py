@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 
 from ..config.networks import Network
 from ..config.optimisation import Execution
+from ..networks.dodnet.settings import DodNet
 from ..networks.swin_unetr.settings import SwinUnetr
 
 Shape = tuple[int, int, int]
+_TEXT_EMBEDDING = 512  # BiomedCLIP's and CLIP's; it changes a step by less than a thousandth
 PAPERS_STEPS = 153_000
 """2000 epochs of 920 cases in batches of 12."""
 
@@ -33,7 +35,7 @@ class StepSizes:
     @property
     def part_size(self) -> int:
         """Samples that pass through the network together, at the most."""
-        return -(-self.batch_size // self.execution.gradient_accumulation_steps)
+        return -(-self.batch_size // self.execution.parts)
 
 
 SMALL = StepSizes(
@@ -57,3 +59,24 @@ PAPER = StepSizes(
     roi_aware_width=64,
 )
 """Those of config/mots.yaml."""
+
+
+def can_be_reckoned(network: Network) -> bool:
+    """Whether estimate.py knows this kind of network; outputs and heads of data sets count as the shared head."""
+    return isinstance(network, SwinUnetr | DodNet) and network.per_data_set != "network"
+
+
+def step_of(
+    network: Network, patch: Shape, batch_size: int, rois: int, datasets: int, execution: Execution
+) -> StepSizes:
+    """The step of the paper's method with this `network`, of which `can_be_reckoned` holds; existence is cached."""
+    return StepSizes(
+        patch=patch,
+        batch_size=batch_size,
+        network=network.model_copy(update={"per_data_set": None}),
+        rois=rois,
+        embedding=datasets if isinstance(network, DodNet) else _TEXT_EMBEDDING,
+        structures=PAPER.structures,
+        roi_aware_width=PAPER.roi_aware_width,
+        execution=execution,
+    )

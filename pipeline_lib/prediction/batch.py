@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..device import out_of_memory
 from ..errors import UserError
 from ..files import atomic_folder, atomic_write, disk_full, is_disk_full
 from ..progress import Progress, clock, say
 from ..version import version
 from .confidence import advice
 from .ct import Ct, read_ct
-from .memory import out_of_memory
 from .model import Model, Options, load_models
 from .output import RESULT, Wanted, check_formats, check_source, write_segmentation
 

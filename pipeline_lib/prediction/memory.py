@@ -36,12 +36,3 @@ def check_memory(ct: Ct, volume_grid: Geometry, rois: int, window: SlidingWindow
             f"and {free / 1e9:.1f} GB are free"
         )
         raise UserError(ct.source, wrong, "free some, crop the CT, or use a larger machine")
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, whichever library says so."""
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError)
-        and ("out of memory" in said or "can't allocate memory" in said or "failed to allocate" in said)
-    )

@@ -21,7 +21,7 @@ def described() -> Iterator[str]:
     versions = installed(_PACKAGES)
     packages = ", ".join(f"{name} {versions.get(name, 'absent')}" for name in _PACKAGES)
     yield f"lacuna {version()}, Python {platform.python_version()}, torch {torch.__version__}, {packages}"
-    yield f"{platform.platform()}; {processor()}, {usable_cores()} of {os.cpu_count()} cores"
+    yield f"{platform.platform()}; {processor()}, {usable_cores()} of {os.cpu_count()} cores, load {load():.1f}"
     whole = psutil.virtual_memory().total / _GIB
     yield f"memory {whole:.1f} GiB, of which {available_memory() / _GIB:.1f} GiB can be taken"
     if not torch.cuda.is_available():
@@ -39,3 +39,13 @@ def described() -> Iterator[str]:
 def usable_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def load() -> float:
+    """Processes that wanted a core in the last minute; 0 where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def patience() -> float:
+    """By how much to prolong time limits, since a check on a busy machine is slow with nothing wrong."""
+    return max(1.0, load() / usable_cores())

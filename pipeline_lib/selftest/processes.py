@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from .machine import patience
 from .rows import Row, absent, failed, judged
 
 _COUNT, _MOST_SECONDS = 2, 90.0
@@ -31,12 +32,16 @@ def check_processes(device: torch.device) -> Iterator[Row]:
 
 
 def outcome_of_ranks(kind: str) -> dict:
-    """What rank 0 wrote. Raises RuntimeError with the last line of what was said, if a process failed."""
+    """What rank 0 wrote. RuntimeError: too slow, or the last line of what was said by a process that failed."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "found.json"
         launcher = [sys.executable, "-m", "pipeline_lib.tools.launch", "--gpus", str(_COUNT)]
         command = [*launcher, "pipeline_lib.selftest.ranks", "--device", kind, "--out", str(out)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_MOST_SECONDS, check=False)
+        most = _MOST_SECONDS * patience()
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=most, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeError(f"took more than {most:.0f} s") from error
         if done.returncode or not out.exists():
             said = done.stderr.strip().splitlines() or ["nothing was said"]
             raise RuntimeError(f"ended with {done.returncode}: {said[-1]}")

@@ -16,7 +16,7 @@ from ..config.optimisation import Execution
 from ..data.crops import CropPlan
 from ..data.reading import CropReader, Region, regions
 from ..measurement.advice import advised
-from ..measurement.cards import UNKNOWN_RATES, Card, card_named, usable_bytes
+from ..measurement.cards import Card, card_at_hand
 from ..measurement.cases import POOL, write_cases
 from ..measurement.estimate import estimate
 from ..measurement.sizes import PAPER, SMALL, StepSizes
@@ -25,11 +25,13 @@ from ..measurement.timing import Measured, Timing, measured
 from ..networks.precision import autocast_type
 from ..training.checkpoints import Checkpoints
 from ..training.distributed import init_distributed
+from .machine import patience
 from .rows import Row, absent, failed, judged
 
 _GIB = 2**30
 _MEMORY_WITHIN = {"cuda": (0.7, 1.4), "cpu": (0.2, 3.0)}
 """Measured over estimated. On a CPU it is the process's memory, with what the C library keeps, so little is said."""
+_SECONDS = {"cuda": "s", "cpu": "processor s"}
 _MOST_SECONDS = 120.0
 _GPU_RESUMES_WITHIN = 1e-3
 
@@ -41,7 +43,7 @@ def check_steps(device: torch.device) -> Iterator[Row]:
     if device.type == "cpu":
         yield absent("the paper's step", "needs a GPU")
         return
-    card = _card(device)
+    _, card = card_at_hand(device)
     paper = replace(PAPER, execution=Execution(device=device.type))
     fit = advised([paper], card)
     if fit is None:
@@ -52,12 +54,12 @@ def check_steps(device: torch.device) -> Iterator[Row]:
 
 
 def _step(title: str, sizes: StepSizes, device: torch.device) -> Iterator[Row]:
-    card = _card(device)
+    _, card = card_at_hand(device)
     timing = Timing(device.type, steps=3, warm_up=2)
     with tempfile.TemporaryDirectory() as folder:
         cases = write_cases(Path(folder), sizes.patch, sizes.rois)
         try:
-            ours = measured("ours", sizes, cases, timing, _MOST_SECONDS)
+            ours = measured("ours", sizes, cases, timing, _MOST_SECONDS * patience())
             reckoned = estimate("ours", sizes, device.type)  # type: ignore[arg-type]
             yield judged_step(title, ours, reckoned.peak, reckoned.seconds(card.rates), device.type)
         except Exception as error:
@@ -69,8 +71,8 @@ def _step(title: str, sizes: StepSizes, device: torch.device) -> Iterator[Row]:
             if alike is None:
                 yield absent(what, "one sample does not fit by estimate")
                 return
-            theirs = measured("plain", alike, cases, timing, _MOST_SECONDS)
-            yield compared(what, ours, sizes.batch_size, theirs, alike.batch_size)
+            theirs = measured("plain", alike, cases, timing, _MOST_SECONDS * patience())
+            yield compared(what, ours, sizes.batch_size, theirs, alike.batch_size, device.type)
         except Exception as error:
             yield failed(what, error)
 
@@ -81,11 +83,10 @@ def judged_step(title: str, ours: Measured | None, estimated: float, bound: floa
         return judged(title, False, f"out of memory, estimated {estimated / _GIB:.2f} GiB")
     taken = ours.peak - ours.before
     ratio, (low, high) = taken / estimated, _MEMORY_WITHIN[device_type]
-    kind = "s" if device_type == "cuda" else "processor s"
     said = f" (bound {bound:.3f})" if bound else ""
     found = (
-        f"{ours.seconds:.3f} {kind}{said}, {taken / _GIB:.2f} GiB measured and {estimated / _GIB:.2f} estimated "
-        f"({ratio:.2f} of it), loss {ours.loss:.3f}"
+        f"{ours.seconds:.3f} {_SECONDS[device_type]}{said}, {taken / _GIB:.2f} GiB measured and "
+        f"{estimated / _GIB:.2f} estimated ({ratio:.2f} times as much), loss {ours.loss:.3f}"
     )
     if not math.isfinite(ours.loss):
         return judged(title, False, f"{found}: the loss is not finite")
@@ -96,13 +97,16 @@ def judged_step(title: str, ours: Measured | None, estimated: float, bound: floa
     return judged(title, True, found)
 
 
-def compared(what: str, ours: Measured | None, batch: int, theirs: Measured | None, their_batch: int) -> Row:
+def compared(
+    what: str, ours: Measured | None, batch: int, theirs: Measured | None, their_batch: int, device_type: str
+) -> Row:
     """The plain composition's figures, per sample where the batches differ; not finite or no memory is a failure."""
     if theirs is None or ours is None:
         return judged(what, False, "out of memory")
     ratio = (theirs.seconds / their_batch) / (ours.seconds / batch)
     found = (
-        f"batch {their_batch}: {theirs.seconds:.3f} s, {(theirs.peak - theirs.before) / _GIB:.2f} GiB; "
+        f"batch {their_batch}: {theirs.seconds:.3f} {_SECONDS[device_type]}, "
+        f"{(theirs.peak - theirs.before) / _GIB:.2f} GiB; "
         f"{ratio:.2f} times as long per sample, loss {theirs.loss:.3f}"
     )
     return judged(what, math.isfinite(theirs.loss), found)
@@ -114,19 +118,9 @@ def _plain_sizes(sizes: StepSizes, card: Card, device: torch.device) -> StepSize
         return sizes
     for batch in (size for size in range(sizes.part_size, 0, -1) if sizes.batch_size % size == 0):
         alike = replace(sizes, batch_size=batch, execution=Execution(device=device.type))
-        if estimate("plain", alike, "cuda").peak <= usable_bytes(card.gib):
+        if estimate("plain", alike, "cuda").peak <= card.usable_bytes:
             return alike
     return None
-
-
-def _card(device: torch.device) -> Card:
-    """The card at hand; where its rates are not known, the bound of the time is 0."""
-    if device.type == "cpu":
-        return Card(0, UNKNOWN_RATES)
-    found = torch.cuda.get_device_properties(device)
-    # What others have taken of it is not there.
-    gib = torch.cuda.mem_get_info(device)[0] / _GIB
-    return card_named(found.name, gib) or Card(gib, UNKNOWN_RATES)
 
 
 def check_resuming(device: torch.device) -> Iterator[Row]:

@@ -81,6 +81,17 @@ def bytes_needed(config: Config, folder: Path) -> float:
     return most_raw + max(most_archives, volumes) + _RESERVE_BYTES
 
 
+def disk_in_words(config: Config, folder: Path) -> str:
+    """What the data sets take, what of it is still to come under `folder`, and what is free there."""
+    sizes = disk_of_all(config).values()
+    archives, raw, volumes = (sum(getattr(each, key) for each in sizes) / 1e9 for key in ("archives", "raw", "volumes"))
+    needed, free = bytes_needed(config, folder) / 1e9, shutil.disk_usage(folder).free / 1e9
+    return (
+        f"archives {archives:.1f} GB, raw cases {raw:.1f} GB, volumes {volumes:.1f} GB; "
+        f"{needed:.1f} GB still to come, {free:.1f} GB free{': too little' if free < needed else ''}"
+    )
+
+
 def check_disk(config: Config, folder: Path) -> None:
     """Refuse to start where the disk of `folder` is too small.
 

@@ -21,6 +21,7 @@ from ..config.optimisation import Execution, Optimisation
 from ..data.batches import ViewMaker
 from ..data.crops import CropPlan
 from ..data.reading import CropReader, Region, StopWhileWaiting, killed_worker, regions
+from ..device import out_of_memory
 from ..errors import UserError
 from ..machine import processor
 from ..networks.precision import autocast_type, multiplies_bfloat16
@@ -60,13 +61,15 @@ def train(
     optimisation_key: str,
     execution_key: str,
     can_checkpoint: bool = True,
+    divisible: bool = True,
     validation: Validation | None = None,
 ) -> Path:
     """Train `task.networks` to the end, from the newest checkpoint if there is one; returns the history's path.
 
     All ranks call this. If a signal asks to stop, the state is saved and the exit code is 143. Messages call the
     training `title` and name the config's keys that hold `optimisation` and `execution`; `can_checkpoint` is whether
-    its `gradient_checkpointing` may be `all`. A `validation` that keeps the best networks puts them back in the end.
+    its `gradient_checkpointing` may be `all`, `divisible` whether a batch in more parts differs by rounding only: it is
+    divided when memory runs out. A `validation` that keeps the best networks puts them back in the end.
     UserError: the batch is smaller than the number of ranks, the precision is not to be trusted on this CPU, too many
     steps are not finite, or memory runs out.
     """
@@ -78,28 +81,32 @@ def train(
         )
     _refuse_wrong_gradients(execution, distributed, execution_key)
     steps = data.plan.steps
-    stepper = Stepper(task, data.view_maker, optimisation, execution, distributed, steps=steps, title=title)
+    stepper = Stepper(
+        task, data.view_maker, optimisation, execution, distributed, steps=steps, title=title, divisible=divisible
+    )
     history = History(checkpoints.folder / "history.jsonl", steps)
     with listening_for_stop() as stop:
         try:
             key = f"{optimisation_key}.learning_rate"
             _Loop(stepper, history, checkpoints, data, stop, key, validation).run()
         except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+            if isinstance(error, RuntimeError) and not out_of_memory(error):
                 if stop.arrived and distributed.world_size > 1:
                     # Another rank stopped while it waited for crops, and its connections are closed.
                     first_line = str(error).splitlines()[0] if str(error) else repr(error)
                     say(f"{title}: {STOPPED_AS_REQUESTED}, after: {first_line}")
                     raise SystemExit(STOPPED) from error
                 raise killed_worker(error) or error from None
-            checkpointing = can_checkpoint and execution.gradient_checkpointing != "all"
-            raise UserError(
-                title,
-                "out of memory",
-                f"raise {execution_key}.gradient_accumulation_steps, "
-                + (f"set {execution_key}.gradient_checkpointing to all, " if checkpointing else "")
-                + f"or lower {optimisation_key}.batch_size or patches.size_voxels",
-            ) from error
+            alone = stepper.parts * distributed.world_size >= optimisation.batch_size
+            remedies = [
+                f"raise {execution_key}.gradient_accumulation_steps" if divisible and not alone else "",
+                f"set {execution_key}.gradient_checkpointing to all"
+                if can_checkpoint and execution.gradient_checkpointing != "all"
+                else "",
+                f"lower patches.size_voxels{'' if alone else f' or {optimisation_key}.batch_size'}",
+            ]
+            wrong = f"out of memory{' with one sample at a time' if alone else ''}"
+            raise UserError(title, wrong, ", or ".join(filter(None, remedies))) from error
     return history.path
 
 
@@ -155,7 +162,7 @@ class _Loop:
     def take_steps(self, batches: Iterator[list[Region]], progress: Progress | None) -> None:
         """All remaining steps, with a checkpoint now and then."""
         steps = self.data.plan.steps
-        saved_at = time.monotonic()
+        saved_at, first = time.monotonic(), True
         while self.step < steps:
             started = time.monotonic()
             try:
@@ -163,6 +170,9 @@ class _Loop:
             except StopWhileWaiting:
                 self.end_early()
             waited = time.monotonic() - started
+            if first and self.stepper.divisible and self.distributed.world_size > 1:
+                self.stepper.agree_on_parts(self.step, batch)
+            first = False
             report = self.stepper.train_step(self.step, batch, self.stop.arrived)
             self.step += 1
             self.note(report, waited, time.monotonic() - started)
@@ -191,8 +201,9 @@ class _Loop:
         if not self.distributed.is_main:
             return
         self.history.release(found.entries)
-        mean = "no labelled case" if found.mean is None else f"mean Dice {found.mean:.4f}"
-        say(f"{self.title}, step {self.step}: validation: {mean}")
+        if found.entries:
+            mean = "no labelled case" if found.mean is None else f"mean Dice {found.mean:.4f}"
+            say(f"{self.title}, step {self.step}: validation: {mean}")
         for warning in found.warnings:
             say(f"warning: {self.title}, step {self.step}: {warning}")
 
@@ -271,10 +282,6 @@ class _Loop:
             self.validation.load_state_dict(state["validation"])
         if self.distributed.is_main:
             say(f"{self.title}: resuming after step {self.step}")
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _hardware(device: torch.device) -> str:

@@ -1,13 +1,16 @@
 """One training step: forward and backward passes of a global batch, then the optimiser, unless a number is not finite.
 
 Each rank works on its share of the batch, in parts if memory is short. Losses are summed over samples and divided by
-the global batch size, so ranks and parts change nothing but rounding.
+the global batch size, so ranks and parts change nothing but rounding. For this reason a batch that does not fit may be
+divided further on the way.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -18,6 +21,7 @@ from torch import Tensor
 from ..config.optimisation import Execution, Optimisation
 from ..data.batches import ViewMaker
 from ..data.reading import Region
+from ..device import out_of_memory
 from ..errors import UserError
 from ..networks.precision import autocast_type
 from ..progress import say
@@ -41,7 +45,8 @@ class StepReport:
 class Stepper:
     """Takes steps; holds what they change: the networks, their optimiser, the loss scaler, the count of skipped steps.
 
-    `steps` is the length of the whole training, `title` what messages call it.
+    `steps` is the length of the whole training, `title` what messages call it. `divisible` is whether a rank may divide
+    its share of a batch into more parts when memory runs out; without it, the error is the caller's.
     """
 
     def __init__(
@@ -54,7 +59,9 @@ class Stepper:
         *,
         steps: int,
         title: str,
+        divisible: bool = False,
     ) -> None:
+        self.divisible, self.parts = divisible, execution.parts
         self.task, self.view_maker, self.optimisation = task, view_maker, optimisation
         self.execution, self.distributed, self.steps, self.title = execution, distributed, steps, title
         self.skipped = 0
@@ -78,11 +85,7 @@ class Stepper:
     def train_step(self, step: int, regions: list[Region], stop_asked: bool) -> StepReport:
         """Step number `step` with this rank's `regions`; every rank gets the same report."""
         self._set_learning_rate(step)
-        parts = _in_parts(regions, self.execution.gradient_accumulation_steps)
-        losses = [
-            self._forward_and_backward(part, step / self.steps, last=index == len(parts) - 1)
-            for index, part in enumerate(parts)
-        ]
+        losses = self._gradients(step, regions)
         # The norm and its limit are those of the gradient itself, so the loss scale comes off first.
         self.scaler.unscale_(self.optimiser)
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
@@ -99,7 +102,75 @@ class Stepper:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.optimisation.epochs * step / self.steps, self.optimisation)
 
-    def _forward_and_backward(self, part: list[Region], progress: float, last: bool) -> Losses:
+    def agree_on_parts(self, step: int, regions: list[Region]) -> None:
+        """Divide the batch until the passes of step `step` fit the memory of every rank; they change nothing else.
+
+        All ranks call this with their `regions` before the first step. In a step, a rank without memory would leave the
+        others waiting for its gradients. MemoryError, said by rank 0 alone, if there is nothing left to divide.
+        """
+        while True:
+            found = self.distributed.all_gather((self._fits(step, regions), len(regions)))
+            if all(fits for fits, _ in found):
+                return
+            most = max(count for _, count in found)
+            if self.parts >= most:
+                raise MemoryError if self.distributed.is_main else SystemExit(UserError.exit_code)
+            self._divide(step, most)
+
+    def _fits(self, step: int, regions: list[Region]) -> bool:
+        """Whether forward and backward passes of this rank's `regions` fit, beside the optimiser's moments."""
+        moments: list[Tensor] = []
+        try:
+            if not self.optimiser.state:
+                moments += [torch.empty_like(parameter) for parameter in self.parameters for _ in range(2)]
+            # The bare networks, whose gradients no rank waits for.
+            self._passes(step, regions, self.task.networks, exchange=False)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            return False
+        finally:
+            self.optimiser.zero_grad(set_to_none=True)
+        return True
+
+    def _gradients(self, step: int, regions: list[Region]) -> list[Losses]:
+        """The losses of each part; a process on its own divides its batch further if memory runs out."""
+        while True:
+            try:
+                return self._passes(step, regions, self.networks, exchange=True)
+            except (MemoryError, RuntimeError) as error:
+                may_divide = self.divisible and self.distributed.world_size == 1 and self.parts < len(regions)
+                if not (may_divide and out_of_memory(error)):
+                    raise
+            # The error is gone by now, and with it the tensors that its traceback held.
+            self._divide(step, len(regions))
+
+    def _divide(self, step: int, samples: int) -> None:
+        """Halve the parts of a batch of `samples`, and begin it anew."""
+        before = self.parts
+        half = math.ceil(math.ceil(samples / before) / 2)
+        self.parts = math.ceil(samples / half)
+        self.optimiser.zero_grad(set_to_none=True)
+        gc.collect()
+        if self.distributed.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self.distributed.is_main:
+            say(
+                f"warning: {self.title}, step {step}: out of memory with gradient_accumulation_steps {before}; "
+                f"{self.parts} from here on, which changes results by rounding only"
+            )
+
+    def _passes(self, step: int, regions: list[Region], networks: Mapping[str, Any], *, exchange: bool) -> list[Losses]:
+        """Forward and backward passes of all parts; with `exchange`, ranks exchange gradients in the last one."""
+        parts = _in_parts(regions, self.parts)
+        return [
+            self._forward_and_backward(part, networks, step / self.steps, exchange and index == len(parts) - 1)
+            for index, part in enumerate(parts)
+        ]
+
+    def _forward_and_backward(
+        self, part: list[Region], networks: Mapping[str, Any], progress: float, last: bool
+    ) -> Losses:
         """Losses of the part's samples, without graph; adds their share of the batch's gradient to the networks'."""
         batch = self.view_maker.batch(part)
         # Ranks exchange gradients in the backward pass of the last part only.
@@ -110,7 +181,7 @@ class Stepper:
             with torch.autocast(
                 self.distributed.device.type, self.autocast_type, enabled=self.autocast_type != torch.float32
             ):
-                losses = self.task.losses(self.networks, batch, progress)
+                losses = self.task.losses(networks, batch, progress)
             # DistributedDataParallel averages over the ranks; the mean over the global batch is wanted.
             share = self.distributed.world_size / self.optimisation.batch_size
             self.scaler.scale(losses.total.sum() * share).backward()

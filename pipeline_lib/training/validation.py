@@ -1,7 +1,8 @@
 """Validation while a network trains: held-out cases are predicted every few epochs, and scored where they are labelled.
 
 It changes nothing that is learned, and chooses nothing unless it is asked to keep the best networks. Each case is
-predicted by one rank; the means are the same however many ranks there are.
+predicted by one rank; the means are the same however many ranks there are. Its time is limited: a validation that would
+exceed its share is left out.
 """
 
 from __future__ import annotations
@@ -34,18 +35,46 @@ Dice = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class Validated:
-    """What one validation found: the history's entries for it, the student's mean Dice if any, warnings."""
+    """What one validation found: the history's entries for it, the student's mean Dice if any, warnings.
+
+    Without entries it was left out.
+    """
 
     entries: dict[str, Any]
     mean: float | None
     warnings: list[str]
 
 
+class _Clock:
+    """Seconds that the training and its validations have taken in all processes that it ran in, one after another."""
+
+    def __init__(self) -> None:
+        self.earlier, self.started = 0.0, time.monotonic()
+        self.validating, self.latest = 0.0, 0.0
+
+    def share_with_another(self) -> float:
+        """The share that validations will have taken after one more that takes as long as the latest."""
+        whole = self.earlier + time.monotonic() - self.started
+        return (self.validating + self.latest) / (whole + self.latest) if self.latest else 0.0
+
+    def add(self, seconds: float) -> None:
+        self.validating, self.latest = self.validating + seconds, seconds
+
+    def state_dict(self) -> dict[str, float]:
+        whole = self.earlier + time.monotonic() - self.started
+        return {"whole": whole, "validating": self.validating, "latest": self.latest}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.earlier, self.started = state["whole"], time.monotonic()
+        self.validating, self.latest = state["validating"], state["latest"]
+
+
 class Validation:
     """Predicts `cases` with `networks` (student, and teacher if there is one) after every `every_epochs` of `plan`.
 
-    The networks are the bare ones, not wrapped by DistributedDataParallel. With `keep_best`, those of the validation
-    at which the student's mean Dice was highest are remembered, and `restore_best` puts them back.
+    Where that would take more than `max_time_share` of the time, some are left out. The networks are the bare ones, not
+    wrapped by DistributedDataParallel. With `keep_best`, those of the validation at which the student's mean Dice was
+    highest are remembered, and `restore_best` puts them back.
     """
 
     def __init__(
@@ -58,9 +87,11 @@ class Validation:
         *,
         every_epochs: int,
         keep_best: bool,
+        max_time_share: float = 1.0,
     ) -> None:
         self.networks, self.rois, self.window, self.plan = networks, tuple(rois), window, plan
         self.every_epochs, self.keep_best = every_epochs, keep_best
+        self.max_time_share, self.clock, self.said_left_out = max_time_share, _Clock(), False
         volumes = [open_volume(case.folder) for case in cases]
         # Largest first, so that ranks that take turns have about as much to do.
         self.volumes = sorted(volumes, key=lambda volume: -window_count(volume.shape, window))
@@ -82,6 +113,9 @@ class Validation:
 
         All ranks call this and get the same.
         """
+        if self._takes_too_much(step, distributed):
+            self.done = step
+            return Validated({}, None, self._notice())
         started = time.monotonic()
         found = self._dice(distributed, stop)
         if found is None:
@@ -93,7 +127,9 @@ class Validation:
             self.best = {"step": step, "dice": mean, "networks": self._weights()}
         share = step / self.plan.steps
         warnings = [warning for watcher in self.watchers.values() for warning in watcher.note(share, found)]
-        entries: dict[str, Any] = {"seconds_validating": time.monotonic() - started}
+        seconds = time.monotonic() - started
+        self.clock.add(seconds)
+        entries: dict[str, Any] = {"seconds_validating": seconds}
         for network, dice in found.items():
             if dice:
                 entries |= {_COLUMNS[network]: dice, f"{_COLUMNS[network]}_mean": means[network]}
@@ -109,12 +145,30 @@ class Validation:
 
     def state_dict(self) -> dict[str, Any]:
         watchers = {name: watcher.state_dict() for name, watcher in self.watchers.items()}
-        return {"done": self.done, "best": self.best, "watchers": watchers}
+        return {"done": self.done, "best": self.best, "watchers": watchers, "clock": self.clock.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.done, self.best = state["done"], state["best"]
         for name, watcher in self.watchers.items():
             watcher.load_state_dict(state["watchers"][name])
+        # A checkpoint of an earlier version has none.
+        if "clock" in state:
+            self.clock.load_state_dict(state["clock"])
+
+    def _takes_too_much(self, step: int, distributed: Distributed) -> bool:
+        """Whether one more validation would exceed the limit, by rank 0's clock."""
+        if self.max_time_share == 1 or self.keep_best or step == self.plan.steps:
+            return False
+        share: float = distributed.all_gather(self.clock.share_with_another())[0]
+        return share > self.max_time_share
+
+    def _notice(self) -> list[str]:
+        """That validations are left out, which is said once."""
+        if self.said_left_out:
+            return []
+        self.said_left_out = True
+        taken = f"{self.clock.share_with_another():.1%} of the time, more than `validation.max_time_share`"
+        return [f"a validation is left out, as others may be: with it they would have taken {taken}"]
 
     def _periods(self, step: int) -> int:
         return step * self.plan.batch_size // (self.every_epochs * self.plan.cases)

@@ -9,14 +9,15 @@ import torch
 
 from pipeline_lib.config.optimisation import Execution
 from pipeline_lib.data.batches import ViewMaker
+from pipeline_lib.measurement import advice, auto_sizes, steps
 from pipeline_lib.measurement import estimate as module
-from pipeline_lib.measurement import steps
-from pipeline_lib.measurement.cards import CARDS, card_named, card_of_memory, usable_bytes
+from pipeline_lib.measurement.cards import CARDS, UNKNOWN_RATES, Card, card_named, card_of_memory
 from pipeline_lib.measurement.counting import Call, LiveTensors, Rates, Traffic
 from pipeline_lib.measurement.estimate import estimate
 from pipeline_lib.measurement.sizes import SMALL
 from pipeline_lib.networks.dodnet.settings import DodNet
 from pipeline_lib.networks.swin_unetr.network import TextConditionedSwinUnetr
+from pipeline_lib.training.distributed import Distributed
 
 
 def test_live_bytes_are_those_of_storages_that_are_held():
@@ -63,6 +64,18 @@ def test_an_estimate_leaves_pytorch_as_it_was():
     assert torch.tensor([0, 1]).nonzero().tolist() == [[1]]
 
 
+def test_a_step_that_does_not_fit_by_the_estimate_is_never_taken_to_fit_without_one(monkeypatch):
+    """On a tenth less memory than it needs, automatic sizes ask for advice."""
+    alone = replace(SMALL, batch_size=1)
+    needed = estimate("ours", alone, "cpu").peak
+    card = Card(2 * 0.9 * needed / 2**30, UNKNOWN_RATES, device="cpu")
+    monkeypatch.setattr(auto_sizes, "card_at_hand", lambda device: ("a computer", card))
+    monkeypatch.setattr(advice, "advised", lambda *_: advice.Fit(1, "all", (needed / 2,), (0.0,)))
+    distributed = Distributed(0, 1, torch.device("cpu"))
+    found = auto_sizes.with_sizes(Execution(), alone, distributed, divisible=True, title="train x")
+    assert found.gradient_checkpointing == "all"
+
+
 def test_dodnet_can_be_reckoned():
     sizes = replace(SMALL, network=DodNet(kind="dodnet", width=8), embedding=7)
     assert estimate("ours", sizes, "cuda").peak > 0
@@ -87,4 +100,4 @@ def test_a_memory_stands_for_the_slowest_card_that_has_it():
     assert card_of_memory(24)[0] == "RTX 3090"
     assert card_of_memory(20) == ("RTX 3090", CARDS["RTX 3090"]._replace(gib=20))
     assert card_of_memory(500)[0] == "H200"
-    assert 0 < usable_bytes(24) < 23 * 2**30
+    assert 0 < CARDS["RTX 3090"].usable_bytes < 23 * 2**30

@@ -17,13 +17,14 @@ from pipeline_lib.config.loading import load_config
 from pipeline_lib.config.schema import Config
 from pipeline_lib.measurement import advice
 from pipeline_lib.measurement.advice import Fit, advised, largest_patch
-from pipeline_lib.measurement.cards import CARDS, Card, usable_bytes
+from pipeline_lib.measurement.cards import CARDS, Card
 from pipeline_lib.measurement.counting import Rates
 from pipeline_lib.measurement.estimate import estimate
 from pipeline_lib.measurement.fingerprint import fingerprint
 from pipeline_lib.measurement.plan import PRESET_MEMORY_GIB, plan, steps_of
 from pipeline_lib.measurement.plan_text import fragment, lines
 from pipeline_lib.measurement.sizes import PAPER, SMALL
+from pipeline_lib.tools.disk import disk_in_words
 from tests.support.synthetic import write_case
 
 BASE = Path(__file__).parents[2]
@@ -63,7 +64,7 @@ def reckoned(monkeypatch):
 def test_the_fewest_parts_among_the_fastest_that_fit(reckoned, gib, expected):
     fit = advised([PAPER], CARD._replace(gib=gib + 1.5))
     assert (fit.parts, fit.checkpointing) == expected
-    assert max(fit.peaks) <= usable_bytes(gib + 1.5)
+    assert max(fit.peaks) <= Card(gib + 1.5, Rates(1, 1)).usable_bytes
 
 
 def test_what_fits_must_fit_every_network(reckoned):
@@ -127,11 +128,11 @@ def test_without_volumes_the_headers_of_raw_cases_are_read(config, tmp_path):
 
 def test_a_plan_says_what_it_knows_and_that_it_is_reckoned(config, tmp_path, reckoned):
     made = plan(config, CARDS["RTX 3090"], 1, tmp_path)
-    said = "\n".join(lines(made, "RTX 3090", tmp_path))
+    said = "\n".join(lines(made, "RTX 3090", disk_in_words(config, tmp_path)))
     for fact in (
         "neither volumes nor raw cases",
         "1 × RTX 3090, 24.0 GiB",
-        "patch 64×32×32, batch 2, 2 a GPU in 1 parts",
+        "patch 64×32×32, batch 2: 2 a GPU, gradient_accumulation_steps 1, gradient_checkpointing none",
         "reckoned, nothing was measured",
         f"2 trainings of {steps_of(config):,} steps",
         "volumes",
@@ -187,7 +188,7 @@ def test_the_presets_of_the_documentation_fit_by_the_estimate():
         )
         more = 12 // int(parts) - 1
         peak = one.peak + more * (two.peak - one.peak) + (one.gradients if int(parts) > 1 else 0)
-        assert peak <= usable_bytes(int(memory))
+        assert peak <= Card(int(memory), Rates(1, 1)).usable_bytes
         assert peak / GIB == pytest.approx(float(gib), abs=0.1)
         first, second = (found.seconds(CARDS[name].rates) for found in (one, two))
         assert int(parts) * (first + more * (second - first)) == pytest.approx(float(seconds), abs=0.01)

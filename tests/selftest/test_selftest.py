@@ -13,7 +13,7 @@ from pipeline_lib.measurement.timing import Measured, MeasuringError
 from pipeline_lib.networks import generated_layers
 from pipeline_lib.networks.instance_norm import InstanceNorm
 from pipeline_lib.networks.swin_unetr import window_attention
-from pipeline_lib.selftest import kernels, prediction, processes, run, training
+from pipeline_lib.selftest import kernels, machine, prediction, processes, run, training
 from pipeline_lib.selftest.ranks import gradient_error
 from pipeline_lib.selftest.rows import Row
 from pipeline_lib.training.checkpoints import Checkpoints
@@ -69,8 +69,13 @@ ESTIMATED, BOUND = 2 * GIB, 0.4
 
 def test_a_step_as_estimated_is_right():
     assert training.judged_step("a step", RIGHT, ESTIMATED, BOUND, "cuda").outcome == "ok"
-    assert training.compared("plain", RIGHT, 2, RIGHT._replace(seconds=1.0), 1).found.startswith("batch 1: 1.000 s")
-    assert "4.00 times as long per sample" in training.compared("p", RIGHT, 2, RIGHT._replace(seconds=1.0), 1).found
+    assert training.compared("plain", RIGHT, 2, RIGHT._replace(seconds=1.0), 1, "cuda").found.startswith(
+        "batch 1: 1.000 s"
+    )
+    assert (
+        "4.00 times as long per sample"
+        in training.compared("p", RIGHT, 2, RIGHT._replace(seconds=1.0), 1, "cuda").found
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,7 +96,7 @@ def test_a_step_that_is_not_as_it_should_be_is_reported(ours, said):
 
 @pytest.mark.parametrize("theirs", [None, RIGHT._replace(loss=math.inf)])
 def test_a_plain_step_that_fails_is_reported(theirs):
-    assert training.compared("plain", RIGHT, 2, theirs, 2).outcome == "FAILED"
+    assert training.compared("plain", RIGHT, 2, theirs, 2, "cpu").outcome == "FAILED"
 
 
 def test_a_step_that_ends_with_an_error_is_reported(monkeypatch):
@@ -157,6 +162,14 @@ def test_a_process_that_is_missing_is_reported(monkeypatch):
 def test_processes_that_end_with_an_error_say_its_last_line():
     with pytest.raises(RuntimeError, match=r"ended with .*PyTorch sees no GPU"):
         processes.outcome_of_ranks("cuda")
+
+
+def test_processes_that_hang_are_reported_by_how_long_was_waited(monkeypatch):
+    monkeypatch.setattr(processes, "_MOST_SECONDS", 0.01)
+    monkeypatch.setattr(machine, "load", lambda: 3.0 * machine.usable_cores())
+    assert machine.patience() == 3
+    *_, row = processes.check_processes(CPU)
+    assert (row.outcome, row.found) == ("FAILED", "RuntimeError: took more than 0 s")
 
 
 def test_a_prediction_is_that_of_the_plain_network():

@@ -25,6 +25,7 @@ from pipeline_lib.methods.labels_alone.settings import LabelsAlone
 from pipeline_lib.methods.latent_class.settings import LatentClass
 from pipeline_lib.methods.mean_teacher.settings import MeanTeacher
 from pipeline_lib.networks.model_file import load_segmentation_model
+from pipeline_lib.networks.swin_unetr.network import TextConditionedSwinUnetr
 from pipeline_lib.stages.train import run as segmentation
 from pipeline_lib.text.embeddings import write_embeddings
 from pipeline_lib.training.checkpoints import Checkpoints
@@ -431,6 +432,49 @@ def test_a_method_whose_samples_must_be_computed_together_is_refused_where_they_
         segmentation.check_samples_together(method, 1, shared)
     with pytest.raises(UserError, match=f"{wrong}.*gradient_accumulation_steps"):
         segmentation.check_samples_together(method, 2, alone)
+
+
+def one_sample_at_a_time(monkeypatch, most=1):
+    """Let memory last for `most` samples in a training network."""
+
+    def forward(self, images):
+        if torch.is_grad_enabled() and len(images) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        return original(self, images)
+
+    original = TextConditionedSwinUnetr.forward
+    monkeypatch.setattr(TextConditionedSwinUnetr, "forward", forward)
+
+
+def test_a_batch_too_large_for_the_memory_ends_as_if_it_were_divided_from_the_start(here, tmp_path, monkeypatch, capfd):
+    settings = segmentation_settings(optimisation=SHORT)
+    told = EXECUTION.model_copy(update={"gradient_accumulation_steps": 2})
+    one_sample_at_a_time(monkeypatch)
+    outputs = {}
+    for name, execution in {"auto": EXECUTION, "told": told}.items():
+        (tmp_path / name).mkdir()
+        # Elsewhere, or the model would be restored from models/.
+        monkeypatch.chdir(tmp_path / name)
+        inputs, outputs[name] = paths(here, "latent_class", tmp_path / name)
+        segmentation.run(settings, execution, inputs, outputs[name])
+        said = capfd.readouterr().err
+        assert ("takes gradient_accumulation_steps 1, gradient_checkpointing none: " in said) == (name == "auto")
+        assert ("step 0: out of memory with gradient_accumulation_steps 1; 2 " in said) == (name == "auto")
+    for which in ("student", "teacher"):
+        expected = weights(outputs["told"], which)
+        assert all(torch.equal(expected[key], value) for key, value in weights(outputs["auto"], which).items())
+    # The sizes are no part of what a training is.
+    outputs["told"].model.unlink()
+    segmentation.run(settings, EXECUTION, inputs, outputs["told"])
+    assert "restored" in capfd.readouterr().err
+    assert outputs["told"].model.exists()
+
+
+def test_a_method_that_needs_the_whole_batch_is_not_divided(here, tmp_path, monkeypatch):
+    one_sample_at_a_time(monkeypatch)
+    with pytest.raises(UserError, match=r"out of memory; set execution\.gradient_checkpointing to all, or lower"):
+        settings = segmentation_settings("ltuda_cda", METHODS["ltuda_cda"], optimisation=SHORT)
+        segmentation.run(settings, EXECUTION, *paths(here, "ltuda_cda", tmp_path))
 
 
 def test_torchrun_starts_processes_that_share_the_batch(here, tmp_path, monkeypatch):

@@ -76,6 +76,7 @@ class Tiny:
     precision: str = "float32"
     held_out: tuple[TrainingCase, ...] = ()
     keep_best: bool = False
+    max_time_share: float = 1.0
 
     @property
     def execution(self) -> Execution:
@@ -118,7 +119,8 @@ class Tiny:
         if not self.held_out:
             return None
         window = SlidingWindow(PATCH, 0.0, 2, False, WINDOW, torch.device("cpu"), torch.float32)
-        networks, how = task.predictors(), {"every_epochs": 2, "keep_best": self.keep_best}
+        networks = task.predictors()
+        how = {"every_epochs": 2, "keep_best": self.keep_best, "max_time_share": self.max_time_share}
         return Validation(networks, self.held_out, ROIS, window, self.plan, **how)
 
     def run(self, prepare=lambda task: None) -> LatentClassTask:

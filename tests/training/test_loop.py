@@ -292,14 +292,81 @@ def test_skipped_steps_are_counted_across_a_resume_and_agreed_by_all(tiny):
         MemoryError(),
     ],
 )
-def test_out_of_memory_names_the_keys_to_lower(tiny, error):
+def test_memory_that_no_division_saves_names_the_keys_to_change(tiny, error, capfd):
     def fail(*_) -> None:
         raise error
 
     with pytest.raises(
-        UserError, match=r"^tiny: out of memory; raise tiny\.execution\.gradient_accumulation_steps, .*patches\.size"
+        UserError,
+        match=r"^tiny: out of memory with one sample at a time; set tiny\.execution\.gradient_checkpointing to all, "
+        r"or lower patches\.size_voxels$",
     ):
         tiny.run(lambda task: task.student.register_forward_hook(fail))
+    assert capfd.readouterr().err.count("out of memory with gradient_accumulation_steps") == 2  # 1, then 2 of 4
+
+
+def little_memory(task, samples: int = 1, calls: list[int] | None = None) -> None:
+    """Let the student of `task` have memory for so many `samples` at once; `calls` are told how many each time."""
+
+    def fail(network, inputs, logits) -> None:
+        if calls is not None:
+            calls.append(len(logits))
+        if len(logits) > samples:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+
+    task.student.register_forward_hook(fail)
+
+
+def test_a_step_that_runs_out_of_memory_is_taken_again_in_more_parts(tiny, undisturbed, capfd):
+    """In the second half of the batch of step 4: what the first half left is forgotten, no step lost or taken twice."""
+    calls = 0
+
+    def fail(*_) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 4 * 2 + 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+
+    halved = replace(tiny, gradient_accumulation_steps=2)
+    halved.run(lambda task: task.student.register_forward_hook(fail))
+    said = capfd.readouterr().err
+    assert "tiny, step 4: out of memory with gradient_accumulation_steps 2; 4 from here on" in said
+    assert calls == 4 * 2 + 2 + 6 * 4
+    assert [row["step"] for row in tiny.history()] == list(range(1, 11))
+    for name, value in tiny.weights().items():
+        torch.testing.assert_close(value, undisturbed.weights()[name], atol=1e-5, rtol=0)
+
+
+def test_processes_divide_their_batches_together(tiny, capfd):
+    """Rank 1 alone has too little memory: both take what fits it, and end as if told so from the start."""
+
+    def run() -> None:
+        calls: list[int] = []
+        rank = int(os.environ["RANK"])
+        tiny.run(lambda task: little_memory(task, samples=2 - rank, calls=calls))
+        (tiny.work / f"calls {rank}").write_text(str(calls))
+
+    told = replace(tiny, gradient_accumulation_steps=2, work=tiny.work / "told")
+    tiny.work.mkdir(exist_ok=True)
+    assert in_processes(run, count=2) == [0, 0]
+    said = capfd.readouterr().err
+    assert said.count("out of memory with gradient_accumulation_steps 1; 2 from here on") == 1
+    # One trial of two samples, and one of them one by one, before ten steps.
+    assert (tiny.work / "calls 0").read_text() == str([2] + 11 * [1, 1])
+    assert in_processes(told.run, count=2) == [0, 0]
+    assert_same_weights(tiny.weights(), told.weights())
+
+
+def test_processes_with_nothing_left_to_divide_end_together(tiny, capfd):
+    def run() -> None:
+        little = 2 - 2 * int(os.environ["RANK"])
+        try:
+            tiny.run(lambda task: little_memory(task, samples=little))
+        except UserError as error:
+            assert "with one sample at a time; set tiny.execution.gradient_checkpointing" in str(error)
+            raise SystemExit(error.exit_code) from error
+
+    assert in_processes(run, count=2) == [UserError.exit_code] * 2
 
 
 def test_other_runtime_errors_stay_bugs(tiny):

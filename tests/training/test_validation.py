@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from pipeline_lib.training.validation import Validation
 from tests.support.synthetic import WINDOW, write_case
 from tests.support.tiny_training import ROIS, Tiny, assert_same_weights, in_processes
 
+ALONE = Distributed(0, 1, torch.device("cpu"))
 LABELLED = (("liver", "liver_tumor", "spleen"), ("spleen", "pancreas"), ROIS)
 
 
@@ -212,3 +214,68 @@ def test_due_steps_come_once(held_out, tiny):
     assert [step for step in range(11) if watch.is_due(step)] == [3, 5, 8, 10]
     watch.done = 5
     assert [step for step in range(11) if watch.is_due(step)] == [8, 10]
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """A clock that moves only where it is told to, and validations that take ten seconds each."""
+    clock = SimpleNamespace(now=0.0, predicted=0)
+
+    def case_dice(*_):
+        clock.now += 10 / len(LABELLED)
+        return {"liver": 0.5}
+
+    monkeypatch.setattr(validation_module.time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(validation_module, "case_dice", case_dice)
+    return clock
+
+
+def validated_steps(watch, clock, seconds_per_step, first=1, distributed=ALONE) -> list[int]:
+    """The steps after which cases were predicted, in a training of so many seconds a step."""
+    done = []
+    for step in range(first, 11):
+        clock.now += seconds_per_step
+        if watch.is_due(step):
+            found = watch.run(step, distributed, StopRequest())
+            done += [step] if found.entries else []
+    return done
+
+
+def test_validations_that_take_too_much_of_the_time_are_left_out(slow, held_out, tiny):
+    """At 100 s a step: 10 of 310 s is 3.2 %; then 20 of 520 s 3.8 %, 20 of 820 s 2.4 %."""
+    watch = validation_of(ByBrightness(), held_out, tiny.plan, max_time_share=0.03)
+    assert validated_steps(watch, slow, 100) == [3, 8, 10]
+    assert watch.clock.validating == pytest.approx(30)
+    # The first and the last come whatever they take; without a limit, or if the best is kept, all do.
+    assert validated_steps(validation_of(ByBrightness(), held_out, tiny.plan, max_time_share=0.03), slow, 1) == [3, 10]
+    assert validated_steps(validation_of(ByBrightness(), held_out, tiny.plan), slow, 1) == [3, 5, 8, 10]
+    best = validation_of(ByBrightness(), held_out, tiny.plan, max_time_share=0.03, keep_best=True)
+    assert validated_steps(best, slow, 1) == [3, 5, 8, 10]
+
+
+def test_a_resumed_training_remembers_the_time_that_validations_took(slow, held_out, tiny):
+    first = validation_of(ByBrightness(), held_out, tiny.plan, max_time_share=0.03)
+    slow.now += 300
+    first.run(3, ALONE, StopRequest())
+    state = first.state_dict()
+    slow.now += 10_000  # nobody trained meanwhile
+    again = validation_of(ByBrightness(), held_out, tiny.plan, max_time_share=0.03)
+    again.load_state_dict(state)
+    assert validated_steps(again, slow, 100, first=4) == [8, 10]
+
+
+def test_the_clock_of_rank_0_decides_for_all(slow, held_out, tiny):
+    class Second(Distributed):
+        def all_gather(self, value):
+            return [0.05, value]
+
+    watch = validation_of(ByBrightness(), held_out, tiny.plan, max_time_share=0.03)
+    assert watch.run(5, Second(1, 2, torch.device("cpu")), StopRequest()).entries == {}
+
+
+def test_a_validation_that_is_left_out_is_said_once_and_costs_no_row(watched, capfd):
+    watched = replace(watched, max_time_share=1e-9)
+    watched.run()
+    assert [row["step"] for row in watched.history()] == list(range(1, 11))
+    assert list(validated(watched)) == [3, 10]
+    assert capfd.readouterr().err.count("a validation is left out, as others may be: ") == 1

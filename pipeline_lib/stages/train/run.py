@@ -27,7 +27,6 @@ import torch
 from torch import nn
 
 from ...config.evaluation import Prediction, PredictionExecution
-from ...config.methods import Method
 from ...config.sides import partner_indices
 from ...data.batches import ViewMaker
 from ...data.crops import CropPlan, TrainingCase
@@ -54,6 +53,7 @@ from ...training.model_store import ModelStore
 from ...training.validation import Validation
 from ..command import stage_command
 from ..resample.settings import VERSION as VOLUMES_VERSION
+from .parts import check_samples_together, divisible, with_parts
 from .settings import VERSION, Execution, Inputs, Outputs, Settings
 from .start import checked_start, online_scorer, start_digest
 
@@ -74,7 +74,8 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
     ):
         if store.restored(distributed, [outputs.model, outputs.history]):
             return
-        check_samples_together(settings.method, execution.gradient_accumulation_steps, distributed)
+        check_samples_together(settings.method, execution.parts, distributed)
+        execution = with_parts(settings, execution, distributed, title)
         if distributed.is_main:
             write_json(checkpoints.folder / RUN_FILE, {"run": settings.run})
         labelled = rois_of_data_sets(settings, cases)
@@ -90,6 +91,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
             title=title,
             optimisation_key="segmentation",
             execution_key="execution",
+            divisible=divisible(settings.method),
             validation=validation_of(settings, execution, inputs, task, data.plan, distributed),
         )
         if distributed.is_main:
@@ -98,21 +100,6 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
                 shutil.copyfile(history, partial)
             store.keep([outputs.model, outputs.history])
             checkpoints.remove()
-
-
-def check_samples_together(method: Method, accumulation_steps: int, distributed: Distributed) -> None:
-    """UserError if the loss depends on which samples are computed together, and these are not the whole batch."""
-    if not (method.sums_over_batch or method.mixes_samples):
-        return
-    where, which = (
-        ("dice", "is batch") if method.sums_over_batch else ("method", f"is {method.kind}, which mixes samples")
-    )
-    if distributed.world_size > 1:
-        wrong = f"{which}, so its result would depend on how many processes share the batch"
-        raise UserError(where, wrong, "train in one process, or choose another")
-    if accumulation_steps > 1:
-        wrong = f"{which}, so its result would depend on `execution.gradient_accumulation_steps`"
-        raise UserError(where, wrong, "set that to 1, or choose another")
 
 
 def training_identity(settings: Settings, cases: tuple[TrainingCase, ...], inputs: Inputs) -> Identity:
@@ -174,6 +161,7 @@ def validation_of(
         plan,
         every_epochs=how.every_epochs,
         keep_best=how.keep == "best",
+        max_time_share=how.max_time_share,
     )
 
 

@@ -84,6 +84,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
             optimisation_key="roi_aware.optimisation",
             execution_key="roi_aware.execution",
             can_checkpoint=False,
+            divisible=False,
         )
         if distributed.is_main:
             metrics = evaluate(task, judged, settings, distributed.device)
