@@ -162,6 +162,13 @@ def test_a_lost_output_is_remade(finished, lost, rule):
         aside.rename(path)
 
 
+def test_a_lost_volume_is_made_again_though_what_was_made_of_it_is_there(finished, tmp_path):
+    project = copied(finished, tmp_path, "-al")
+    (tmp_path / "results" / "volumes" / "tiny_kits" / "case_00001" / "labels.b2nd").unlink()
+    planned = project.planned("existence")
+    assert (planned["resample"], planned["list_cases"]) == (1, 1)
+
+
 def inputs_by_rule(output: str) -> dict[str, str]:
     """Rule → everything that a dry run lists as its inputs."""
     found: dict[str, str] = {}
