@@ -1,4 +1,4 @@
-"""Volumes that are gone, or that no finished batch has made, are made again whatever asks for them."""
+"""Volumes that are gone, or that no finished batch has made, are made again."""
 
 from __future__ import annotations
 

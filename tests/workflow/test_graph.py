@@ -166,7 +166,7 @@ def test_a_lost_output_is_remade(finished, lost, rule):
 def test_a_lost_volume_is_made_again_though_what_was_made_of_it_is_there(finished, tmp_path):
     project = copied(finished, tmp_path, "-al")
     (tmp_path / "results" / "volumes" / "tiny_kits" / "case_00001" / "labels.b2nd").unlink()
-    planned = project.planned("existence")
+    planned = project.planned("volumes")
     assert (planned["resample"], planned["list_cases"]) == (1, 1)
 
 
