@@ -23,7 +23,7 @@ STARTS = ["z", "y", "x"]
 _SCORED_BY = "scored_by"
 _WRITTEN = "scores_as_written"
 
-_RESAMPLE = "run `snakemake volumes --cores all --forcerun resample`"
+_RESAMPLE = "delete its folder and run `snakemake volumes --cores all`"
 _SCORE_AGAIN = "run `snakemake existence --cores all --forcerun score_existence`"
 
 

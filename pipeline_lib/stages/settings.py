@@ -21,7 +21,7 @@ from ..errors import UserError
 from ..files import atomic_write
 from .table import STAGES, has_execution, version_of
 
-WILDCARDS = ("dataset", "case", "encoder", "run")
+WILDCARDS = ("dataset", "batch", "encoder", "run")
 
 
 def slice_of(stage: str, execution: bool = False) -> Callable[..., Section]:

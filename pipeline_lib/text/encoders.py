@@ -145,8 +145,7 @@ def _open_clip_folder(folder: Path, encoder: TextEncoder, prompts: tuple[str, ..
 
 def _tagged_weights(encoder: TextEncoder, key: str) -> Path:
     """The weights of a built-in model: the file that is named, or the published ones of a tag, fetched if need be."""
-    import open_clip
-
+    open_clip = _imported_open_clip()
     model = encoder.model or ""
     if open_clip.get_model_config(model) is None:
         raise UserError(f"{key}.model", f"open_clip has no model {model}", "see open_clip.list_models()")
@@ -171,10 +170,20 @@ def _tagged_weights(encoder: TextEncoder, key: str) -> Path:
         ) from error
 
 
+def _imported_open_clip() -> Any:
+    try:
+        import open_clip
+    except (ImportError, RuntimeError) as error:
+        # A torchvision that was built for another torch (one of them for CPUs alone) ends in a RuntimeError.
+        remedy = "install open_clip_torch, and torch and torchvision from one index (README), or use encoder wordllama"
+        raise UserError("open_clip", f"cannot be imported ({_line(error)})", remedy) from error
+    return open_clip
+
+
 def _open_clip(model: str, where: str, prompts: tuple[str, ...], **options: Any) -> np.ndarray:
-    import open_clip
     import torch
 
+    open_clip = _imported_open_clip()
     try:
         network = open_clip.create_model(model, require_pretrained=True, **options).eval()
         tokens = open_clip.get_tokenizer(model)(list(prompts))

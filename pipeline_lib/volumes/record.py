@@ -25,7 +25,7 @@ class CaseRecord(BaseModel):
     `body` is the half-open box [z0 y0 x0], [z1 y1 x1] around the patient. `placement` is the CT's NIfTI header where it
     is out of the ordinary, for predictions to repeat;
     `notes` say what was odd about the CT's grid. `content` is a digest of the image and the labels, by which trainings
-    recognise a case (empty in records of earlier versions).
+    recognise a case, `made_by` names the settings that it was made by (both are empty in records of earlier versions).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,6 +45,7 @@ class CaseRecord(BaseModel):
     placement: Placement | None = None
     notes: tuple[str, ...] = ()
     content: str = ""
+    made_by: str = ""
     unknown: dict[str, int] = Field(default={})
 
     @property
@@ -55,9 +56,8 @@ class CaseRecord(BaseModel):
 
 def write_record(path: Path, record: CaseRecord) -> None:
     """Write a key per line: thousands of voxels on lines of their own would make case.json huge."""
-    content = record.model_dump(
-        mode="json", exclude={key for key in ("placement", "notes", "content", "unknown") if not getattr(record, key)}
-    )
+    optional = ("placement", "notes", "content", "made_by", "unknown")
+    content = record.model_dump(mode="json", exclude={key for key in optional if not getattr(record, key)})
     lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items()]
     with atomic_write(path) as partial:
         partial.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
@@ -69,5 +69,5 @@ def read_record(path: Path) -> CaseRecord:
         return CaseRecord.model_validate(read_json(path))
     except (OSError, ValueError, ValidationError) as error:
         wrong = str(error).splitlines()[0]
-        remedy = f"delete it and run `snakemake {path} --cores all` with your config"
+        remedy = "delete it and run `snakemake volumes --cores all` with your config"
         raise UserError(str(path), f"is not a case record ({wrong})", remedy) from error

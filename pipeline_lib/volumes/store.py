@@ -23,10 +23,12 @@ from ..files import atomic_write, fingerprint
 from ..label_bits import plane_count
 from .below_window import below_window, cuts_off, with_below_window
 from .label_codes import coded
+from .names import IMAGE, LABELS, RECORD, VOLUME_FILES
 from .record import CaseRecord, read_record, write_record
 
-IMAGE, LABELS, RECORD = "image.b2nd", "labels.b2nd", "case.json"
 BELOW_WINDOW = "below_window.b2nd"
+_REMAKE = "run `snakemake volumes --cores all` with your config"
+_REMAKE_IT = f"delete it and {_REMAKE}"
 
 Position = tuple[int, int, int]
 
@@ -217,28 +219,19 @@ def read_box(image: np.ndarray, start: Sequence[int], shape: Sequence[int], outs
 
 def open_volume(folder: Path) -> Volume:
     """The volume in `folder`; raises UserError if it lacks a file."""
-    for name in (IMAGE, LABELS, RECORD):
+    for name in VOLUME_FILES:
         if not (folder / name).is_file():
-            raise UserError(str(folder / name), "is missing", f"run `{_remaking(folder / name)}` with your config")
+            raise UserError(str(folder / name), "is missing", _REMAKE)
     return Volume(folder)
-
-
-def _remaking(path: Path) -> str:
-    """The call that remakes the files of one case; a target that needs them does not notice that one is gone."""
-    return f"snakemake {path} --cores all"
-
-
-def _remedy(path: Path) -> str:
-    return f"delete it and run `{_remaking(path)}` with your config"
 
 
 def _opened(path: Path, remedy: str = "") -> blosc2.NDArray:
     try:
         array = blosc2.open(str(path), mode="r", dparams={"nthreads": 1}, mmap_mode="r")
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(str(path), "is not a readable blosc2 array", remedy or _remedy(path)) from error
+        raise UserError(str(path), "is not a readable blosc2 array", remedy or _REMAKE_IT) from error
     if array.ndim != 3:
-        raise UserError(str(path), f"has {array.ndim} axes instead of 3", remedy or _remedy(path))
+        raise UserError(str(path), f"has {array.ndim} axes instead of 3", remedy or _REMAKE_IT)
     return array
 
 
@@ -246,7 +239,7 @@ def _note(array: blosc2.NDArray, key: str) -> Any:
     try:
         return array.schunk.vlmeta[key]
     except KeyError as error:
-        raise UserError(str(array.urlpath), f"lacks the note '{key}'", _remedy(Path(str(array.urlpath)))) from error
+        raise UserError(str(array.urlpath), f"lacks the note '{key}'", _REMAKE_IT) from error
 
 
 def _decode(array: blosc2.NDArray, box: Sequence[slice], target: np.ndarray) -> None:

@@ -21,8 +21,8 @@ from pipeline_lib.label_bits import write_roi_bits
 from pipeline_lib.methods.latent_class.settings import LatentClass
 from pipeline_lib.stages.list_cases import run as case_list
 from pipeline_lib.stages.list_cases.settings import Settings as ListCasesSettings
-from pipeline_lib.stages.resample import run as volumes
-from pipeline_lib.stages.resample.settings import Settings as ResampleSettings
+from pipeline_lib.stages.resample.case import resample_case
+from pipeline_lib.stages.resample.settings import CaseSettings
 from pipeline_lib.stages.score import run as scores
 from pipeline_lib.stages.score.settings import Settings as ScoreSettings
 from pipeline_lib.stages.write_report.run import Inputs
@@ -175,8 +175,8 @@ def _volumes_of(folder: Path, dataset: Dataset, seed: int) -> Path:
             sitk.WriteImage(grid.image(array), str(raw / name / f"{case}.nii.gz"))
         write_roi_bits(folder / "resources/truth" / dataset.name / f"{case}.nii.gz", bits, grid, ROIS)
         out = folder / "results/volumes" / dataset.name / case
-        volumes.run(
-            ResampleSettings(
+        resample_case(
+            CaseSettings(
                 dataset=dataset.name,
                 layout="msd",
                 root=".",
@@ -186,8 +186,8 @@ def _volumes_of(folder: Path, dataset: Dataset, seed: int) -> Path:
                 targets=ROIS,
                 volumes=Volumes(spacing_mm=(9.0, 9.0, 9.0)),
             ),
-            volumes.Inputs(raw / "manifest.json"),
-            volumes.Outputs(out / "image.b2nd", out / "labels.b2nd", out / "case.json"),
+            raw,
+            out,
         )
     path = folder / "results/volumes" / dataset.name / "cases.csv"
     split = {part: dataset.split_cases(part) for part in ("train", "test")}

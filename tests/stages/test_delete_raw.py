@@ -18,8 +18,8 @@ from pipeline_lib.stages.acquire.settings import Execution as AcquireExecution
 from pipeline_lib.stages.acquire.settings import Settings as AcquireSettings
 from pipeline_lib.stages.delete_raw import run as delete_raw
 from pipeline_lib.stages.delete_raw.settings import Settings as DeleteRawSettings
-from pipeline_lib.stages.resample import run as volumes
-from pipeline_lib.stages.resample.settings import Settings as ResampleSettings
+from pipeline_lib.stages.resample.case import resample_case
+from pipeline_lib.stages.resample.settings import CaseSettings
 from pipeline_lib.stages.validate import run as validate
 from pipeline_lib.stages.validate.settings import Settings as ValidateSettings
 
@@ -52,7 +52,7 @@ class World:
         acquire.run(settings, AcquireExecution(), acquire.Inputs(), outputs)
 
     def make_volume(self, case):
-        settings = ResampleSettings(
+        settings = CaseSettings(
             dataset="livers",
             layout="msd",
             root="Task",
@@ -62,8 +62,7 @@ class World:
             targets=("liver",),
             volumes=Volumes(spacing_mm=(1, 1, 1)),
         )
-        files = (self.volumes / case / name for name in ("image.b2nd", "labels.b2nd", "case.json"))
-        volumes.run(settings, volumes.Inputs(self.raw / "manifest.json"), volumes.Outputs(*files))
+        resample_case(settings, self.raw, self.volumes / case)
 
     def delete(self):
         settings = DeleteRawSettings(dataset=self.dataset, scored_cases=SCORED)

@@ -20,7 +20,9 @@ from pipeline_lib.geometry import Geometry
 from pipeline_lib.label_bits import plane_mask, read_roi_bits, roi_mask, write_roi_bits
 from pipeline_lib.stages.list_cases import run as case_list
 from pipeline_lib.stages.list_cases.settings import Settings as ListCasesSettings
-from pipeline_lib.stages.resample import run as volumes
+from pipeline_lib.stages.resample import run as resample
+from pipeline_lib.stages.resample.case import read_case, resample_case
+from pipeline_lib.stages.resample.settings import CaseSettings, Execution
 from pipeline_lib.stages.resample.settings import Settings as ResampleSettings
 from pipeline_lib.tools.split_rois import split_rois
 from pipeline_lib.volumes.resampling import image_volume, masks_on_original_grid
@@ -52,8 +54,8 @@ def anatomy() -> tuple[np.ndarray, np.ndarray, Geometry]:
     return hu, label_map, grid
 
 
-def settings(layout="msd", labels=LABELS, targets=TARGETS, case="c", root=".", spacing=SPACING) -> ResampleSettings:
-    return ResampleSettings(
+def settings(layout="msd", labels=LABELS, targets=TARGETS, case="c", root=".", spacing=SPACING) -> CaseSettings:
+    return CaseSettings(
         dataset="set",
         layout=layout,
         root=root,
@@ -65,12 +67,8 @@ def settings(layout="msd", labels=LABELS, targets=TARGETS, case="c", root=".", s
     )
 
 
-def make(chosen: ResampleSettings, raw: Path, folder: Path) -> Volume:
-    volumes.run(
-        chosen,
-        volumes.Inputs(raw / "manifest.json"),
-        volumes.Outputs(folder / "image.b2nd", folder / "labels.b2nd", folder / "case.json"),
-    )
+def make(chosen: CaseSettings, raw: Path, folder: Path) -> Volume:
+    resample_case(chosen, raw, folder)
     return open_volume(folder)
 
 
@@ -229,31 +227,88 @@ def test_an_ordinary_header_leaves_no_trace_in_the_record_and_an_odd_one_is_kept
         assert np.array_equal(mine, stored)
 
 
-def test_the_command_line_makes_the_volume_and_fails_in_one_line(tmp_path):
-    hu, label_map, grid = anatomy()
-    write_msd(tmp_path, grid.image(hu), grid.image(label_map))
-    folder = tmp_path / "volume"
+CASES = ("c", "d", "e")
 
-    def stage() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [
-                *(sys.executable, "-m", "pipeline_lib.stages.resample.run", "--settings", settings().model_dump_json()),
-                *("--manifest", tmp_path / "manifest.json", "--image", folder / "image.b2nd"),
-                *("--labels", folder / "labels.b2nd", "--record", folder / "case.json"),
-            ],
-            capture_output=True,
-            text=True,
+
+class Batch:
+    """Three cases, equal but for their names, as they are acquired and made in one batch."""
+
+    def __init__(self, folder: Path) -> None:
+        self.raw, self.volumes = folder / "raw", folder / "volumes"
+        hu, label_map, grid = anatomy()
+        for case in CASES:
+            write_msd(self.raw, grid.image(hu), grid.image(label_map), case)
+        (self.raw / "manifest.json").touch()
+
+    def make(self, labelled: dict[str, tuple[str, ...]] | None = None) -> None:
+        shared = settings().model_dump(exclude={"case", "labelled"})
+        resample.run(
+            ResampleSettings(**shared, labelled_by_case=labelled or {}),
+            Execution(cases=CASES),
+            resample.Inputs(self.raw / "manifest.json"),
+            resample.Outputs(self.volumes / "batch_0000.txt"),
         )
 
-    assert stage().returncode == 0
-    names = ["below_window.b2nd", "case.json", "image.b2nd", "labels.b2nd"]
-    assert sorted(path.name for path in folder.iterdir()) == names
-    label = tmp_path / "labelsTr" / "c.nii.gz"
-    label.write_bytes(label.read_bytes()[:-100])
-    failed = stage()
+    def made(self) -> dict[str, int]:
+        """When each volume was written."""
+        return {case: (self.volumes / case / "case.json").stat().st_mtime_ns for case in CASES}
+
+
+@pytest.fixture
+def batch(tmp_path) -> Batch:
+    return Batch(tmp_path)
+
+
+def changed(before: dict[str, int], after: dict[str, int]) -> list[str]:
+    return [case for case in CASES if before[case] != after[case]]
+
+
+def test_a_batch_that_runs_again_makes_only_what_is_missing_old_or_of_other_settings(batch):
+    batch.make()
+    first = batch.made()
+    assert (batch.volumes / "batch_0000.txt").read_text().split() == [*CASES]
+    (batch.volumes / "d" / "labels.b2nd").unlink()
+    batch.make()
+    second = batch.made()
+    assert changed(first, second) == ["d"]
+    (batch.raw / "labelsTr" / "e.nii.gz").touch()
+    batch.make()
+    third = batch.made()
+    assert changed(second, third) == ["e"]
+    batch.make({"c": ("kidney",)})
+    fourth = batch.made()
+    assert changed(third, fourth) == ["c"]
+    (batch.raw / "imagesTr" / "d.nii.gz").unlink()
+    batch.make({"c": ("kidney",)})
+    assert changed(fourth, batch.made()) == []
+    (batch.raw / "imagesTr" / "d.nii.gz").symlink_to(batch.raw / "imagesTr" / "c.nii.gz")
+    (batch.raw / "manifest.json").touch()
+    batch.make({"c": ("kidney",)})
+    assert changed(fourth, batch.made()) == [*CASES]
+
+
+def test_a_case_with_a_fault_costs_the_batch_nothing_but_itself(batch):
+    broken = [batch.raw / "labelsTr" / f"{case}.nii.gz" for case in ("c", "d")]
+    whole = broken[0].read_bytes()
+    for label in broken:
+        label.write_bytes(whole[:-100])
+    command = [sys.executable, "-m", "pipeline_lib.stages.resample.run"]
+    command += ["--settings", ResampleSettings(**settings().model_dump(exclude={"case"})).model_dump_json()]
+    command += ["--execution", Execution(cases=CASES).model_dump_json()]
+    command += ["--manifest", batch.raw / "manifest.json", "--batch", batch.volumes / "batch_0000.txt"]
+    failed = subprocess.run(command, capture_output=True, text=True)
     assert failed.returncode == 2
-    assert failed.stderr.count("\n") == 1
-    assert f"error: {label}: is cut off" in failed.stderr
+    assert failed.stderr.splitlines()[-1].startswith(f"error: {broken[0]}: is cut off")
+    assert f"another fault: {broken[1]}: is cut off" in failed.stderr
+    assert not (batch.volumes / "batch_0000.txt").exists()
+    names = ["below_window.b2nd", "case.json", "image.b2nd", "labels.b2nd"]
+    assert sorted(path.name for path in (batch.volumes / "e").iterdir()) == names
+    made_at = (batch.volumes / "e" / "case.json").stat().st_mtime_ns
+    for label in broken:
+        label.write_bytes(whole)
+    subprocess.run(command, check=True, capture_output=True)
+    assert batch.made()["e"] == made_at
+    assert (batch.volumes / "batch_0000.txt").exists()
 
 
 def test_the_stage_does_without_heavy_libraries():
@@ -334,7 +389,7 @@ class TestRealCases:
         bits = masks_on_original_grid((plane_mask(planes, k) for k in range(len(targets))), volume.record)
         write_roi_bits(path, bits, volume.record.original, targets)
         bits, grid = read_roi_bits(path)
-        raw = volumes.read_case(layout, SHARED / root, case, targets, Labelling(labels=labels))
+        raw = read_case(layout, SHARED / root, case, targets, Labelling(labels=labels))
         assert grid == Geometry.from_image(raw.image)
         for k, target in enumerate(raw.labelled):
             mask = raw.labels.mask(target)

@@ -65,9 +65,9 @@ class Project:
             timeout=800,
         )
 
-    def dry_run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """A dry run, which must succeed."""
-        done = forked_snakemake(self.arguments("--dry-run", *arguments), BASE)
+    def dry_run(self, *arguments: str, gpus: int | None = None) -> subprocess.CompletedProcess[str]:
+        """A dry run, which must succeed; `gpus` is how many it finds on this machine, if not the real number."""
+        done = forked_snakemake(self.arguments("--dry-run", *arguments), BASE, gpus)
         assert done.returncode == 0, done.stdout + done.stderr
         return done
 
@@ -83,6 +83,14 @@ def planned_jobs(output: str) -> dict[str, int]:
         return {}
     jobs = dict(line.split() for line in table.group(1).splitlines())
     return {rule: int(count) for rule, count in jobs.items() if rule != "all"}
+
+
+def inputs_by_rule(output: str) -> dict[str, str]:
+    """Rule → everything that a dry run lists as its inputs."""
+    found: dict[str, str] = {}
+    for rule, inputs in re.findall(r"^(?:local)?rule (\w+):\n    input: (.*)$", output, re.MULTILINE):
+        found[rule] = found.get(rule, "") + inputs
+    return found
 
 
 @pytest.fixture(scope="session")

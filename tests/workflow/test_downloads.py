@@ -147,10 +147,8 @@ def test_a_case_that_is_skipped_later_costs_neither_downloads_nor_volumes(offlin
 
 
 def test_a_volume_that_needs_its_raw_case_again_says_so_in_one_line(offline):
-    done = offline.edited("volumes/spacing_mm", [8, 8, 9]).run(
-        "--cores", "1", "results/volumes/livers/livers_001/image.b2nd"
-    )
+    done = offline.edited("volumes/spacing_mm", [8, 8, 9]).run("--cores", "1", "results/volumes/livers/batch_0000.txt")
     assert done.returncode != 0
-    assert "livers_001.nii.gz: is missing; bring it back with `snakemake --forcerun resources/raw/" in done.stderr
+    assert "livers_000.nii.gz: is missing; bring it back with `snakemake --forcerun resources/raw/" in done.stderr
     back = offline.planned("--forcerun", "resources/raw/livers/manifest.json")
     assert back["acquire_published"] == 1, "that data set's and no other's"

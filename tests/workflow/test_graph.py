@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from .conftest import BASE, Project, called, copied, planned_jobs
+from .conftest import BASE, Project, called, copied, inputs_by_rule, planned_jobs
+from .forked import forked_snakemake
 
 _PATIENCE_SECONDS = 400
 """For a training to begin; on a machine that is busy with others it takes minutes."""
@@ -123,7 +124,7 @@ def test_adding_a_data_set_makes_its_files_and_trains_the_runs_that_learn_from_i
         "datasets/partially_labelled", [*finished.content["datasets"]["partially_labelled"], more]
     )
     jobs = planned.planned()
-    assert (jobs["acquire_phantom"], jobs["resample"], jobs["list_cases"], jobs["score_existence"]) == (1, 4, 1, 1)
+    assert (jobs["acquire_phantom"], jobs["resample"], jobs["list_cases"], jobs["score_existence"]) == (1, 1, 1, 1)
     assert not {"train_roi_aware", "embed"} & set(jobs)
     assert jobs["predict"] == 2 * 4
 
@@ -162,12 +163,11 @@ def test_a_lost_output_is_remade(finished, lost, rule):
         aside.rename(path)
 
 
-def inputs_by_rule(output: str) -> dict[str, str]:
-    """Rule → everything that a dry run lists as its inputs."""
-    found: dict[str, str] = {}
-    for rule, inputs in re.findall(r"^(?:local)?rule (\w+):\n    input: (.*)$", output, re.MULTILINE):
-        found[rule] = found.get(rule, "") + inputs
-    return found
+def test_a_lost_volume_is_made_again_though_what_was_made_of_it_is_there(finished, tmp_path):
+    project = copied(finished, tmp_path, "-al")
+    (tmp_path / "results" / "volumes" / "tiny_kits" / "case_00001" / "labels.b2nd").unlink()
+    planned = project.planned("volumes")
+    assert (planned["resample"], planned["list_cases"]) == (1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -227,16 +227,9 @@ def test_the_snakefile_loads_without_torch(finished):
         ("inference/device", {"predict"}),
     ],
 )
-def test_every_rule_leaves_the_gpus_alone_where_its_device_is_the_cpu(finished, tmp_path, path, rules):
-    (tmp_path / "sitecustomize.py").write_text(
-        "import pipeline_lib.machine\npipeline_lib.machine.visible_gpus = lambda: 2\n"
-    )
-    python_path = os.pathsep.join((str(tmp_path), str(BASE)))
-    asked = ("--dry-run", "--forceall", "all", "existence_check")
-
+def test_every_rule_leaves_the_gpus_alone_where_its_device_is_the_cpu(finished, path, rules):
     project = finished if path is None else finished.edited(path, "cpu")
-    done = project.run(*asked, environment={"PYTHONPATH": python_path})
-    assert done.returncode == 0, done.stderr
+    done = project.dry_run("--forceall", "all", "existence_check", gpus=2)
     jobs = re.findall(r"^(?:local)?rule (\w+):\n(.*?)^\n?(?=\[|$)", done.stdout, re.MULTILINE | re.DOTALL)
     using_gpus = {rule for rule, lines in jobs if re.search(r"\bgpu=[1-9]", lines)}
     every = {"train", "train_roi_aware", "score_existence", "check_existence", "predict"}
@@ -264,7 +257,7 @@ def test_the_default_profile_gives_way_to_the_one_named(finished, tmp_path):
     ],
 )
 def test_a_wrong_config_ends_in_one_line_before_any_job(tiny_content, tmp_path, path, value, expected):
-    done = Project(tmp_path, tiny_content).edited(path, value).run("--cores", "1")
+    done = forked_snakemake(Project(tmp_path, tiny_content).edited(path, value).arguments("--cores", "1"), BASE)
     assert done.returncode != 0
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert len(lines) == 1, done.stderr

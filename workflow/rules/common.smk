@@ -46,7 +46,7 @@ def any_of(names):
 
 wildcard_constraints:
     dataset=any_of(dataset.name for dataset in LACUNA.all_datasets),
-    case=r"[^/]+",
+    batch=r"\d+",
     encoder=any_of(LACUNA.text.encoders),
     run=rf"(?:{any_of(LACUNA.methods)})-(?:seed\d+(?:-fold\d+|-folds)?|ensemble)",
 

@@ -1,6 +1,6 @@
 # Requires: config `datasets`, `phantom`, `volumes`.
 # Makes: resources/raw/DATASET/, resources/truth/DATASET/, results/validation.csv, results/volumes/DATASET/CASE/,
-# results/volumes/DATASET/cases.csv, and with `storage.keep_raw_cases: false` resources/raw/DATASET/deleted.json instead
+# results/volumes/DATASET/batch_NUMBER.txt and cases.csv, and with `storage.keep_raw_cases: false` resources/raw/DATASET/deleted.json instead
 # of the raw cases.
 
 
@@ -78,23 +78,25 @@ rule validate:
 
 
 rule resample:
-    """Bring one raw case into canonical orientation, spacing and window, with its labels."""
+    """Bring a batch of raw cases into canonical orientation, spacing and window, with their labels.
+
+    Volumes are not declared: each is kept whatever becomes of its batch (stages/resample/run.py).
+    """
     input:
         manifest="resources/raw/{dataset}/manifest.json",
     output:
-        image="results/volumes/{dataset}/{case}/image.b2nd",
-        labels="results/volumes/{dataset}/{case}/labels.b2nd",
-        record="results/volumes/{dataset}/{case}/case.json",
+        batch="results/volumes/{dataset}/batch_{batch}.txt",
     log:
-        "logs/resample/{dataset}/{case}.log",
+        "logs/resample/{dataset}/{batch}.log",
     benchmark:
-        "results/benchmarks/resample/{dataset}/{case}.tsv"
+        "results/benchmarks/resample/{dataset}/{batch}.tsv"
     conda:
         "../../environment.yml"
     resources:
         mem_mb=lambda wildcards, attempt: attempt * resampling_memory_mb(),
     params:
         settings=settings_of("resample"),
+        execution=execution_of("resample"),
         version=version_of("resample"),
     shell:
         shell_command("resample")
@@ -103,11 +105,10 @@ rule resample:
 rule list_cases:
     """Gather what is known of every case of a data set: split, geometry, voxels of each ROI."""
     input:
-        volumes=lambda wildcards: expand(
-            "results/volumes/{dataset}/{case}/{file}",
+        batches=lambda wildcards: expand(
+            "results/volumes/{dataset}/batch_{batch}.txt",
             dataset=wildcards.dataset,
-            case=LACUNA.dataset(wildcards.dataset).used_cases,
-            file=("image.b2nd", "labels.b2nd", "case.json"),
+            batch=batches_of(LACUNA.dataset(wildcards.dataset)),
         ),
     output:
         cases="results/volumes/{dataset}/cases.csv",

@@ -28,7 +28,7 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
                 raise UserError(
                     str(path),
                     "has other targets than the config",
-                    "run `snakemake volumes --cores all --forcerun resample`",
+                    "delete its folder and run `snakemake volumes --cores all`",
                 )
             rows.append(_row(record, split))
     rows.sort(key=lambda row: str(row["case"]))

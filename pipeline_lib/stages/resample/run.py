@@ -1,143 +1,75 @@
-"""Bring one raw case into canonical orientation, spacing and window, with its labels.
+"""Bring a batch of raw cases into canonical orientation, spacing and window, with their labels.
 
-    python -m pipeline_lib.stages.resample.run --settings SETTINGS --manifest resources/raw/DATASET/manifest.json \\
-        --image results/volumes/DATASET/CASE/image.b2nd --labels results/volumes/DATASET/CASE/labels.b2nd \\
-        --record results/volumes/DATASET/CASE/case.json
+    python -m pipeline_lib.stages.resample.run --settings SETTINGS --execution EXECUTION \\
+        --manifest resources/raw/DATASET/manifest.json --batch results/volumes/DATASET/batch_NUMBER.txt
+
+A case's volume is a folder beside the list of the batch's cases, which is written when all of them are there. Volumes
+are not outputs that Snakemake knows of: it would delete those that are done whenever their batch fails or runs again.
+Instead each is kept if it is newer than the raw files and has been made by the same settings.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 
-import numpy as np
-import SimpleITK as sitk
-
-from ...datasets.hounsfield import unit_fault
-from ...datasets.readers import RawCase, read_case
-from ...geometry import Geometry
-from ...label_bits import add_mask, plane_and_bit, roi_mask, rois_of_planes
-from ...progress import say
-from ...volumes.preparation import body_box, foreground
-from ...volumes.record import CaseRecord, Voxel, write_record
-from ...volumes.resampling import LEAST_HU, image_volume, mask_volume
-from ...volumes.store import BELOW_WINDOW, write_below_window, write_image, write_labels
+from ...datasets.readers import case_files
+from ...errors import UserError
+from ...files import atomic_write
+from ...progress import Progress, say
+from ...volumes.record import read_record
+from ...volumes.store import RECORD, VOLUME_FILES
 from ..command import stage_command
-from .settings import Inputs, Outputs, Settings
+from .case import resample_case
+from .settings import CaseSettings, Execution, Inputs, Outputs, Settings
 
-_DIGEST_BYTES = 16
+
+def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outputs) -> None:
+    """Raises UserError of the first case that has a fault; cases after it are made all the same."""
+    folder, raw_folder = outputs.batch.parent, inputs.manifest.parent
+    todo = [case for case in execution.cases if not _is_made(settings.of_case(case), inputs.manifest, folder / case)]
+    stage = f"resample {settings.dataset}"
+    if len(todo) < len(execution.cases):
+        say(f"{stage}  {len(execution.cases) - len(todo)} of {len(execution.cases)} volumes are already there")
+    progress = Progress(stage, len(todo), "cases")
+    faults = []
+    for case in todo:
+        try:
+            resample_case(settings.of_case(case), raw_folder, folder / case)
+        except UserError as fault:
+            faults.append(fault)
+        else:
+            progress.advance()
+    if faults:
+        first, *others = faults
+        for fault in others:
+            say(f"{stage}  another fault: {fault}")
+        raise first
+    with atomic_write(outputs.batch) as partial:
+        partial.write_text("".join(f"{case}\n" for case in execution.cases), encoding="utf-8")
 
 
-def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
-    raw = read_case(
-        settings.layout,
-        inputs.manifest.parent / settings.root,
-        settings.case,
-        settings.targets,
-        settings.labelling,
-    )
-    for note in raw.notes:
-        say(f"{raw.files.image}: note: {note}")
-    if fault := unit_fault(sitk.GetArrayViewFromImage(raw.image)):
-        wrong, remedy = fault
-        say(f"warning: {raw.files.image}: {wrong}; volumes.window_hu is in HU: {remedy}, or list the case under `skip`")
-    original = Geometry.from_image(raw.image)
-    grid = original.canonical().at_spacing(settings.volumes.spacing_mm)
-    window = settings.volumes.window_hu
-    hu = image_volume(raw.image, grid, (min(window[0], LEAST_HU), window[1]))
-    # Not an output that Snakemake knows of: volumes of earlier versions lack it, and need not be made again for it.
-    write_below_window(outputs.image.with_name(BELOW_WINDOW), hu, window)
-    image = np.maximum(hu, np.int16(round(window[0])), out=hu)
-    write_image(outputs.image, image, window)
-    targets = _Targets(settings, raw, original, grid)
-    write_labels(outputs.labels, targets.planes(), grid.shape, len(settings.targets))
-    write_record(
-        outputs.record,
-        CaseRecord(
-            dataset=settings.dataset,
-            case=settings.case,
-            targets=settings.targets,
-            labelled=raw.labelled,
-            shape=grid.shape,
-            spacing_mm=grid.spacing_mm,
-            origin_mm=grid.origin_mm,
-            original=original,
-            window_hu=window,
-            voxels=targets.voxels,
-            foreground=targets.foreground,
-            body=body_box(raw.image, grid),
-            placement=raw.placement,
-            notes=raw.notes,
-            content=_digest(image) + targets.content.hexdigest(),
-            unknown=targets.unknown,
-        ),
+def _is_made(settings: CaseSettings, manifest: Path, volume: Path) -> bool:
+    """Whether the case's volume is whole, by the same settings, and not older than what it was made from."""
+    if not all((volume / name).is_file() for name in VOLUME_FILES):
+        return False
+    try:
+        record = read_record(volume / RECORD)
+    except UserError:
+        return False
+    made_at = (volume / RECORD).stat().st_mtime_ns
+    return record.made_by == settings.fingerprint and all(
+        path.stat().st_mtime_ns <= made_at for path in (manifest, *_raw_files(settings, manifest.parent))
     )
 
 
-def _digest(image: np.ndarray) -> str:
-    return hashlib.blake2b(np.ascontiguousarray(image), digest_size=_DIGEST_BYTES).hexdigest()
-
-
-class _Targets:
-    """Label planes of a case, one after another, and what is counted in them on the way."""
-
-    def __init__(self, settings: Settings, raw: RawCase, original: Geometry, grid: Geometry) -> None:
-        self._settings, self._raw, self._original, self._grid = settings, raw, original, grid
-        self.voxels: dict[str, int] = {}
-        self.foreground: dict[str, tuple[Voxel, ...]] = {}
-        self.unknown: dict[str, int] = {}
-        self.content = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-
-    def planes(self) -> Iterator[np.ndarray]:
-        """uint8 D H W on the volume's grid, one after another; where voxels are unknown, as many planes of these."""
-        yield from self._planes(self._draw)
-        if any(self._raw.labels.unknown(target) is not None for target in self._raw.labelled):
-            yield from self._planes(self._draw_unknown)
-
-    def _planes(self, draw: Callable[[np.ndarray, int, str], None]) -> Iterator[np.ndarray]:
-        targets = self._settings.targets
-        for rois in rois_of_planes(len(targets)):
-            plane = np.zeros(self._grid.shape, np.uint8)
-            for roi in rois:
-                if targets[roi] in self._raw.labelled:
-                    draw(plane, plane_and_bit(roi)[1], targets[roi])
-            self.content.update(plane)
-            yield plane
-
-    def _draw_unknown(self, plane: np.ndarray, bit: int, target: str) -> None:
-        """Set the target's bit where its label depends on what the unknown voxels are: all of it, or none."""
-        unknown = self._raw.labels.unknown(target)
-        if unknown is None:
-            return
-        own = self._raw.labels.mask(target)
-        box, mask = mask_volume(own | unknown, self._original, self._grid)
-        add_mask(plane, bit, mask, box)
-        for part in (target, *self._raw.labels.parts(target)):
-            box, mask = mask_volume(self._raw.labels.mask(part), self._original, self._grid)
-            plane[box] &= ~(mask.astype(np.uint8) << np.uint8(bit))
-        if voxels := int(np.count_nonzero(roi_mask(plane, bit))):
-            self.unknown[target] = voxels
-
-    def _draw(self, plane: np.ndarray, bit: int, target: str) -> None:
-        """Set the target's bit in the plane. Its parts are drawn too: interpolation could let one stick out."""
-        boxes = []
-        for part in (target, *self._raw.labels.parts(target)):
-            box, mask = mask_volume(self._raw.labels.mask(part), self._original, self._grid)
-            add_mask(plane, bit, mask, box)
-            if mask.size:
-                boxes.append(box)
-        if not boxes:
-            self.voxels[target] = 0
-            return
-        hull = tuple(
-            slice(min(s.start for s in sides), max(s.stop for s in sides)) for sides in zip(*boxes, strict=True)
-        )
-        corner = tuple(side.start for side in hull)
-        key = (self._settings.dataset, self._settings.case, target)
-        self.voxels[target], voxels = foreground(roi_mask(plane[hull], bit), corner, *key)
-        if voxels:
-            self.foreground[target] = voxels
+def _raw_files(settings: CaseSettings, raw_folder: Path) -> Iterator[Path]:
+    """The case's raw files, those that were deleted left out."""
+    root = raw_folder / settings.root
+    files = case_files(settings.layout, root, settings.case, settings.targets, settings.labelling)
+    masks = (path for parts in files.masks.values() for path in parts)
+    yield from (path for path in (files.image, files.label_map, *masks) if path is not None and path.exists())
 
 
 if __name__ == "__main__":
-    stage_command(run, Settings, Inputs, Outputs)
+    stage_command(run, Settings, Inputs, Outputs, execution=Execution)
