@@ -26,10 +26,13 @@ def compute_device(asked: str, key: str = "execution.device", local_rank: int = 
     return torch.device("cuda", local_rank)
 
 
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "failed to allocate", "alloc_failed")
+"""What PyTorch, its CPU allocator, oneDNN, cuBLAS and cuDNN say, in lower case."""
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, whichever library says so."""
     said = str(error).lower()
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError)
-        and ("out of memory" in said or "can't allocate memory" in said or "failed to allocate" in said)
+        isinstance(error, RuntimeError) and any(phrase in said for phrase in _OUT_OF_MEMORY)
     )

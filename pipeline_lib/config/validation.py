@@ -39,6 +39,11 @@ class Validation(Section):
         "student's Dice, averaged over the ROIs, was best.",
     )
 
+    @property
+    def that_tells_trainings_apart(self) -> Self:
+        """The same without `max_time_share`, which decides what is watched and nothing that is learned."""
+        return self.model_copy(update={"max_time_share": type(self).model_fields["max_time_share"].default})
+
     @model_validator(mode="after")
     def _has_cases_to_choose_by(self) -> Self:
         if self.keep == "best" and self.fraction == 0:

@@ -25,14 +25,12 @@ class _Choice(NamedTuple):
     reason: str
 
 
-def with_sizes(
-    execution: Execution, sizes: StepSizes | None, distributed: Distributed, *, divisible: bool, title: str
-) -> Execution:
+def with_sizes(execution: Execution, sizes: StepSizes | None, distributed: Distributed, *, title: str) -> Execution:
     """`execution` with a number in the place of `auto`, and the fastest `gradient_checkpointing` with it.
 
     All ranks call this and take the same, by the least memory that one of them has; rank 0 reckons, for up to a minute
-    at the paper's size, and says what is taken and why. `sizes` is the step of one rank, None if it cannot be reckoned;
-    a batch that is not `divisible` stays whole. What is chosen changes results by rounding only.
+    at the paper's size, and says what is taken and why. `sizes` is the step of one rank, None if it cannot be reckoned.
+    What is chosen changes results by rounding only.
     """
     if execution.gradient_accumulation_steps != "auto":
         return execution
@@ -40,16 +38,14 @@ def with_sizes(
     gib = min(distributed.all_gather(card.gib))
     choice = None
     if distributed.is_main:
-        choice = _chosen(execution, sizes, card._replace(gib=gib), divisible, distributed)
+        choice = _chosen(execution, sizes, card._replace(gib=gib), distributed)
         said = f"gradient_accumulation_steps {choice.parts}, gradient_checkpointing {choice.checkpointing}"
         say(f"{title}: takes {said}: {choice.reason}, and {name} has {gib:.1f} GiB free")
     parts, kind, _ = distributed.all_gather(choice)[0]
     return execution.model_copy(update={"gradient_accumulation_steps": parts, "gradient_checkpointing": kind})
 
 
-def _chosen(
-    execution: Execution, sizes: StepSizes | None, card: Card, divisible: bool, distributed: Distributed
-) -> _Choice:
+def _chosen(execution: Execution, sizes: StepSizes | None, card: Card, distributed: Distributed) -> _Choice:
     given = execution.gradient_checkpointing
     if sizes is None:
         return _Choice(1, checkpointing(execution, distributed.device), "a step of this network cannot be reckoned")
@@ -59,7 +55,7 @@ def _chosen(
     # Fake tensors take seconds to import and to compute with: only where they are needed.
     from .advice import KINDS, advised, equal_parts
 
-    allowed = equal_parts(sizes.batch_size) if divisible else (1,)
+    allowed = equal_parts(sizes.batch_size)
     kinds = KINDS if given == "auto" else (given,)
     fit = advised([sizes], card, allowed, kinds)
     if fit is None:

@@ -48,4 +48,4 @@ def load() -> float:
 
 def patience() -> float:
     """By how much to prolong time limits, since a check on a busy machine is slow with nothing wrong."""
-    return max(1.0, load() / usable_cores())
+    return min(10.0, max(1.0, load() / (os.cpu_count() or 1)))

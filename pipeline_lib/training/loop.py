@@ -1,7 +1,8 @@
 """The training loop, shared by the ROI-aware network and the segmentation networks.
 
 Between two steps the whole state is what a checkpoint holds, and a step depends only on this state and on its own
-number: a resumed run ends with bit-identical weights.
+number: a resumed run ends with bit-identical weights, or where `gradient_accumulation_steps: auto` then finds other
+memory, with the same but for rounding.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def train(
     optimisation_key: str,
     execution_key: str,
     can_checkpoint: bool = True,
-    divisible: bool = True,
+    divisible: bool = False,
     validation: Validation | None = None,
 ) -> Path:
     """Train `task.networks` to the end, from the newest checkpoint if there is one; returns the history's path.

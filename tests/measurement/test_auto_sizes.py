@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline_lib.config.methods import read_method
 from pipeline_lib.config.optimisation import Execution
 from pipeline_lib.measurement import advice, auto_sizes
 from pipeline_lib.measurement.auto_sizes import with_sizes
 from pipeline_lib.measurement.cards import UNKNOWN_RATES, Card
 from pipeline_lib.measurement.counting import Rates
 from pipeline_lib.measurement.sizes import PAPER, SMALL
+from pipeline_lib.stages.train.parts import with_parts
 from pipeline_lib.training.distributed import Distributed
 
 GIB = 2**30
@@ -50,11 +52,11 @@ def reckoned(monkeypatch):
     monkeypatch.setattr(advice, "estimate", fake)
 
 
-def taken(monkeypatch, card, execution=AUTO, sizes=PAPER, divisible=True, distributed=None):
+def taken(monkeypatch, card, execution=AUTO, sizes=PAPER, distributed=None):
     """Parts and checkpointing with this card at hand."""
     monkeypatch.setattr(auto_sizes, "card_at_hand", lambda device: ("a card", card))
     distributed = distributed or Distributed(0, 1, CPU)
-    found = with_sizes(execution, sizes, distributed, divisible=divisible, title="train x")
+    found = with_sizes(execution, sizes, distributed, title="train x")
     return found.gradient_accumulation_steps, found.gradient_checkpointing
 
 
@@ -76,8 +78,13 @@ def test_what_the_config_says_is_left_as_it_is(monkeypatch, reckoned, capfd):
     assert taken(monkeypatch, gpu(25.5), Execution(gradient_checkpointing="none")) == (3, "none")
 
 
-def test_a_batch_that_must_stay_whole_stays_whole(monkeypatch, reckoned):
-    assert taken(monkeypatch, gpu(25.5), divisible=False) == (1, "all")  # 13 GiB
+@pytest.mark.parametrize("keys", [{"kind": "ltuda_cda"}, {"kind": "labels_alone", "supervised": {"dice": "batch"}}])
+def test_a_batch_that_must_stay_whole_stays_whole_with_the_usual_checkpointing(monkeypatch, keys):
+    """ltuda_cda puts three views of it through the network at once, which no estimate here knows."""
+    monkeypatch.setattr(auto_sizes, "card_at_hand", lambda device: pytest.fail("it is not reckoned"))
+    settings = SimpleNamespace(method=read_method(keys | {"network": "n", "encoder": "e"}))
+    found = with_parts(settings, AUTO, Distributed(0, 1, CPU), "train x")
+    assert (found.gradient_accumulation_steps, found.gradient_checkpointing) == (1, "auto")
 
 
 def test_where_nothing_fits_the_smallest_is_tried(monkeypatch, reckoned, capfd):

@@ -72,7 +72,7 @@ def test_a_step_that_does_not_fit_by_the_estimate_is_never_taken_to_fit_without_
     monkeypatch.setattr(auto_sizes, "card_at_hand", lambda device: ("a computer", card))
     monkeypatch.setattr(advice, "advised", lambda *_: advice.Fit(1, "all", (needed / 2,), (0.0,)))
     distributed = Distributed(0, 1, torch.device("cpu"))
-    found = auto_sizes.with_sizes(Execution(), alone, distributed, divisible=True, title="train x")
+    found = auto_sizes.with_sizes(Execution(), alone, distributed, title="train x")
     assert found.gradient_checkpointing == "all"
 
 

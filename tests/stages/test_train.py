@@ -250,6 +250,9 @@ def test_another_config_or_other_data_is_another_training(here, tmp_path):
     assert len(found) == 9
     no_model = replace(inputs, roi_aware_model=None)
     assert identity_of(settings, no_model) == identity_of(settings, inputs)
+    patient = settings.model_copy(update={"validation": Validation(fraction=0.2, max_time_share=1)})
+    watched = settings.model_copy(update={"validation": Validation(fraction=0.2)})
+    assert identity_of(patient, inputs) == identity_of(watched, inputs) != identity_of(settings, inputs)
     online = settings.model_copy(update={"existence": Existence(mode="online")})
     assert identity_of(online, no_model) != identity_of(online, inputs)
 

@@ -138,6 +138,7 @@ class Tiny:
                 title="tiny",
                 optimisation_key="tiny",
                 execution_key="tiny.execution",
+                divisible=True,
                 validation=self.validation(task),
             )
             if distributed.is_main:

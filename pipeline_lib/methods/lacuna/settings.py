@@ -14,7 +14,8 @@ from ...config.section import NonNegative
 
 class Lacuna(TeacherScheduleSettings):
     """Eq. 1; unlabelled ROIs learn where they cannot be, from labels of other organs and from existence scores, and are
-    kept consistent with the teacher elsewhere. Nothing that a young teacher confuses is taught as certain. Ours.
+    kept consistent with the teacher elsewhere. Nothing that a young teacher confuses is taught as certain. Ours. The
+    warm-up leaves out the teacher's term alone: where a ROI cannot be counts from the first step.
     """
 
     needs_existence: ClassVar[bool] = True

@@ -12,82 +12,47 @@ negatives. Elsewhere it is kept consistent with the teacher, by Eq. 3 of [LC], a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...config.method_settings import Teacher
 from ...data.batches import Batch
-from ...existence.scores import Scorer
 from ...networks.probabilities import at_least_float32, probabilities
 from ...training.task import Losses
-from ..decided import decided
-from ..exclusive_organs import Rivals, Structures, exclusive_rois
+from ..deciding_student import DecidingStudent, unlabelled_counts
+from ..exclusive_organs import Rivals, exclusive_rois
 from ..label_counts import label_counts
 from ..negatives import labelled_as_rival
 from ..ramp_up import teacher_weight
 from ..roi_maps import mean_over_rois, selected_maps, told_voxels
-from ..segmentation_task import Ingredients
 from ..supervised_loss import supervised_loss
-from ..taught_student import TaughtStudent
 from ..teacher_losses import consistency_loss
 from .settings import Lacuna
 
 
-class LacunaTask(TaughtStudent):
-    """Eq. 1, the exclusion term and Eq. 3 for the ROIs `names`; the student sees x_S, its teacher x_T.
-
-    Existence scores come with the batch, or from x_T with a `scorer`. `structures` are those that decide each ROI's
-    existence; they say which ROIs are rivals.
-    """
+class LacunaTask(DecidingStudent[Lacuna]):
+    """Eq. 1, the exclusion term and Eq. 3; the student sees x_S, its teacher x_T. Structures say who is a rival."""
 
     terms = Lacuna.terms
-
-    def __init__(
-        self,
-        *,
-        student: nn.Module,
-        names: tuple[str, ...],
-        settings: Lacuna,
-        teacher: Teacher,
-        structures: Structures,
-        scorer: Scorer | None,
-    ) -> None:
-        super().__init__(student, names, teacher)
-        self.settings, self.scorer = settings, scorer
-        self.rivals = exclusive_rois(structures)
-
-    @classmethod
-    def build(cls, settings: Lacuna, ingredients: Ingredients) -> Self:
-        return cls(
-            student=ingredients.new_network(),
-            names=ingredients.rois,
-            settings=settings,
-            teacher=ingredients.teacher,
-            structures=ingredients.structures,
-            scorer=ingredients.scorer,
-        )
 
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts what each ROI was in each sample."""
         settings, labels, labelled, known = self.settings, batch.labels, batch.labelled, batch.known
         logits = networks["student"](batch.strong)
         supervised = supervised_loss(logits, labels, labelled, settings.supervised, known)
-        scores = batch.scores if self.scorer is None else self.scorer(batch.weak)
-        decisions, where = decided(batch, scores, settings.decision)
-        ruled_out = ruled_out_voxels(labels, labelled, decisions.negative, self.rivals, known)
+        decisions, where = self.decided(batch)
+        rivals = exclusive_rois(self.structures)
+        ruled_out = ruled_out_voxels(labels, labelled, decisions.negative, rivals, known)
         exclusion = exclusion_loss(logits, ruled_out)
         consistency = torch.zeros_like(supervised)
         weight = teacher_weight(progress, settings.warmup_fraction, settings.rampup_fraction)
         if weight > 0:
-            teacher = self.teacher.logits(batch, self.rivals)
+            teacher = self.teacher.logits(batch, rivals)
             consistency = consistency_loss(logits, teacher, decisions.positive | decisions.ambiguous, where)
         total = supervised + settings.exclusion_weight * exclusion + weight * settings.consistency_weight * consistency
-        unlabelled = {name: mask & ~labelled for name, mask in vars(decisions).items()}
         terms = {"supervised": supervised, "exclusion": exclusion, "consistency": consistency}
-        return Losses(total, terms, {**unlabelled, **label_counts(logits, batch)})
+        return Losses(total, terms, {**unlabelled_counts(decisions, batch), **label_counts(logits, batch)})
 
 
 def ruled_out_voxels(

@@ -16,7 +16,13 @@ def divisible(method: Method) -> bool:
 
 
 def with_parts(settings: Settings, execution: Execution, distributed: Distributed, title: str) -> Execution:
-    """`execution` with the parts and the checkpointing that fit the memory at hand, where they are `auto`."""
+    """`execution` with the parts and the checkpointing that fit the memory at hand, where they are `auto`.
+
+    A batch that cannot be divided is not reckoned: it stays whole, with the usual checkpointing.
+    """
+    if not divisible(settings.method):
+        # Some of these methods pass several views of a batch at once, which the estimate does not know.
+        return execution.model_copy(update={"gradient_accumulation_steps": execution.parts})
     network, batch_size = settings.network, -(-settings.optimisation.batch_size // distributed.world_size)
     rois, datasets = len(settings.rois), len(settings.cases)
     sizes = (
@@ -24,7 +30,7 @@ def with_parts(settings: Settings, execution: Execution, distributed: Distribute
         if can_be_reckoned(network)
         else None
     )
-    return with_sizes(execution, sizes, distributed, divisible=divisible(settings.method), title=title)
+    return with_sizes(execution, sizes, distributed, title=title)
 
 
 def check_samples_together(method: Method, accumulation_steps: int, distributed: Distributed) -> None:

@@ -1,8 +1,8 @@
 """Train one method on the partially labelled data sets.
 
 A training that was stopped or killed resumes from its newest checkpoint in work/train/FINGERPRINT/ when the same
-command is given again, and ends with the same weights. A finished one is kept in models/train/FINGERPRINT/ and restored
-from there. On all GPUs of a machine, or in one process:
+command is given again, and ends with the same weights (training/loop.py says how exactly). A finished one is kept in
+models/train/FINGERPRINT/ and restored from there. On all GPUs of a machine, or in one process:
 
     python -m torch.distributed.run --standalone --nproc-per-node 4 -m pipeline_lib.stages.train.run …
     python -m pipeline_lib.stages.train.run --settings settings.json --execution execution.json \\
@@ -106,7 +106,7 @@ def training_identity(settings: Settings, cases: tuple[TrainingCase, ...], input
     """Everything that this training depends on.
 
     The run's name is not part of it, nor are data sets without training cases, nor where the start model lies, nor
-    embeddings that the network does not read.
+    embeddings that the network does not read, nor how much of the time validations may take.
     """
     embeddings = read_embeddings(inputs.embeddings, settings.rois)
     # A checkpoint has the embeddings too, so that only those of the same shape can resume from it.
@@ -118,6 +118,7 @@ def training_identity(settings: Settings, cases: tuple[TrainingCase, ...], input
         learned_from[START] = start_digest(settings.method.start_from)
         anywhere = settings.method.model_copy(update={"start_from": None})
         settings = settings.model_copy(update={"method": anywhere})
+    settings = settings.model_copy(update={"validation": settings.validation.that_tells_trainings_apart})
     if settings.held_out:
         learned_from["held-out cases"] = fingerprint(*map(case_fingerprint, held_out_cases(settings, inputs)))
     version = f"{VERSION}, volumes {VOLUMES_VERSION}"
