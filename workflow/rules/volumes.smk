@@ -77,23 +77,6 @@ rule validate:
         shell_command("validate")
 
 
-def manifest_of_batch(wildcards):
-    """The manifest of the batch's raw data set. Where volumes of the batch are gone or old, its job is forced.
-
-    Nothing is deleted to that end: dry runs plan like this too, and runs that another one locks out.
-    """
-    manifest = f"resources/raw/{wildcards.dataset}/manifest.json"
-    batch = f"results/volumes/{wildcards.dataset}/batch_{wildcards.batch}.txt"
-    cases = batches_of(LACUNA.dataset(wildcards.dataset)).get(wildcards.batch, ())
-    reason = why_incomplete(Path(batch), cases, Path(manifest))
-    if reason and batch not in workflow.dag.forcefiles:
-        workflow.dag.forcefiles.add(batch)
-        # A list that is not there is no news, nor is the plan in a process that a cluster starts for a single job.
-        if Path(batch).is_file() and workflow.exec_mode == ExecMode.DEFAULT:
-            print(f"notice: {batch} is made again: {reason}", file=sys.stderr)
-    return manifest
-
-
 rule resample:
     """Bring a batch of raw cases into canonical orientation, spacing and window, with their labels.
 
