@@ -23,7 +23,7 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.machine import visible_gpus
 from pipeline_lib.stages import settings
 from pipeline_lib.stages.command import flag_of
-from pipeline_lib.stages.resample.lost import forget_lost_volumes
+from pipeline_lib.stages.resample.lost import why_incomplete
 from pipeline_lib.stages.resample.settings import batches_of
 from pipeline_lib.stages.table import STAGES, has_execution, version_of
 from pipeline_lib.tools.disk import check_disk
@@ -49,12 +49,6 @@ try:
     LACUNA = load_config(config, BASE, CONFIG_FILES)
 except UserError as error:
     sys.exit(f"error: {error}")
-
-
-# Not in the processes that a cluster starts for single jobs.
-if workflow.exec_mode == ExecMode.DEFAULT:
-    for folder in forget_lost_volumes(LACUNA, Path("results/volumes")):
-        print(f"notice: {folder} lacks a file and will be made again", file=sys.stderr)
 
 
 onstart:

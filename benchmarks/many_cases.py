@@ -21,6 +21,7 @@ import yaml
 
 from pipeline_lib.config.loading import load_config
 from pipeline_lib.stages.resample.settings import batches_of
+from pipeline_lib.volumes.batch_list import write_batch_list
 from pipeline_lib.volumes.names import VOLUME_FILES
 
 BASE = Path(__file__).parents[1]
@@ -50,7 +51,7 @@ def make_stand_ins(config: Path, folder: Path) -> None:
             volume.mkdir(parents=True)
             for name in VOLUME_FILES:
                 (volume / name).touch()
-        (volume.parent / f"batch_{batch}.txt").write_text("".join(f"{case}\n" for case in cases), encoding="utf-8")
+        write_batch_list(volume.parent / f"batch_{batch}.txt", cases)
 
 
 def dry_run(config: Path, folder: Path) -> str:

@@ -33,8 +33,9 @@ from pipeline_lib.geometry import Geometry, to_canonical
 from pipeline_lib.label_bits import add_mask, plane_and_bit, plane_count
 from pipeline_lib.measurement.cases import record_of
 from pipeline_lib.volumes.interpolation import cubic, interpolated, interpolation_matrices
+from pipeline_lib.volumes.names import IMAGE, LABELS
 from pipeline_lib.volumes.resampling import mask_volume
-from pipeline_lib.volumes.store import IMAGE, LABELS, open_volume, write_volume
+from pipeline_lib.volumes.store import open_volume, write_volume
 
 PATCH = (96, 160, 160)
 SPACING = (0.8, 0.8, 1.5)

@@ -16,6 +16,7 @@ from ..config.layouts import published
 from ..config.loading import load_config
 from ..config.schema import Config
 from ..errors import UserError
+from ..volumes.batch_list import listed_cases
 
 # A torso's field of view in mm³, and the bytes that a voxel of it takes: two in a raw case, about one after the
 # window and the compression of a volume (real CTs: 0.5 to 1.8, docs/volumes.md).
@@ -68,9 +69,8 @@ def bytes_needed(config: Config, folder: Path) -> float:
         disk for name, disk in sizes.items() if not (folder / "resources" / "raw" / name / "manifest.json").exists()
     ]
     volumes = sum(
-        disk.volumes
-        for name, disk in sizes.items()
-        if not (folder / "results" / "volumes" / name / "cases.csv").exists()
+        sizes[dataset.name].volumes * _share_to_come(dataset, folder / "results" / "volumes" / dataset.name)
+        for dataset in config.all_datasets
     )
     archives, raw = [disk.archives for disk in coming], [disk.raw for disk in coming]
     most_raw = sum(raw) if config.storage.keep_raw_cases else max(raw, default=0.0)
@@ -79,6 +79,14 @@ def bytes_needed(config: Config, folder: Path) -> float:
     # Archives that are deleted give their place to the volumes.
     most_archives = sum(archives) if config.storage.keep_raw_cases else max(archives, default=0.0)
     return most_raw + max(most_archives, volumes) + _RESERVE_BYTES
+
+
+def _share_to_come(dataset: Dataset, volumes: Path) -> float:
+    """The share of the data set's cases that have no volume in the folder `volumes` yet, going by the lists there."""
+    if (volumes / "cases.csv").exists():
+        return 0.0
+    made = {case for path in volumes.glob("batch_*.txt") for case in listed_cases(path)}
+    return len(set(dataset.used_cases) - made) / max(1, len(dataset.used_cases))
 
 
 def disk_in_words(config: Config, folder: Path) -> str:

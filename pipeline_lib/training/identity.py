@@ -15,7 +15,7 @@ import numpy as np
 from ..config.section import Section
 from ..data.crops import TrainingCase
 from ..files import fingerprint, read_json
-from ..volumes.store import IMAGE, LABELS, RECORD
+from ..volumes.names import IMAGE, LABELS, RECORD
 
 _RECORD_KEYS = ("targets", "labelled", "shape", "spacing_mm", "window_hu", "voxels", "body")
 _LONGEST_VALUE = 200

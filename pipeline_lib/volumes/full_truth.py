@@ -9,9 +9,10 @@ import numpy as np
 
 from ..errors import UserError
 from ..label_bits import add_mask, plane_and_bit, read_roi_bits, roi_mask, roi_names, rois_of_planes
+from .names import IMAGE, LABELS, RECORD
 from .record import CaseRecord
 from .resampling import mask_volume
-from .store import IMAGE, LABELS, RECORD, Volume, write_labels
+from .store import Volume, write_labels
 
 
 def link_with_full_truth(volume: Volume, truth: Path, folder: Path) -> Volume:

@@ -191,7 +191,11 @@ def _volumes_of(folder: Path, dataset: Dataset, seed: int) -> Path:
         )
     path = folder / "results/volumes" / dataset.name / "cases.csv"
     split = {part: dataset.split_cases(part) for part in ("train", "test")}
-    case_list.run(ListCasesSettings(**split, targets=ROIS), case_list.Inputs(path.parent), case_list.Outputs(path))
+    case_list.run(
+        ListCasesSettings(**split, targets=ROIS, volumes=Volumes(spacing_mm=(9.0, 9.0, 9.0))),
+        case_list.Inputs(path.parent),
+        case_list.Outputs(path),
+    )
     return path
 
 

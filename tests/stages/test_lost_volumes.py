@@ -1,7 +1,8 @@
-"""Volumes that are gone, or that no finished batch has made, are made again."""
+"""Batches with volumes that are gone, or that the batch has not made, run again."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.loading import load_config
 from pipeline_lib.config.schema import Config
-from pipeline_lib.stages.resample.lost import forget_lost_volumes
+from pipeline_lib.stages.resample.lost import why_incomplete
 from pipeline_lib.stages.resample.settings import CASES_PER_JOB, batches_of
+from pipeline_lib.volumes.batch_list import write_batch_list
 from pipeline_lib.volumes.names import VOLUME_FILES
 
 BASE = Path(__file__).parents[2]
@@ -22,23 +24,36 @@ def config() -> Config:
     return load_config(BASE / "config" / "mots.yaml", BASE)
 
 
+class Made:
+    """The volumes of 210 cases as empty files, all made, and the manifest of their raw data set."""
+
+    def __init__(self, dataset: Dataset, folder: Path) -> None:
+        self.dataset, self.folder, self.manifest = dataset, folder, folder / "manifest.json"
+        self.manifest.touch()
+        for batch, cases in batches_of(dataset).items():
+            for case in cases:
+                (folder / case).mkdir()
+                for name in VOLUME_FILES:
+                    (folder / case / name).touch()
+            write_batch_list(self.list_of(batch), cases)
+
+    def list_of(self, batch: str) -> Path:
+        return self.folder / f"batch_{batch}.txt"
+
+    def incomplete(self, dataset: Dataset | None = None) -> dict[str, str]:
+        """Number of each batch that must run → why."""
+        batches = batches_of(dataset or self.dataset).items()
+        reasons = {batch: why_incomplete(self.list_of(batch), cases, self.manifest) for batch, cases in batches}
+        return {batch: reason for batch, reason in reasons.items() if reason}
+
+
 @pytest.fixture
-def folder(config, tmp_path) -> Path:
-    """The volumes of 210 cases, all made."""
-    dataset = config.dataset("kits19")
-    folder = tmp_path / dataset.name
-    for batch, cases in batches_of(dataset).items():
-        for case in cases:
-            (folder / case).mkdir(parents=True)
-            for name in VOLUME_FILES:
-                (folder / case / name).touch()
-        (folder / f"batch_{batch}.txt").write_text("".join(f"{case}\n" for case in cases))
-    (folder / "cases.csv").touch()
-    return folder
+def made(config, tmp_path) -> Made:
+    return Made(config.dataset("kits19"), tmp_path)
 
 
-def lists_in(folder: Path) -> set[str]:
-    return {path.name for path in folder.glob("*.*")}
+def without(dataset: Dataset, case: str) -> Dataset:
+    return Dataset.model_validate(dataset.model_dump() | {"skip": [{"case": case, "reason": "found faulty"}]})
 
 
 def test_every_used_case_is_in_one_batch(config):
@@ -48,35 +63,38 @@ def test_every_used_case_is_in_one_batch(config):
         assert max(map(len, batches.values())) <= CASES_PER_JOB
 
 
-def test_where_all_are_there_nothing_is_forgotten(config, folder):
-    before = lists_in(folder)
-    assert list(forget_lost_volumes(config, folder.parent)) == []
-    assert lists_in(folder) == before
+def test_where_all_are_there_nothing_must_run(made):
+    assert made.incomplete() == {}
 
 
 @pytest.mark.parametrize("name", VOLUME_FILES)
-def test_the_lists_that_name_a_lost_volume_go_and_no_others(config, folder, name):
-    before, lost = lists_in(folder), batches_of(config.dataset("kits19"))["0003"][4]
-    (folder / lost / name).unlink()
-    assert list(forget_lost_volumes(config, folder.parent)) == [folder / lost]
-    assert before - lists_in(folder) == {"batch_0003.txt", "cases.csv"}
+def test_a_lost_file_makes_its_batch_run_and_no_other(made, name):
+    lost = batches_of(made.dataset)["0003"][4]
+    (made.folder / lost / name).unlink()
+    assert made.incomplete() == {"0003": f"{made.folder / lost} lacks a file"}
 
 
-def test_a_volume_that_no_list_names_is_not_taken_for_made(config, folder):
-    """It was made before an edit that reran the batch without it."""
-    path = folder / "batch_0002.txt"
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
-    assert list(forget_lost_volumes(config, folder.parent)) == []
-    assert not path.exists()
-    assert not (folder / "cases.csv").exists()
+def test_a_lost_list_makes_its_batch_run(made):
+    made.list_of("0002").unlink()
+    assert made.incomplete() == {"0002": "it has no list"}
 
 
-def test_cases_that_move_to_another_batch_are_not_made_again(config, folder):
-    dataset = config.dataset("kits19")
-    first = dataset.used_cases[0]
-    fewer = Dataset.model_validate(dataset.model_dump() | {"skip": [{"case": first, "reason": "found faulty"}]})
-    datasets = config.datasets.model_copy(update={"partially_labelled": (fewer,), "fully_labelled": None})
-    before = lists_in(folder)
-    assert batches_of(fewer)["0000"] != batches_of(dataset)["0000"]
-    assert list(forget_lost_volumes(config.model_copy(update={"datasets": datasets}), folder.parent)) == []
-    assert lists_in(folder) == before
+def test_lists_older_than_the_raw_data_set_are_of_another_one(made):
+    """A run stopped after the raw data set was acquired again and the batch 0001 was made of it."""
+    dates = {"manifest.json": 1, "batch_0001.txt": 2}
+    now = made.manifest.stat().st_mtime + 10
+    for name, later in dates.items():
+        os.utime(made.folder / name, (now + later, now + later))
+    assert set(made.incomplete()) == set(batches_of(made.dataset)) - {"0001"}
+
+
+def test_a_case_that_moves_to_another_batch_counts_only_once_that_batch_has_run(made):
+    """The list of the batch that it was in may be of older settings, and so may its volume."""
+    moved = without(made.dataset, batches_of(made.dataset)["0001"][5])
+    comes_in = batches_of(made.dataset)["0003"][0]
+    assert comes_in in batches_of(moved)["0002"]
+    incomplete = made.incomplete(moved)
+    assert incomplete["0002"] == f"its list lacks {comes_in}"
+    assert "0000" not in incomplete
+    write_batch_list(made.list_of("0002"), batches_of(moved)["0002"])
+    assert "0002" not in made.incomplete(moved)

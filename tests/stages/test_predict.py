@@ -21,9 +21,10 @@ from pipeline_lib.prediction.windows import sliding_window
 from pipeline_lib.stages.predict import run as inference
 from pipeline_lib.stages.predict.settings import Settings as PredictSettings
 from pipeline_lib.volumes.intensity import scaled
+from pipeline_lib.volumes.names import IMAGE, RECORD
 from pipeline_lib.volumes.record import CaseRecord, read_record, write_record
 from pipeline_lib.volumes.resampling import masks_on_original_grid
-from pipeline_lib.volumes.store import IMAGE, RECORD, open_volume, write_image, write_volume
+from pipeline_lib.volumes.store import open_volume, write_image, write_volume
 from tests.support.tiny_model import PATCHES, ROIS, WINDOW_HU, network, write_tiny_model
 
 CASES = ("case_a", "case_b", "case_c")

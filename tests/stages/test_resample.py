@@ -22,9 +22,11 @@ from pipeline_lib.stages.list_cases import run as case_list
 from pipeline_lib.stages.list_cases.settings import Settings as ListCasesSettings
 from pipeline_lib.stages.resample import run as resample
 from pipeline_lib.stages.resample.case import read_case, resample_case
+from pipeline_lib.stages.resample.lost import why_incomplete
 from pipeline_lib.stages.resample.settings import CaseSettings, Execution
 from pipeline_lib.stages.resample.settings import Settings as ResampleSettings
 from pipeline_lib.tools.split_rois import split_rois
+from pipeline_lib.volumes.batch_list import listed_cases
 from pipeline_lib.volumes.resampling import image_volume, masks_on_original_grid
 from pipeline_lib.volumes.store import Volume, open_volume
 from tests.support.volume_labels import read_planes
@@ -266,7 +268,7 @@ def changed(before: dict[str, int], after: dict[str, int]) -> list[str]:
 def test_a_batch_that_runs_again_makes_only_what_is_missing_old_or_of_other_settings(batch):
     batch.make()
     first = batch.made()
-    assert (batch.volumes / "batch_0000.txt").read_text().split() == [*CASES]
+    assert listed_cases(batch.volumes / "batch_0000.txt") == CASES
     (batch.volumes / "d" / "labels.b2nd").unlink()
     batch.make()
     second = batch.made()
@@ -285,6 +287,38 @@ def test_a_batch_that_runs_again_makes_only_what_is_missing_old_or_of_other_sett
     (batch.raw / "manifest.json").touch()
     batch.make({"c": ("kidney",)})
     assert changed(fourth, batch.made()) == [*CASES]
+
+
+def test_a_volume_that_is_half_written_is_not_taken_for_whole(batch, monkeypatch):
+    """Its image is of other settings when the stage is killed; then the old settings come back."""
+    batch.make()
+    before = (batch.volumes / "c" / "image.b2nd").read_bytes()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline_lib.stages.resample.case.write_labels", killed)
+        with pytest.raises(KeyboardInterrupt):
+            resample_case(settings(spacing=(3, 3, 3)), batch.raw, batch.volumes / "c")
+    assert why_incomplete(batch.volumes / "batch_0000.txt", CASES, batch.raw / "manifest.json")
+    batch.make()
+    assert (batch.volumes / "c" / "image.b2nd").read_bytes() == before
+
+
+def test_the_list_differs_where_a_volume_does_and_only_there(batch):
+    """Snakemake ignores a newer date of the same content."""
+    path = batch.volumes / "batch_0000.txt"
+    batch.make()
+    first = path.read_text()
+    (batch.raw / "manifest.json").touch()
+    batch.make()
+    assert path.read_text() == first, "the same raw cases, acquired again"
+    hu, label_map, grid = anatomy()
+    write_msd(batch.raw, grid.image((hu + 1).astype(np.int16)), grid.image(label_map), "d")
+    batch.make()
+    differing = [old != new for old, new in zip(first.splitlines(), path.read_text().splitlines(), strict=True)]
+    assert differing == [case == "d" for case in CASES]
 
 
 def test_a_case_with_a_fault_costs_the_batch_nothing_but_itself(batch):
@@ -328,7 +362,7 @@ def test_the_case_list_has_a_row_per_used_case_and_tells_unknown_from_absent(tmp
         make(settings(case=case), tmp_path, folder / case)
     cases = folder / "cases.csv"
     arguments = (
-        ListCasesSettings(train=("c_1", "c_2"), test=("c_0",), targets=TARGETS),
+        ListCasesSettings(train=("c_1", "c_2"), test=("c_0",), targets=TARGETS, volumes=Volumes(spacing_mm=SPACING)),
         case_list.Inputs(folder),
         case_list.Outputs(cases),
     )
@@ -343,6 +377,14 @@ def test_the_case_list_has_a_row_per_used_case_and_tells_unknown_from_absent(tmp
     assert [row["voxels_kidney"] != "0" for row in rows] == [True, False, True]
     assert {row["voxels_liver"] for row in rows} == {""}
     assert [float(rows[0][f"original_spacing_{axis}_mm"]) for axis in "xyz"] == [2, 2.5, 3]
+    first = cases.read_text()
+    write_msd(tmp_path, grid.image((hu + 1).astype(np.int16)), grid.image(label_map), "c_2")
+    make(settings(case="c_2"), tmp_path, folder / "c_2")
+    case_list.run(*arguments)
+    assert cases.read_text() != first, "another image with the same counts of voxels"
+    make(settings(case="c_2", spacing=(3, 3, 3)), tmp_path, folder / "c_2")
+    with pytest.raises(UserError, match=r"c_2/case\.json: has another spacing than the config"):
+        case_list.run(*arguments)
     (folder / "c_2" / "case.json").unlink()
     with pytest.raises(UserError, match=r"c_2/case\.json"):
         case_list.run(*arguments)

@@ -52,6 +52,18 @@ def test_what_is_there_needs_nothing_more(mots, tmp_path):
     assert 4e9 < needs[1] - needs[2] < 12e9
 
 
+def test_volumes_that_batches_have_made_need_nothing_more_though_not_all_are_made(mots, tmp_path):
+    needs, cases = [bytes_needed(mots, tmp_path)], mots.dataset("Task03_Liver").used_cases
+    folder = tmp_path / "results" / "volumes" / "Task03_Liver"
+    folder.mkdir(parents=True)
+    for number, made in enumerate((cases[:10], cases[10:])):
+        (folder / f"batch_{number:04d}.txt").write_text("".join(f"{case} 0\n" for case in made))
+        needs.append(bytes_needed(mots, tmp_path))
+    (folder / "cases.csv").touch()
+    assert bytes_needed(mots, tmp_path) == needs[2] < needs[1] < needs[0]
+    assert (needs[0] - needs[1]) / (needs[0] - needs[2]) == pytest.approx(10 / len(cases))
+
+
 def test_what_is_deleted_on_the_way_needs_less(mots, tmp_path):
     needs = {
         (archives, raw): bytes_needed(

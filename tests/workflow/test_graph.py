@@ -166,8 +166,12 @@ def test_a_lost_output_is_remade(finished, lost, rule):
 def test_a_lost_volume_is_made_again_though_what_was_made_of_it_is_there(finished, tmp_path):
     project = copied(finished, tmp_path, "-al")
     (tmp_path / "results" / "volumes" / "tiny_kits" / "case_00001" / "labels.b2nd").unlink()
-    planned = project.planned("volumes")
-    assert (planned["resample"], planned["list_cases"]) == (1, 1)
+    for target in ("volumes", "all"):
+        planned = project.planned(target)
+        assert (planned["resample"], planned["list_cases"]) == (1, 1)
+    assert "resample" not in project.planned("embeddings")
+    lists = {path.name for path in (tmp_path / "results" / "volumes" / "tiny_kits").glob("*.*")}
+    assert lists == {"batch_0000.txt", "cases.csv"}, "planning deletes nothing"
 
 
 @pytest.fixture(scope="module")

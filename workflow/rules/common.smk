@@ -119,6 +119,34 @@ def shell_command(stage, launcher="python -m", params=(), without=()):
     return " ".join((*words, "--log {log:q}"))
 
 
+NOTICED = set()
+
+
+def manifest_of_batch(wildcards):
+    """The manifest of the batch's raw data set. Where volumes of the batch are gone or old, its job is forced.
+
+    Nothing is deleted to that end: dry runs plan like this too, and runs that another one locks out.
+    """
+    manifest = f"resources/raw/{wildcards.dataset}/manifest.json"
+    batch = f"results/volumes/{wildcards.dataset}/batch_{wildcards.batch}.txt"
+    cases = batches_of(LACUNA.dataset(wildcards.dataset)).get(wildcards.batch, ())
+    reason = why_incomplete(Path(batch), cases, Path(manifest))
+    if reason and batch not in workflow.dag.forcefiles:
+        workflow.dag.forcefiles.add(batch)
+        # Once for a data set; a list that is not there is not news, nor is any in a process that runs a single job.
+        if (
+            Path(batch).is_file()
+            and workflow.exec_mode == ExecMode.DEFAULT
+            and wildcards.dataset not in NOTICED
+        ):
+            NOTICED.add(wildcards.dataset)
+            print(
+                f"notice: {wildcards.dataset} has volumes to remake: {reason}",
+                file=sys.stderr,
+            )
+    return manifest
+
+
 def code_of(*patterns):
     """Code files of a cheap stage, as inputs: editing them reruns it. Not for stages from which trainings follow."""
     return sorted(

@@ -1,7 +1,7 @@
 # Requires: config `datasets`, `phantom`, `volumes`.
 # Makes: resources/raw/DATASET/, resources/truth/DATASET/, results/validation.csv, results/volumes/DATASET/CASE/,
-# results/volumes/DATASET/batch_NUMBER.txt and cases.csv, and with `storage.keep_raw_cases: false` resources/raw/DATASET/deleted.json instead
-# of the raw cases.
+# results/volumes/DATASET/batch_NUMBER.txt and cases.csv, and with `storage.keep_raw_cases: false`
+# resources/raw/DATASET/deleted.json instead of the raw cases.
 
 
 localrules:
@@ -83,7 +83,7 @@ rule resample:
     Volumes are not declared: each is kept whatever becomes of its batch (stages/resample/run.py).
     """
     input:
-        manifest="resources/raw/{dataset}/manifest.json",
+        manifest=manifest_of_batch,
     output:
         batch="results/volumes/{dataset}/batch_{batch}.txt",
     log:

@@ -7,17 +7,22 @@ from pathlib import Path
 
 from ...config.schema import Config
 from ...config.section import Section
+from ...config.volumes import Volumes
 from ..slices import label_targets
 
-VERSION = 1
+VERSION = 2
 
 
 class Settings(Section):
-    """The cases of one data set by their part of the split. `targets` are the names of the label bits, in order."""
+    """The cases of one data set by their part of the split, and how their volumes must have been made.
+
+    `targets` are the names of the label bits, in order.
+    """
 
     train: tuple[str, ...]
     test: tuple[str, ...]
     targets: tuple[str, ...]
+    volumes: Volumes
 
 
 @dataclass(frozen=True)
@@ -38,5 +43,8 @@ def settings_from(config: Config, dataset: str) -> Settings:
     """The split of one data set."""
     chosen = config.dataset(dataset)
     return Settings(
-        train=chosen.split_cases("train"), test=chosen.split_cases("test"), targets=label_targets(config, dataset)
+        train=chosen.split_cases("train"),
+        test=chosen.split_cases("test"),
+        targets=label_targets(config, dataset),
+        volumes=config.volumes,
     )

@@ -14,10 +14,11 @@ from ...datasets.readers import RawCase, read_case
 from ...geometry import Geometry
 from ...label_bits import add_mask, plane_and_bit, roi_mask, rois_of_planes
 from ...progress import say
+from ...volumes.names import IMAGE, LABELS, RECORD
 from ...volumes.preparation import body_box, foreground
 from ...volumes.record import CaseRecord, Voxel, write_record
 from ...volumes.resampling import LEAST_HU, image_volume, mask_volume
-from ...volumes.store import BELOW_WINDOW, IMAGE, LABELS, RECORD, write_below_window, write_image, write_labels
+from ...volumes.store import BELOW_WINDOW, write_below_window, write_image, write_labels
 from .settings import CaseSettings
 
 _DIGEST_BYTES = 16
@@ -25,6 +26,8 @@ _DIGEST_BYTES = 16
 
 def resample_case(settings: CaseSettings, raw_folder: Path, volume: Path) -> None:
     """Write the case's volume into the folder `volume`, its record last; UserError of a raw file."""
+    # An older record would make a whole volume of one that is half written.
+    (volume / RECORD).unlink(missing_ok=True)
     raw = read_case(
         settings.layout,
         raw_folder / settings.root,

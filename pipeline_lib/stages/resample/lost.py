@@ -1,37 +1,29 @@
-"""Volumes that are not there though their batch was made: Snakemake looks at the lists of their names alone."""
+"""Batches whose volumes are gone or old though their list is there: of a batch, Snakemake looks at the list alone."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
-from ...config.schema import Config
+from ...volumes.batch_list import listed_cases
 from ...volumes.names import VOLUME_FILES
-from .settings import batches_of
 
 
-def forget_lost_volumes(config: Config, volumes: Path) -> Iterator[Path]:
-    """Delete the lists of batches of which a case has no volume, so that they are made; yield the folders of volumes
-    that lost a file.
+def why_incomplete(batch: Path, cases: Sequence[str], manifest: Path) -> str | None:
+    """Why the batch that `batch` lists must run, in words; None if each of its cases has a volume.
 
-    `volumes` is the folder that has one for each data set. A case has a volume if a list names it and its files are
-    there: a volume that is there without being named may be of older settings. With a batch's list that of all cases
-    goes too, for Snakemake does not look for what a file was made from while the file itself is there.
+    A volume counts only if the batch's own list names it: another list may be of older settings. Nor does a list count
+    that is older than the raw data set's manifest: a run may have stopped between the two.
     """
-    for dataset in config.all_datasets:
-        folder = volumes / dataset.name
-        batches = batches_of(dataset)
-        lists = {batch: folder / f"batch_{batch}.txt" for batch in batches}
-        named = {batch: path.read_text(encoding="utf-8").split("\n") for batch, path in lists.items() if path.is_file()}
-        made = {case for cases in named.values() for case in cases}
-        whole = {case for case in made if case and _is_whole(f"{folder}/{case}")}
-        incomplete = [batch for batch in named if not whole.issuperset(batches[batch])]
-        for batch in incomplete:
-            lists[batch].unlink()
-            yield from (folder / case for case in batches[batch] if case in made - whole)
-        if incomplete:
-            (folder / "cases.csv").unlink(missing_ok=True)
+    if not batch.is_file():
+        return "it has no list"
+    if missing := set(cases).difference(listed_cases(batch)):
+        return f"its list lacks {min(missing)}"
+    if manifest.is_file() and batch.stat().st_mtime_ns < manifest.stat().st_mtime_ns:
+        return f"{manifest} is newer"
+    lost = next((case for case in cases if not _is_whole(f"{batch.parent}/{case}")), None)
+    return lost and f"{batch.parent / lost} lacks a file"
 
 
 def _is_whole(folder: str) -> bool:

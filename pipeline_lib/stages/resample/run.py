@@ -3,9 +3,9 @@
     python -m pipeline_lib.stages.resample.run --settings SETTINGS --execution EXECUTION \\
         --manifest resources/raw/DATASET/manifest.json --batch results/volumes/DATASET/batch_NUMBER.txt
 
-A case's volume is a folder beside the list of the batch's cases, which is written when all of them are there. Volumes
-are not outputs that Snakemake knows of: it would delete those that are done whenever their batch fails or runs again.
-Instead each is kept if it is newer than the raw files and has been made by the same settings.
+A case's volume is a folder beside the list of the batch's volumes (volumes/batch_list.py), which is written when all of
+them are there. Volumes are not outputs that Snakemake knows of: it would delete those that are done whenever their
+batch fails or runs again. Instead each is kept if it is newer than the raw files and was made with the same settings.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 
 from ...datasets.readers import case_files
 from ...errors import UserError
-from ...files import atomic_write
 from ...progress import Progress, say
+from ...volumes.batch_list import write_batch_list
+from ...volumes.names import RECORD, VOLUME_FILES
 from ...volumes.record import read_record
-from ...volumes.store import RECORD, VOLUME_FILES
 from ..command import stage_command
 from .case import resample_case
 from .settings import CaseSettings, Execution, Inputs, Outputs, Settings
@@ -45,12 +45,11 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
         for fault in others:
             say(f"{stage}  another fault: {fault}")
         raise first
-    with atomic_write(outputs.batch) as partial:
-        partial.write_text("".join(f"{case}\n" for case in execution.cases), encoding="utf-8")
+    write_batch_list(outputs.batch, execution.cases)
 
 
 def _is_made(settings: CaseSettings, manifest: Path, volume: Path) -> bool:
-    """Whether the case's volume is whole, by the same settings, and not older than what it was made from."""
+    """Whether the case's volume is whole, made with the same settings, and not older than what it was made from."""
     if not all((volume / name).is_file() for name in VOLUME_FILES):
         return False
     try:

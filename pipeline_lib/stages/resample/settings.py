@@ -20,7 +20,7 @@ from ..slices import label_targets
 VERSION = 2
 
 CASES_PER_JOB = 10
-"""To start Python costs as much as to resample a small case, and Snakemake a millisecond and 24 kB for each job."""
+"""Starting Python costs as much as resampling a small case, and each job costs Snakemake a millisecond and 24 kB."""
 
 
 class _Shared(Section):
@@ -71,7 +71,7 @@ class Settings(_Shared):
 
 
 class Execution(Section):
-    """The cases of the batch. Which batch a case is in changes nothing; what was never made is noticed (lost)."""
+    """The cases of the batch. Which batch a case is in changes nothing; `lost.py` finds cases that were never made."""
 
     cases: tuple[str, ...]
 
@@ -85,7 +85,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outputs:
-    """The names of the batch's cases, a line each; their volumes are folders beside it."""
+    """The list of the batch's volumes, which are folders beside it."""
 
     batch: Path
 
@@ -94,12 +94,12 @@ _batches: dict[int, tuple[Dataset, dict[str, tuple[str, ...]]]] = {}
 
 
 def batches_of(dataset: Dataset) -> dict[str, tuple[str, ...]]:
-    """Number of each batch → its cases. Kept: to sort all cases once for each batch would take long."""
+    """Number of each batch → its cases. Kept, because sorting all cases for each batch would take long."""
     if id(dataset) not in _batches:
         cases = dataset.used_cases
         starts = range(0, len(cases), CASES_PER_JOB)
         batches = {f"{start // CASES_PER_JOB:04d}": cases[start : start + CASES_PER_JOB] for start in starts}
-        # With the data set itself, so that no other one gets its id.
+        # With the data set itself, so that no other one gets its id. (`model_copy` would copy a cached property too.)
         _batches[id(dataset)] = dataset, batches
     return _batches[id(dataset)][1]
 
@@ -132,5 +132,5 @@ def execution_from(config: Config, dataset: str, batch: str) -> Execution:
 def _cases(dataset: Dataset, batch: str) -> tuple[str, ...]:
     batches = batches_of(dataset)
     if batch not in batches:
-        raise UserError(f"data set {dataset.name}", f"has no batch {batch}", f"the last one is {max(batches)}")
+        raise UserError(f"data set {dataset.name}", f"has no batch {batch}", f"the last one is {list(batches)[-1]}")
     return batches[batch]
