@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from ..prediction.model_card import TrainingData
 
 
+_VOLUMES = Path("results/volumes")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="model.safetensors")
     parser.add_argument("-o", "--out", type=Path, help="model file to write")
@@ -58,14 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--volumes",
         type=Path,
-        default=Path("results/volumes"),
-        help="folder of the pipeline's volumes, for --calibrate",
+        help=f"folder of the pipeline's volumes, for --calibrate (default: {_VOLUMES})",
     )
     parser.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="for --calibrate; auto takes a GPU if there is one",
+        help="for --calibrate; auto (the default) takes a GPU if there is one",
     )
     bundle = parser.add_argument_group("what a MONAI bundle says")
     bundle.add_argument("--licence", type=Path, metavar="FILE", help="text of the model's licence")
@@ -155,12 +156,21 @@ def _checked(given: argparse.Namespace) -> Sequence[Path]:
     for (first, one), (second, other) in combinations(written.items(), 2):
         if one.resolve() == other.resolve():
             raise UserError(second, f"names the same file as {first}", "name another file")
+    bundle = written.get("--monai-bundle")
+    for option, path in written.items():
+        if bundle is not None and bundle.resolve() in path.resolve().parents:
+            raise UserError(option, "lies in the bundle's folder", "name a file outside it")
     if given.calibrate is not None and given.configfile is None:
         raise UserError("--calibrate", "needs the cases of a config", "add --configfile, the config of the training")
     if given.calibrate is not None and given.out is given.monai_bundle is None:
         raise UserError("--calibrate", "is for a model file or a bundle", "add -o FILE or --monai-bundle DIR")
     if given.scores is not None and given.model_card is given.monai_bundle is None:
-        raise UserError("--scores", "is for the model card", "add --model-card CARD.md or --monai-bundle DIR")
+        raise UserError(
+            "--scores", "is for the model card and the bundle", "add --model-card CARD.md or --monai-bundle DIR"
+        )
+    for option in ("volumes", "device"):
+        if getattr(given, option) is not None and given.calibrate is None:
+            raise UserError(f"--{option}", "is for a calibration", "add --calibrate held-out or --calibrate test")
     for option in ("licence", "authors", "copyright"):
         if getattr(given, option) is not None and given.monai_bundle is None:
             raise UserError(f"--{option}", "is for a MONAI bundle", "add --monai-bundle DIR")
@@ -204,8 +214,8 @@ def _calibration(
         given.model,
         description,
         prediction,
-        PredictionExecution(device=given.device),
-        given.volumes,
+        PredictionExecution(device=given.device or "auto"),
+        given.volumes or _VOLUMES,
         given.calibrate,
         labelled_cases(config, given.calibrate, fold),
     )

@@ -108,6 +108,13 @@ def test_an_export_that_cannot_be_is_one_line_and_writes_nothing(tmp_path, capsy
         ([alone, "-o", out, "--weights", "teacher"], "holds no teacher"),
         ([path, "-o", out, "--model-card", out], "names the same file as --out"),
         ([path, "-o", out, "--model-card", f"{tmp_path}/file/../out.safetensors"], "names the same file as --out"),
+        ([path, "--monai-bundle", out, "-o", f"{out}/a"], "--out: lies in the bundle's folder"),
+        (
+            [path, "--monai-bundle", out, "--model-card", f"{out}/docs/a.md"],
+            "--model-card: lies in the bundle's folder",
+        ),
+        ([path, "-o", out, "--volumes", tmp_path], "--volumes: is for a calibration"),
+        ([path, "-o", out, "--device", "cpu"], "--device: is for a calibration"),
         ([path, "-o", tmp_path / "file" / "out.safetensors"], "cannot be written"),
         ([path, "-o", out, "--model-card", tmp_path / "file" / "card.md"], "cannot be written"),
     ):
