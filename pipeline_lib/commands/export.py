@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from ..prediction.model_card import TrainingData
 
 
+_VOLUMES = Path("results/volumes")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="model.safetensors")
     parser.add_argument("-o", "--out", type=Path, help="model file to write")
@@ -58,14 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--volumes",
         type=Path,
-        default=Path("results/volumes"),
-        help="folder of the pipeline's volumes, for --calibrate",
+        help=f"folder of the pipeline's volumes, for --calibrate (default: {_VOLUMES})",
     )
     parser.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="for --calibrate; auto takes a GPU if there is one",
+        help="for --calibrate; auto (the default) takes a GPU if there is one",
     )
     bundle = parser.add_argument_group("what a MONAI bundle says")
     bundle.add_argument("--licence", type=Path, metavar="FILE", help="text of the model's licence")
@@ -75,14 +76,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    from ..config.evaluation import Prediction
     from ..config.loading import load_config
     from ..files import atomic_write, make_writable
     from ..networks.model_description import read_description
     from ..networks.model_file import save_with_prediction
-    from ..prediction.model import Options, asked_for
+    from ..prediction.model import Options, asked_for, own_prediction
     from ..prediction.model_card import measured_dice, model_card
-    from ..prediction.monai_bundle.configs import About
+    from ..prediction.monai_bundle.configs import NOT_STATED, About
     from ..prediction.monai_bundle.write import write_bundle
     from ..stages.predict.settings import prediction_of
     from ..version import version
@@ -90,7 +90,7 @@ def run(given: argparse.Namespace) -> int:
     paths = _checked(given)
     description, shapes = read_description(given.model)
     config = load_config(given.configfile) if given.configfile is not None else None
-    held = Prediction.model_validate(description.get("prediction") or {}) if config is None else prediction_of(config)
+    held = own_prediction(description) if config is None else prediction_of(config)
     options = Options(
         overlap=given.overlap,
         flip_tta=given.flip_tta,
@@ -98,11 +98,12 @@ def run(given: argparse.Namespace) -> int:
         largest_part=tuple(given.largest_part),
     )
     prediction = asked_for(given.model, description, shapes, held, options)
-    data = _training_data(config, description.get("run", "")) if config is not None else []
+    fold = _fold(config, description.get("run", ""), given.calibrate) if config is not None else None
+    data = _training_data(config, fold) if config is not None else []
     dice = measured_dice(description, given.scores) if given.scores is not None else {}
     for path in paths:
         make_writable(path.parent, "name another file")
-    calibration = _calibration(given, config, description, prediction)
+    calibration = _calibration(given, config, fold, description, prediction)
     if given.out is not None:
         save_with_prediction(given.model, given.out, prediction, calibration)
         print(given.out)
@@ -113,18 +114,17 @@ def run(given: argparse.Namespace) -> int:
             )
         print(given.model_card)
     if given.monai_bundle is not None:
-        about = About(**{key: value for key in ("authors", "copyright") if (value := getattr(given, key)) is not None})
         write_bundle(
             given.monai_bundle,
             given.model,
-            description,
-            prediction,
-            calibration,
-            data,
-            dice,
-            about,
-            given.licence,
-            version(),
+            description=description,
+            prediction=prediction,
+            calibration=calibration,
+            data=data,
+            dice=dice,
+            about=About(given.authors or NOT_STATED, given.copyright or NOT_STATED),
+            licence=given.licence,
+            version=version(),
         )
         print(given.monai_bundle)
     if given.onnx is not None:
@@ -156,12 +156,21 @@ def _checked(given: argparse.Namespace) -> Sequence[Path]:
     for (first, one), (second, other) in combinations(written.items(), 2):
         if one.resolve() == other.resolve():
             raise UserError(second, f"names the same file as {first}", "name another file")
+    bundle = written.get("--monai-bundle")
+    for option, path in written.items():
+        if bundle is not None and bundle.resolve() in path.resolve().parents:
+            raise UserError(option, "lies in the bundle's folder", "name a file outside it")
     if given.calibrate is not None and given.configfile is None:
         raise UserError("--calibrate", "needs the cases of a config", "add --configfile, the config of the training")
     if given.calibrate is not None and given.out is given.monai_bundle is None:
         raise UserError("--calibrate", "is for a model file or a bundle", "add -o FILE or --monai-bundle DIR")
     if given.scores is not None and given.model_card is given.monai_bundle is None:
-        raise UserError("--scores", "is for the model card", "add --model-card CARD.md or --monai-bundle DIR")
+        raise UserError(
+            "--scores", "is for the model card and the bundle", "add --model-card CARD.md or --monai-bundle DIR"
+        )
+    for option in ("volumes", "device"):
+        if getattr(given, option) is not None and given.calibrate is None:
+            raise UserError(f"--{option}", "is for a calibration", "add --calibrate held-out or --calibrate test")
     for option in ("licence", "authors", "copyright"):
         if getattr(given, option) is not None and given.monai_bundle is None:
             raise UserError(f"--{option}", "is for a MONAI bundle", "add --monai-bundle DIR")
@@ -170,56 +179,54 @@ def _checked(given: argparse.Namespace) -> Sequence[Path]:
     return list(written.values())
 
 
+def _fold(config: Config, run: str, calibrate: CalibrationCases | None) -> int | None:
+    """The fold without whose cases `run` was trained; None if there is none in the config.
+
+    Raises UserError if `calibrate` asks for held-out cases and the config is not that of the training.
+    """
+    from ..config.runs import read_run
+    from ..errors import UserError
+
+    trained = read_run(run)
+    fold = trained.fold if trained is not None else None
+    if fold is None or fold < (config.folds or 0):
+        return fold
+    if calibrate == "held-out":
+        wrong = f"has no fold {fold}, and the model is the run {run}"
+        raise UserError("--configfile", wrong, "give the config of the training")
+    return None
+
+
 def _calibration(
-    given: argparse.Namespace, config: Config | None, description: Mapping[str, Any], prediction: Prediction
+    given: argparse.Namespace,
+    config: Config | None,
+    fold: int | None,
+    description: Mapping[str, Any],
+    prediction: Prediction,
 ) -> Calibration | None:
     """The calibration that is asked for; else the one that the model has, if it still predicts in the same way."""
-    from ..config.confidence import Calibration
-    from ..config.evaluation import Prediction, PredictionExecution
-    from ..errors import UserError
-    from ..prediction.calibration import calibration
-    from ..prediction.predicted_masks import predicted_masks
-    from ..progress import Progress, say
-    from ..volumes.store import open_volume
+    from ..config.evaluation import PredictionExecution
+    from ..prediction.calibrated_copy import fitted_calibration, kept_calibration, labelled_cases
 
     if given.calibrate is None or config is None:
-        held = description.get("calibration")
-        if held is None:
-            return None
-        if prediction != Prediction.model_validate(description.get("prediction") or {}):
-            say("note: the calibration of the model is left out, since the copy predicts in another way")
-            return None
-        return Calibration.model_validate(held)
-    cases = _labelled_cases(config, given.calibrate)
-    if not cases:
-        wrong = "names no case: the config holds none out" if given.calibrate == "held-out" else "names no case"
-        raise UserError("--calibrate", wrong, "train with `validation.fraction` above 0, or give --calibrate test")
-    volumes = [open_volume(given.volumes / dataset / case) for dataset, case in cases]
-    progress = Progress("calibrate", len(volumes), "cases")
-    execution = PredictionExecution(device=given.device)
-    masks = predicted_masks(given.model, prediction, execution, volumes, lambda case: progress.advance(note=case))
-    return calibration(masks, description["rois"], given.calibrate)
+        return kept_calibration(description, prediction)
+    return fitted_calibration(
+        given.model,
+        description,
+        prediction,
+        PredictionExecution(device=given.device or "auto"),
+        given.volumes or _VOLUMES,
+        given.calibrate,
+        labelled_cases(config, given.calibrate, fold),
+    )
 
 
-def _labelled_cases(config: Config, chosen: CalibrationCases) -> list[tuple[str, str]]:
-    """(data set, case) of those that the partially labelled data sets hold out, or test with."""
-    from ..config.validation import held_out_cases
-
-    if chosen == "held-out":
-        return [(dataset, case) for dataset, cases in held_out_cases(config).items() for case in cases]
-    datasets = config.datasets.partially_labelled
-    return [(dataset.name, case) for dataset in datasets for case in dataset.split_cases("test")]
-
-
-def _training_data(config: Config, run: str) -> list[TrainingData]:
-    """The partially labelled data sets of which `run` learned cases."""
-    from ..config.runs import read_run
+def _training_data(config: Config, fold: int | None) -> list[TrainingData]:
+    """The partially labelled data sets of which the training of `fold` learned cases."""
     from ..config.validation import learned_cases
     from ..prediction.model_card import TrainingData
     from ..stages.slices import labelled_rois
 
-    trained = read_run(run)
-    fold = trained.fold if trained is not None and config.folds is not None else None
     labelled, learned = labelled_rois(config), learned_cases(config, fold)
     return [
         TrainingData(dataset.name, dataset.licence, len(cases), tuple(labelled[dataset.name]))

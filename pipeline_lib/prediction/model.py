@@ -125,8 +125,7 @@ def load_models(paths: Sequence[Path], options: Options = DEFAULTS) -> Model:
     notes: list[str] = []
     if described.get("prediction") is None:
         notes.append(f"{paths[0]}: does not say how to predict, so the defaults apply (`lacuna export` can add it)")
-    held = Prediction.model_validate(described.get("prediction") or {})
-    prediction = asked_for(paths[0], described, shapes, held, options)
+    prediction = asked_for(paths[0], described, shapes, own_prediction(described), options)
     joint, window, first = load_ensemble(paths, prediction, execution, device, options.runtime)
     calibration = _calibration(paths, first, prediction, notes)
     made_by = {
@@ -154,18 +153,30 @@ def _calibration(
     paths: Sequence[Path], description: Mapping[str, Any], prediction: Prediction, notes: list[str]
 ) -> Calibration | None:
     """The calibration in the first file, if it is of these predictions; `notes` get why it is not."""
-    content = description.get("calibration")
-    if content is None:
+    if description.get("calibration") is None:
         return None
     if len(paths) > 1:
         notes.append(f"{paths[0]}: its calibration is for this model alone, so several models give no expected Dice")
         return None
-    if prediction != Prediction.model_validate(description.get("prediction") or {}):
+    calibration = own_calibration(description, prediction)
+    if calibration is None:
         notes.append(
             f"{paths[0]}: its calibration is for the file's own way of predicting, so there is no expected Dice"
         )
+    return calibration
+
+
+def own_prediction(description: Mapping[str, Any]) -> Prediction:
+    """How a model predicts by its own description, or by default where that does not say."""
+    return Prediction.model_validate(description.get("prediction") or {})
+
+
+def own_calibration(description: Mapping[str, Any], prediction: Prediction) -> Calibration | None:
+    """The calibration that a model's description holds; None if there is none, or if it is not of `prediction`."""
+    held = description.get("calibration")
+    if held is None or prediction != own_prediction(description):
         return None
-    return Calibration.model_validate(content)
+    return Calibration.model_validate(held)
 
 
 def asked_for(

@@ -14,12 +14,14 @@ import lacuna
 from pipeline_lib.commands import main as module
 from pipeline_lib.commands.main import COMMANDS, main
 from pipeline_lib.config.evaluation import Prediction
+from pipeline_lib.config.folds import training_cases
 from pipeline_lib.config.loading import load_config
+from pipeline_lib.config.validation import learned_cases
 from pipeline_lib.errors import UserError
 from pipeline_lib.networks.model_description import read_description
 from pipeline_lib.networks.model_file import save_model
 from pipeline_lib.scoring.case_scores import columns
-from tests.support.synthetic import write_masks
+from tests.support.synthetic import SPACING, WINDOW, write_masks
 from tests.support.tiny_model import network, write_tiny_model
 
 BASE = Path(__file__).parents[2]
@@ -106,6 +108,13 @@ def test_an_export_that_cannot_be_is_one_line_and_writes_nothing(tmp_path, capsy
         ([alone, "-o", out, "--weights", "teacher"], "holds no teacher"),
         ([path, "-o", out, "--model-card", out], "names the same file as --out"),
         ([path, "-o", out, "--model-card", f"{tmp_path}/file/../out.safetensors"], "names the same file as --out"),
+        ([path, "--monai-bundle", out, "-o", f"{out}/a"], "--out: lies in the bundle's folder"),
+        (
+            [path, "--monai-bundle", out, "--model-card", f"{out}/docs/a.md"],
+            "--model-card: lies in the bundle's folder",
+        ),
+        ([path, "-o", out, "--volumes", tmp_path], "--volumes: is for a calibration"),
+        ([path, "-o", out, "--device", "cpu"], "--device: is for a calibration"),
         ([path, "-o", tmp_path / "file" / "out.safetensors"], "cannot be written"),
         ([path, "-o", out, "--model-card", tmp_path / "file" / "card.md"], "cannot be written"),
     ):
@@ -178,17 +187,11 @@ def test_an_export_takes_the_section_of_a_config(tmp_path):
 
 
 def test_an_export_can_be_calibrated_on_cases_of_the_pipeline(tmp_path, capsys):
-    config = tmp_path / "tiny.yaml"
-    text = (BASE / "tests" / "configs" / "tiny.yaml").read_text(encoding="utf-8")
-    config.write_text(text.replace("cases: 4", "cases: 12"))
+    config = config_of_more_cases(tmp_path)
     datasets, rois = load_config(config).datasets.partially_labelled, load_config(config).roi_names
-    path = write_tiny_model(tmp_path / "model.safetensors", seed=9, rois=rois)
-    out, random, shape = tmp_path / "given.safetensors", np.random.default_rng(0), (32, 32, 64)
-    for dataset in datasets:
-        labelled = tuple(roi for roi in rois if roi in dataset.labels)
-        for case in dataset.split_cases("test"):
-            masks, image = random.random((len(rois), *shape)) < 0.5, random.normal(0, 90, shape)
-            write_masks(tmp_path / "volumes" / dataset.name, dataset.name, case, rois, labelled, image, masks)
+    path = write_model_of_volumes(tmp_path / "model.safetensors", rois)
+    out = tmp_path / "given.safetensors"
+    write_volumes(tmp_path / "volumes", config, {each.name: each.split_cases("test") for each in datasets})
     words = ["export", str(path), "-o", str(out), "--overlap", "0", "--device", "cpu"]
     assert main([*words, "--calibrate", "test"]) == 2
     assert "--calibrate: needs the cases of a config" in capsys.readouterr().err
@@ -211,6 +214,51 @@ def test_an_export_can_be_calibrated_on_cases_of_the_pipeline(tmp_path, capsys):
     assert main([*again, str(tmp_path / "other.safetensors"), "--overlap", "0.5"]) == 0
     assert "the calibration of the model is left out" in capsys.readouterr().err
     assert "calibration" not in read_description(tmp_path / "other.safetensors")[0]
+
+
+@pytest.mark.parametrize(("fold", "fraction"), [(None, 0.25), (1, 0.5)])
+def test_a_calibration_on_held_out_cases_takes_none_that_the_run_learned_from(tmp_path, capsys, fold, fraction):
+    """Volumes of other cases than those do not exist."""
+    more = f"validation: {{fraction: {fraction}}}\n" + ("" if fold is None else "folds: 2\n")
+    path = config_of_more_cases(tmp_path, more)
+    config, run = load_config(path), "baseline-seed0" + ("" if fold is None else f"-fold{fold}")
+    datasets, rois, learned = config.datasets.partially_labelled, config.roi_names, learned_cases(config, fold)
+    held_out = {each.name: sorted({*training_cases(config, each, fold)} - {*learned[each.name]}) for each in datasets}
+    model = write_model_of_volumes(tmp_path / "model.safetensors", rois, run=run)
+    write_volumes(tmp_path / "volumes", path, held_out)
+    words = ["--overlap", 0, "--device", "cpu", "--volumes", tmp_path / "volumes", "--calibrate", "held-out"]
+    out = tmp_path / "given.safetensors"
+    assert main(["export", *map(str, (model, "-o", out, "--configfile", path, *words))]) == 0
+    held = read_description(out)[0]["calibration"]
+    assert held["cases"] == "held-out"
+    labelling = {roi: sum(len(held_out[each.name]) for each in datasets if roi in each.labels) for roi in rois}
+    assert {roi: curve["masks"] for roi, curve in held["rois"].items()} == labelling
+    if fold is not None:
+        without = config_of_more_cases(tmp_path, "validation: {fraction: 0.5}\n")
+        assert main(["export", *map(str, (model, "-o", tmp_path / "no", "--configfile", without, *words))]) == 2
+        assert "--configfile: has no fold 1, and the model is the run baseline-seed0-fold1" in capsys.readouterr().err
+
+
+def config_of_more_cases(folder, more=""):
+    """tiny.yaml with enough cases for a calibration, and the sections `more`."""
+    text = (BASE / "tests" / "configs" / "tiny.yaml").read_text(encoding="utf-8")
+    (folder / "tiny.yaml").write_text(text.replace("cases: 4", "cases: 12") + more)
+    return folder / "tiny.yaml"
+
+
+def write_model_of_volumes(path, rois, **more):
+    """A tiny model of the spacing and window that `write_volumes` writes."""
+    return write_tiny_model(path, seed=9, rois=rois, spacing_mm=SPACING, window_hu=WINDOW, **more)
+
+
+def write_volumes(folder, config, cases):
+    """Volumes of noise of `cases` (data set → cases), with what their data sets label."""
+    random, shape, rois = np.random.default_rng(0), (32, 32, 64), load_config(config).roi_names
+    for dataset in load_config(config).datasets.partially_labelled:
+        labelled = tuple(roi for roi in rois if roi in dataset.labels)
+        for case in cases[dataset.name]:
+            masks, image = random.random((len(rois), *shape)) < 0.5, random.normal(0, 90, shape)
+            write_masks(folder / dataset.name, dataset.name, case, rois, labelled, image, masks)
 
 
 def test_status_speaks_of_the_folder_that_is_named(tmp_path, capsys):

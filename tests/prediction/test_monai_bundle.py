@@ -18,8 +18,10 @@ import SimpleITK as sitk
 from pipeline_lib.commands.main import main
 from pipeline_lib.config.evaluation import Prediction
 from pipeline_lib.config.loading import load_config
+from pipeline_lib.errors import UserError
 from pipeline_lib.geometry import Geometry
 from pipeline_lib.networks.model_description import read_description
+from pipeline_lib.prediction.monai_bundle.parts import WriteMasks
 from pipeline_lib.scoring.case_scores import columns
 from tests.support.grid_fixtures import ORIENTATIONS
 from tests.support.small_cts import GRID, write_ct
@@ -202,6 +204,12 @@ def test_what_a_bundle_cannot_be_is_one_line_and_writes_nothing(bundle, tmp_path
         assert main(["export", *map(str, (model, *words))]) == 2
         assert said in capsys.readouterr().err
         assert list(tmp_path.iterdir()) == []
+
+
+def test_one_format_may_be_a_text_and_an_unknown_one_is_refused(tmp_path):
+    assert WriteMasks(str(tmp_path), 3, "masks").wanted.formats == ("masks",)
+    with pytest.raises(UserError, match="--formats: mask is not a format"):
+        WriteMasks(str(tmp_path), 3, ["labels", "mask"])
 
 
 def test_a_bundle_does_not_write_over_results(bundle, cts, tmp_path):

@@ -1,8 +1,8 @@
 """What a bundle's config is made of where MONAI's own parts would not give the same masks to the last voxel.
 
 MONAI's would resample with other kernels and grids, put windows elsewhere and blend them with other weights, and hold
-K float32 channels of the whole volume. Each part here is a step of `lacuna predict`. Between them goes a dict for each
-CT, as MONAI's dictionary transforms have it, but "image" and "pred" are no tensors: a batch cannot be made of them.
+K float32 channels of the whole volume. Each part here is a step of `lacuna predict`. They pass on a dict for each CT,
+as MONAI's dictionary transforms have it, but "image" and "pred" are not tensors: a batch cannot be made of them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from ...files import atomic_folder, make_writable
 from ...inference.sliding_window import SlidingWindow, window_count
 from ...progress import Progress, say
 from ...version import version
+from ..confidence import advice
 from ..ct import Ct, find_cases, read_ct
 from ..memory import check_memory
 from ..model import Model, Options, load_models
-from ..output import Format, Wanted, check_formats, check_source, write_segmentation
+from ..output import FORMATS, Format, Wanted, check_formats, check_source, write_segmentation
 from ..segmentation import Segmentation
 from ..volume import Volume, probabilities_in, volume_of
 
@@ -41,7 +42,10 @@ def load_model(
 ) -> Model:
     """The model in `file`; what is None is as the file says. Raises UserError if it is not a usable model."""
     options = Options(device=device, precision=precision, overlap=overlap, flip_tta=flip_tta)
-    return load_models([Path(file)], options)
+    model = load_models([Path(file)], options)
+    for note in model.notes:
+        say(f"note: {note}")
+    return model
 
 
 def cases(path: str, output_dir: str) -> list[dict[str, str]]:
@@ -108,9 +112,13 @@ class ToMasks:
 class WriteMasks:
     """Masks → files in `output_dir`/CASE, as `lacuna predict` writes them."""
 
-    def __init__(self, output_dir: str, roi_count: int, formats: Sequence[Format] = ("labels",)) -> None:
-        """Raises UserError if so many ROIs do not fit into a format, or if a package that writes it is missing."""
-        self.output_dir, self.wanted = Path(output_dir), Wanted(tuple(formats))
+    def __init__(self, output_dir: str, roi_count: int, formats: Format | Sequence[Format] = ("labels",)) -> None:
+        """Raises UserError for an unknown format, one into which so many ROIs do not fit, or a missing package."""
+        names = (formats,) if isinstance(formats, str) else tuple(formats)
+        for name in names:
+            if name not in FORMATS:
+                raise UserError("--formats", f"{name} is not a format", f"choose from {', '.join(FORMATS)}")
+        self.output_dir, self.wanted = Path(output_dir), Wanted(names)
         check_formats(self.wanted, roi_count)
 
     def __call__(self, item: Item) -> Item:
@@ -118,7 +126,9 @@ class WriteMasks:
         segmentation: Segmentation = item[PRED]
         check_source(self.wanted, segmentation.ct)
         with atomic_folder(self.output_dir / segmentation.ct.name) as folder:
-            write_segmentation(segmentation, folder, self.wanted, version())
+            found = write_segmentation(segmentation, folder, self.wanted, version())
+        if doubt := advice(found):
+            say(f"{segmentation.ct.name}: {doubt}")
         return item
 
 

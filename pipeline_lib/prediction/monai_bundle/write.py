@@ -21,6 +21,7 @@ _RUN = "python -m monai.bundle run --config_file configs/inference.json --datase
 def write_bundle(
     folder: Path,
     model: Path,
+    *,
     description: Mapping[str, Any],
     prediction: Prediction,
     calibration: Calibration | None,
