@@ -64,8 +64,10 @@ def lines(content: Mapping[str, Any]) -> Sequence[str]:
 def _calibrated(calibration: Mapping[str, Any] | None) -> str:
     if calibration is None:
         return "not calibrated (`lacuna export --calibrate` does it)"
-    masks = sum(roi["masks"] for roi in calibration["rois"].values())
-    return f"calibrated on {masks} masks of {calibration['cases']} cases"
+    from ..config.confidence import Calibration
+
+    known = Calibration.model_validate(calibration)
+    return f"calibrated on {known.masks} masks of {known.cases} cases"
 
 
 def _said(prediction: Mapping[str, Any]) -> str:

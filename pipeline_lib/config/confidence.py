@@ -25,7 +25,9 @@ class RoiCalibration(Section):
         description="Change of that logit per change of the certainty's."
     )
     look_below: Fraction = Field(description="Expected Dice below which a mask is less certain than nine in ten.")
-    masks: Annotated[int, Field(ge=0)] = Field(description="Masks of this ROI that it was fitted on.")
+    masks: Annotated[int, Field(strict=True, ge=0, le=10**9)] = Field(
+        description="Masks of this ROI that it was fitted on."
+    )
 
 
 class Calibration(Section):
@@ -34,3 +36,8 @@ class Calibration(Section):
     signal: Literal["soft_dice"] = Field(default="soft_dice", description="How the certainty is computed.")
     cases: CalibrationCases = Field(description="Which cases it was fitted on.")
     rois: dict[Name, RoiCalibration]
+
+    @property
+    def masks(self) -> int:
+        """Masks of all ROIs."""
+        return sum(roi.masks for roi in self.rois.values())

@@ -7,6 +7,7 @@ names that lead out of a folder, text that a terminal obeys, and sizes and numbe
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,13 +93,25 @@ def opened(path: Path, framework: Literal["numpy", "pt"] = "numpy") -> Iterator[
 def description_in(path: Path, file: Any, keys: frozenset[str]) -> dict[str, Any]:
     """The checked description of an `opened` file; raises UserError if it lacks one of `keys`, or is implausible."""
     try:
-        description = json.loads((file.metadata() or {}).get(DESCRIPTION, "{}"))
+        description = json.loads(
+            (file.metadata() or {}).get(DESCRIPTION, "{}"), parse_constant=_refused, parse_float=_finite
+        )
     except (ValueError, RecursionError) as error:
         raise UserError(str(path), "has a description that is not JSON", AGAIN) from error
     if not isinstance(description, dict) or not description.keys() >= keys:
         raise _other_kind(path, description if isinstance(description, dict) else {}, keys)
     check_description(path, description)
     return description
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(number: str) -> float:
+    if not math.isfinite(value := float(number)):
+        raise ValueError(f"{number} is too large")
+    return value
 
 
 def shapes_in(file: Any) -> dict[str, tuple[int, ...]]:
@@ -121,7 +134,7 @@ class _Description(BaseModel):
     method: _Kind | None = None
     network: _Kind | None = None
     run: _PlainName | None = None
-    seed: int | None = None
+    seed: Annotated[int, Field(strict=True)] | None = None
     patches: Patches
     window_hu: tuple[_Number, _Number]
     rois: Annotated[tuple[Name, ...], Field(min_length=1, max_length=_MOST_ROIS)] | None = None

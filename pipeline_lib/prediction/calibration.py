@@ -20,7 +20,7 @@ FEWEST_MASKS = 10
 """Masks that a calibration needs in all."""
 _LOOK_AT = 0.1
 _RIDGE = 1e-3
-_STEPS = 50
+_STEPS = 500
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,18 @@ def _of_roi(roi: str, masks: Sequence[Mask]) -> RoiCalibration:
 def fit(logits: np.ndarray, dice: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
     """Level and slope of the logistic curve that is most likely for `dice` (0 … 1) at `logits`.
 
-    A slope below 0 is noise of few masks, and one above `STEEPEST` of masks that are about equally certain: 0 or that
-    is then the slope, and the level is the most likely one with it. Newton's method on the weighted cross-entropy with
+    A slope below 0 is noise of few masks, and one above `STEEPEST` of masks that are about equally certain: the slope
+    is then 0 or that, and the level is the most likely one with it. Newton's method on the weighted cross-entropy with
     fractional targets, which is convex, and a very small ridge.
     """
-    design = np.stack([np.ones_like(logits), logits], axis=1)
+    # Centred, level and slope hardly depend on each other.
+    centre = float(np.average(logits, weights=weights))
+    design = np.stack([np.ones_like(logits), logits - centre], axis=1)
     level, slope = _newton(design, dice, weights, np.zeros_like(logits))
     kept = min(max(slope, 0.0), STEEPEST)
     if kept != slope:
-        level = _newton(design[:, :1], dice, weights, kept * logits)[0]
-    return level, kept
+        level = _newton(design[:, :1], dice, weights, kept * design[:, 1])[0]
+    return level - kept * centre, kept
 
 
 def _newton(design: np.ndarray, dice: np.ndarray, weights: np.ndarray, added: np.ndarray) -> list[float]:

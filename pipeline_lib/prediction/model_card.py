@@ -134,8 +134,7 @@ def measured_dice(description: Mapping[str, Any], scores: Path) -> dict[str, Mea
 def _calibrated(calibration: Calibration | None) -> str:
     if calibration is None:
         return "not calibrated, so none is given"
-    masks = sum(roi.masks for roi in calibration.rois.values())
-    return f"fitted on {masks} masks of {_CALIBRATED_ON[calibration.cases]}"
+    return f"fitted on {calibration.masks} masks of {_CALIBRATED_ON[calibration.cases]}"
 
 
 def _untested(rois: Sequence[str], dice: Mapping[str, MeasuredDice], labelled: Mapping[str, int]) -> list[str]:

@@ -8,7 +8,7 @@ from scipy import optimize
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.prediction.calibration import Mask, calibration, fit
-from pipeline_lib.prediction.confidence import Confidence, advice, confidence
+from pipeline_lib.prediction.confidence import Confidence, advice, confidence, logit
 
 
 def made_up(roi: str, count: int, level: float, slope: float, noise: float, seed: int = 0) -> list[Mask]:
@@ -58,6 +58,14 @@ def test_an_expected_dice_is_right_on_average_for_each_roi_with_many_masks():
         looked = [confidence(roi, mask.certainty, found).look_at for mask in own]
         assert 0.04 < np.mean(looked) < 0.2
         assert max(np.array(expected)[looked]) < min(np.array(expected)[~np.array(looked)])
+
+
+def test_masks_of_nearly_one_certainty_expect_their_mean_dice():
+    """Level and slope are far from 0 there, and the expected Dice must still be right on average."""
+    random = np.random.default_rng(4)
+    logits, dice = logit(0.95) + random.normal(0, 0.02, 300), random.uniform(0.7, 0.9, 300)
+    level, slope = fit(logits, dice, np.ones(300))
+    assert np.mean(1 / (1 + np.exp(-level - slope * logits))) == pytest.approx(dice.mean(), abs=1e-4)
 
 
 def test_a_roi_without_masks_takes_the_curve_of_all():
