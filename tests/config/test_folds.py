@@ -155,7 +155,10 @@ def test_nothing_that_may_have_seen_the_labels_of_a_fold_decides():
         ending: {**content, "methods": {"baseline": {**method, "start_from": f"old/model{ending}"}}, "folds": 2}
         for ending in (".safetensors", ".pt")
     }
-    refused("has a `start_from` that names a model that may have learned from the cases that a fold", **started[".safetensors"])
+    refused(
+        "has a `start_from` that names a model that may have learned from the cases that a fold",
+        **started[".safetensors"],
+    )
     assert config_of(**started[".pt"]).folds == 2
     warm = started[".safetensors"]["methods"]["baseline"]
     aside = config_of(**{**content, "methods": {"baseline": method, "warm": warm}, "folds": 2})
