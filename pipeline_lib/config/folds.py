@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from ..randomness import key_number
-from .datasets import Dataset
-from .method_settings import SELF_SUPERVISED
+from .datasets import Dataset, same_for_one_source
 from .patients import patient_of_case
 
 if TYPE_CHECKING:
@@ -27,9 +25,10 @@ def fold_of_cases(config: Config) -> dict[str, Mapping[str, int]]:
     fold_of: dict[tuple[int, str], int] = {}
     found: dict[str, Mapping[str, int]] = {}
     for dataset in sorted(config.datasets.partially_labelled, key=lambda each: each.name):
-        if dataset.source not in sources:
-            sources.append(dataset.source)
-        place, patients = sources.index(dataset.source), patient_of_case(dataset)
+        source, patients = same_for_one_source(dataset), patient_of_case(dataset)
+        if source not in sources:
+            sources.append(source)
+        place = sources.index(source)
         cases = dataset.split_cases("train")
         own = tuple(dict.fromkeys(patients[case] for case in cases if (place, patients[case]) not in fold_of))
         of_own = assigned(dataset.name, own, config.folds, config.seed)
@@ -61,7 +60,7 @@ def out_of_fold_cases(config: Config, dataset: str, fold: int) -> tuple[str, ...
 
 
 def training_cases(config: Config, dataset: Dataset, fold: int | None) -> tuple[str, ...]:
-    """The training cases of a data set, sorted as text, but for those that `fold` holds out (None: there are none)."""
+    """The training cases of a data set, sorted as text, except those that `fold` holds out (None: no folds)."""
     cases = dataset.split_cases("train")
     if fold is None:
         return cases
@@ -75,9 +74,9 @@ def all_folds(config: Config) -> Iterable[int | None]:
 
 
 def check_folds(config: Config) -> None:
-    """ValueError if a data set has fewer patients than folds, or if a network has seen labels that a fold holds out.
+    """ValueError if a data set has fewer patients than folds, or shares a patient with the fully labelled one.
 
-    What a model that a method starts from has seen, nobody knows: it is refused.
+    The ROI-aware network has seen the labels of such a patient. check_methods refuses start models.
     """
     if config.folds is None:
         return
@@ -90,17 +89,10 @@ def check_folds(config: Config) -> None:
             raise ValueError(
                 f"`folds: {config.folds}` is more than the patients that {dataset.name} has to train, {count}: {remedy}"
             )
-        if full is not None and full.source == dataset.source:
+        if full is not None and same_for_one_source(full) == same_for_one_source(dataset):
             of_full = patient_of_case(full)
             if shared := {patient[case] for case in cases} & {of_full[case] for case in full.used_cases}:
                 raise ValueError(
                     f"`folds`: {min(shared)} of {dataset.name} is in {full.name} too, so the ROI-aware network would "
                     "have seen labels that a fold holds out: take this patient out of one of the two"
                 )
-    for name in config.compare or config.methods:
-        start = config.methods[name].start_from
-        if start is not None and PurePath(start).suffix not in SELF_SUPERVISED:
-            raise ValueError(
-                f"method {name}: `start_from` names a model that may have learned from the cases that a fold holds "
-                "out: leave out `folds`, or start from self-supervised weights (.pt)"
-            )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from .method_settings import SELF_SUPERVISED
 from .methods import Method
 from .networks import Network
 from .rois import has_existence
@@ -23,6 +25,11 @@ def check_methods(config: Config) -> None:
             raise ValueError(f"`{key}` names something twice: {', '.join(map(str, entries))}")
     if config.ensemble and len(config.seeds) == 1:
         raise ValueError("`ensemble` averages a method's seeds, and `seeds` names one: name more, or leave it out")
+    if config.ensemble and (taken := [name for name in config.methods if f"{name}_ensemble" in config.methods]):
+        raise ValueError(
+            f"`ensemble`: the report could not tell the ensemble of {taken[0]} from the method {taken[0]}_ensemble: "
+            "rename one of the two"
+        )
     for name, method in config.methods.items():
         encoder = config.text.encoders.get(method.encoder)
         if encoder is None:
@@ -61,7 +68,16 @@ def check_methods(config: Config) -> None:
 
 
 def lacking_for(config: Config, method: Method) -> tuple[str, str] | None:
-    """What `method` needs and the config lacks, and the remedy; None if it lacks nothing."""
+    """What `method` needs and the config lacks, and the remedy; None if it lacks nothing.
+
+    Nobody knows what a start model has seen, so it is refused with `folds`.
+    """
+    start = method.start_from
+    if config.folds is not None and start is not None and PurePath(start).suffix not in SELF_SUPERVISED:
+        return (
+            "has a `start_from` that names a model that may have learned from the cases that a fold holds out",
+            "leave out `folds`, or start from self-supervised weights (.pt)",
+        )
     if method.start_from is None and config.unlabelled_rois:
         unlabelled = ", ".join(config.unlabelled_rois)
         return f"cannot learn {unlabelled}, which no data set labels", "name a model that knows it in `start_from`"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from .folds import all_folds
 from .section import Section
 
 if TYPE_CHECKING:
@@ -61,5 +62,4 @@ def members(config: Config, run: Run) -> tuple[Run, ...]:
     seeds = config.seeds if run.seed is None else (run.seed,)
     if run.fold is not None or not (run.average or run.seed is None):
         return (run,)
-    folds = (None,) if config.folds is None else range(config.folds)
-    return tuple(Run.of(run.method, seed, fold) for seed in seeds for fold in folds)
+    return tuple(Run.of(run.method, seed, fold) for seed in seeds for fold in all_folds(config))

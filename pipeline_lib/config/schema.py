@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -174,6 +174,12 @@ class Config(Section):
     def fold_of_cases(self) -> Mapping[str, Mapping[str, int]]:
         """Partially labelled data set → training case → the fold that holds it out; nothing without `folds`."""
         return fold_of_cases(self)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As Pydantic's, without the split into folds that this config has cached: the copy may have another."""
+        copy = super().model_copy(update=update, deep=deep)
+        copy.__dict__.pop("fold_of_cases", None)
+        return copy
 
     def predicted_cases(self, run: Run, dataset: Dataset) -> tuple[str, ...]:
         """The cases of a data set that a run predicts: the test cases, or those that its fold holds out."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ..randomness import random_generator
+from .datasets import same_for_one_source
 from .folds import all_folds, training_cases
 from .patients import patient_of_case
 from .section import Count, Section
@@ -65,11 +66,11 @@ def held_out_cases(config: Config, fold: int | None = None) -> dict[str, tuple[s
         patients = list(dict.fromkeys(of_case[case] for case in training_cases(config, dataset, fold)))
         order = random_generator("held-out cases", config.seed, dataset.name).permutation(len(patients))
         count = min(max(1, round(fraction * len(patients))), len(patients) - 1)
-        drawn += [(dataset.source, patients[index]) for index in order[: max(0, count)]]
+        drawn += [(same_for_one_source(dataset), patients[index]) for index in order[: max(0, count)]]
     found = {}
     for dataset in datasets:
         of_case = patient_of_case(dataset)
-        names = {patient for source, patient in drawn if source == dataset.source}
+        names = {patient for source, patient in drawn if source == same_for_one_source(dataset)}
         if held_out := tuple(case for case in training_cases(config, dataset, fold) if of_case[case] in names):
             found[dataset.name] = held_out
     return found

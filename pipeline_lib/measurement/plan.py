@@ -8,6 +8,7 @@ from pathlib import Path
 from ..config.method_checks import check_methods
 from ..config.networks import Network
 from ..config.schema import Config
+from ..config.validation import learned_cases
 from ..errors import UserError
 from .advice import Fit, advised, equal_parts, largest_patch
 from .cards import Card
@@ -89,7 +90,7 @@ def _volume(data: Fingerprint | None) -> Shape | None:
     return z, y, x
 
 
-def steps_of(config: Config) -> int:
-    """Steps of one training, as data.crops.CropPlan counts them."""
-    cases = sum(len(dataset.split_cases("train")) for dataset in config.datasets.partially_labelled)
+def steps_of(config: Config, fold: int | None = None) -> int:
+    """Steps of one training, of a fold where there are some, as data.crops.CropPlan counts them."""
+    cases = sum(map(len, learned_cases(config, fold).values()))
     return -(-config.segmentation.epochs * cases // config.segmentation.batch_size)

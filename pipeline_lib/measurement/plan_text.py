@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import yaml
 
+from ..config.folds import all_folds
 from ..config.schema import Config
 from .cards import UNKNOWN_RATES, Card
 from .plan import Plan, plan, steps_of
@@ -67,11 +68,18 @@ def _about_steps(made: Plan) -> Iterator[str]:
     for name, peak, seconds in zip(made.steps, made.fit.peaks, made.fit.seconds, strict=True):
         bound = f", at least {seconds:.2f} s a step" if known else ", time unknown: this card's rates are"
         yield f"estimate  {name}: {peak / _GIB:.1f} GiB{bound}"
-        runs = sum(config.methods[run.method].network == name for run in config.trainings)
-        hours += runs * seconds * steps_of(config) / 3600
-    runs = sum(config.methods[run.method].network in made.steps for run in config.trainings)
+        hours += seconds * sum(_steps_of_each(config, (name,))) / 3600
+    steps = _steps_of_each(config, made.steps)
+    least, most = min(steps), max(steps)
+    span = f"{most:,}" if least == most else f"{least:,} to {most:,}"
     total = f", at least {hours:.0f} hours ({hours / 24:.1f} days)" if known else ""
-    yield f"training  {runs} trainings of {steps_of(config):,} steps{total}; validation and waiting for data not in it"
+    yield f"training  {len(steps)} trainings of {span} steps{total}; validation and waiting for data not in it"
+
+
+def _steps_of_each(config: Config, networks: Collection[str]) -> list[int]:
+    """Steps of each training of one of these networks."""
+    of_fold = {fold: steps_of(config, fold) for fold in all_folds(config)}
+    return [of_fold[run.fold] for run in config.trainings if config.methods[run.method].network in networks]
 
 
 def fragment(made: Plan, card_name: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..config.confidence import Calibration, CalibrationCases
 from ..config.evaluation import Prediction
+from ..config.runs import read_run
 from ..config.volumes import Patches
 from ..errors import UserError
 from ..reporting.results import read_results, roi_label
@@ -34,7 +35,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class MeasuredDice:
-    """Mean over test cases that have a Dice, with the ends of its 95 % interval (NaN: too few cases for one)."""
+    """Mean over the scored cases that have a Dice, with the ends of its 95 % interval (NaN: too few cases for one)."""
 
     mean: float
     low: float
@@ -63,7 +64,7 @@ def model_card(
         f"Segments {len(rois)} regions of interest (ROIs) in CT, made with Lacuna {version}. "
         "It is a research model and not a medical device: do not base a diagnosis or a treatment on it.",
         "",
-        "| ROI | labelled training cases | Dice on test cases, % (95 % interval; cases) |",
+        f"| ROI | labelled training cases | Dice on {_scored_on(run)}, % (95 % interval; cases) |",
         "|---|---|---|",
         *(
             f"| {roi_label(roi)} | {labelled[roi] if data else 'not known'} | {dice.get(roi, 'not measured')} |"
@@ -129,6 +130,12 @@ def measured_dice(description: Mapping[str, Any], scores: Path) -> dict[str, Mea
         for row in table.to_dict("records")
         if row["dice_cases"] > 0
     }
+
+
+def _scored_on(run: str) -> str:
+    """Which cases results/scores/RUN.csv has."""
+    known = read_run(run)
+    return "test cases" if known is None or known.fold is None else "cases that its fold held out"
 
 
 def _calibrated(calibration: Calibration | None) -> str:

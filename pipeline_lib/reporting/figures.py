@@ -18,7 +18,7 @@ from .evidence import Evidence
 from .existence_check import existence_check_figure
 from .false_voxels import FALSE_VOXELS_CAPTION, false_voxel_figure
 from .figure_kind import ALONE, DATA, EXISTENCE, SCORES, SLICES, TRAINING, FigureKind
-from .label_curve import label_curve_figure, label_curves
+from .label_curve import LabelCurve, label_curve_figure, label_curves
 from .overview import choose_median_cases, overview_panel
 from .panels import Choice, choose_cases, roi_panel
 from .results import roi_label
@@ -74,14 +74,16 @@ def _false_voxels(evidence: Evidence, _: str) -> Figure:
 
 
 def _curved_datasets(evidence: Evidence) -> list[str]:
-    methods = evidence.trainings.methods
-    return [each.name for each in evidence.data.datasets if label_curves(each, methods, evidence.results)]
+    return [each.name for each in evidence.data.datasets if _curves(evidence, each)]
+
+
+def _curves(evidence: Evidence, dataset: Dataset) -> list[LabelCurve]:
+    return label_curves(dataset, evidence.trainings.methods, evidence.results, evidence.out_of_fold is not None)
 
 
 def _label_curve(evidence: Evidence, name: str) -> Figure:
     dataset = _dataset(evidence, name)
-    curves = label_curves(dataset, evidence.trainings.methods, evidence.results)
-    return label_curve_figure(curves, dataset, evidence.results.methods)
+    return label_curve_figure(_curves(evidence, dataset), dataset, evidence.results.methods)
 
 
 def _label_curve_caption(evidence: Evidence, name: str) -> str:

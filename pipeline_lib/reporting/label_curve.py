@@ -35,17 +35,21 @@ class LabelCurve:
     trainings: tuple[tuple[float, ...], ...]
 
 
-def label_curves(dataset: Dataset, methods: Mapping[str, Method], results: Results) -> list[LabelCurve]:
+def label_curves(
+    dataset: Dataset, methods: Mapping[str, Method], results: Results, folds: bool = False
+) -> list[LabelCurve]:
     """A curve for each ROI of `dataset` and each group of methods that differ only in the number of its cases.
 
-    A curve is named after the method that learns from the most cases.
+    A curve is named after the method that learns from the most cases. With `folds` a method that learns from all cases
+    has no point: their number differs from fold to fold.
     """
-    everything = len(dataset.split_cases("train"))
+    everything = None if folds else len(dataset.split_cases("train"))
     groups: dict[str, dict[int, str]] = {}
     for name, method in methods.items():
         others = {place: count for place, count in method.labelled_cases.items() if place != dataset.name}
         key = method.model_copy(update={"labelled_cases": others}).model_dump_json()
-        groups.setdefault(key, {})[method.labelled_cases.get(dataset.name, everything)] = name
+        if (count := method.labelled_cases.get(dataset.name, everything)) is not None:
+            groups.setdefault(key, {})[count] = name
     return [
         _curve(dict(sorted(named.items())), roi, results)
         for roi in results.rois

@@ -110,7 +110,7 @@ def _navigation(evidence: Evidence, shown: Sequence[Shown]) -> list[tuple[str, s
 
 def _counts(results: Results) -> dict[str, int]:
     return {
-        "methods": len(results.methods),
+        "methods": len(results.methods) - len(results.ensembles),
         "rois": len(results.rois),
         "datasets": results.scores["dataset"].nunique(),
         "cases": len(results.scores[["dataset", "case"]].drop_duplicates()),

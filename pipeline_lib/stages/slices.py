@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..config.datasets import Dataset, DownloadSource
+from ..config.datasets import Dataset, DownloadSource, without_sizes
 from ..config.schema import Config
 from ..config.structures import structure_names
 from ..config.text import TextEncoder
@@ -19,11 +19,7 @@ def regardless_of(dataset: Dataset, *keys: str) -> Dataset:
     }
     update = {key: neutral[key] for key in keys}
     if isinstance(dataset.source, DownloadSource):
-        files, per_case = (
-            tuple(file.model_copy(update={"about_gb": None}) for file in part)
-            for part in (dataset.source.files, dataset.source.per_case)
-        )
-        update["source"] = dataset.source.model_copy(update={"files": files, "per_case": per_case})
+        update["source"] = without_sizes(dataset.source)
     return dataset.model_copy(update=update)
 
 

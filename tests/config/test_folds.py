@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pipeline_lib.config.folds import assigned, out_of_fold_cases
 from pipeline_lib.config.runs import members
 from pipeline_lib.errors import UserError
+from pipeline_lib.measurement.plan import steps_of
 from pipeline_lib.stages.settings import settings_file
 from pipeline_lib.stages.table import STAGES
 from tests.config.test_validation import config_of, two_sharing_a_source
@@ -95,6 +96,26 @@ def test_a_run_without_folds_is_as_before_and_averages_have_names_of_their_own(t
         train(folds, "baseline-ensemble")
 
 
+def test_a_copy_with_other_folds_splits_anew():
+    config = config_of(folds=3)
+    assert config.fold_of_cases != config.model_copy(update={"folds": 2}).fold_of_cases
+
+
+def test_the_steps_of_a_fold_are_those_of_the_cases_that_it_learns_from():
+    config = config_of(folds=3)
+    for run in config.trainings[:3]:
+        cases = sum(map(len, train(config, run.name).cases.values()))
+        assert steps_of(config, run.fold) == -(-config.segmentation.epochs * cases // config.segmentation.batch_size)
+        assert steps_of(config, run.fold) < steps_of(config)
+
+
+def test_one_folder_spelled_in_two_ways_is_one_source():
+    content = two_sharing_a_source([f"case_{number}" for number in range(10)])
+    content = _with(content, 1, source={"kind": "local", "path": "./images/"})
+    config = config_of(folds=4, **content)
+    assert config.fold_of_cases["livers"].items() <= config.fold_of_cases["spleens"].items()
+
+
 def test_the_labels_of_training_cases_are_kept_where_they_are_scored():
     kept = STAGES["delete_raw"].settings_from
     dataset = config_of().datasets.partially_labelled[0]
@@ -134,8 +155,15 @@ def test_nothing_that_may_have_seen_the_labels_of_a_fold_decides():
         ending: {**content, "methods": {"baseline": {**method, "start_from": f"old/model{ending}"}}, "folds": 2}
         for ending in (".safetensors", ".pt")
     }
-    refused("`start_from` names a model that may have learned from the cases that a fold", **started[".safetensors"])
+    refused(
+        "has a `start_from` that names a model that may have learned from the cases that a fold",
+        **started[".safetensors"],
+    )
     assert config_of(**started[".pt"]).folds == 2
+    warm = started[".safetensors"]["methods"]["baseline"]
+    aside = config_of(**{**content, "methods": {"baseline": method, "warm": warm}, "folds": 2})
+    with pytest.raises(UserError, match="warm has a `start_from` that names a model that may have learned"):
+        aside.run("warm-seed0-fold0")
     full = {
         **{"name": "full", "layout": "totalsegmentator_v1", "source": {"kind": "local", "path": "images"}},
         **{"cases": ["case_3", "case_99"], "split": "all_training", "licence": "none"},

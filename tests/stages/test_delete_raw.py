@@ -125,6 +125,14 @@ def test_all_images_go_but_not_the_labels_that_are_scored(archive, tmp_path):
     assert set(files_in(world.raw)) == set(left)
 
 
+def test_labels_that_were_deleted_before_folds_needed_them_are_missed(archive, tmp_path, monkeypatch):
+    world = World(tmp_path, archive)
+    world.delete()
+    monkeypatch.setattr("tests.stages.test_delete_raw.SCORED", CASES)
+    with pytest.raises(UserError, match=r"labelsTr/liver_1\.nii\.gz: was deleted .*--forcerun .*manifest\.json"):
+        world.delete()
+
+
 def test_a_folder_of_the_user_is_never_touched(published, tmp_path):
     before = files_in(published)
     world = World(tmp_path, published)

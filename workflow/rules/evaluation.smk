@@ -17,7 +17,11 @@ rule predict:
         "../../environment.yml"
     threads: training_threads()
     resources:
-        mem_mb=lambda wildcards, attempt: attempt * training_memory_mb(),
+        # An average holds all its networks at once.
+        mem_mb=lambda wildcards, attempt: (
+            attempt
+            * (training_memory_mb() + 1000 * (len(models_of(wildcards.run)) - 1))
+        ),
         gpu=gpus_of(LACUNA.inference),
     params:
         settings=settings_of("predict"),

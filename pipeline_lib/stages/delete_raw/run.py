@@ -14,7 +14,8 @@ from pathlib import Path
 from ...config.datasets import Dataset
 from ...datasets.deletion import delete_images
 from ...datasets.readers import case_files
-from ...files import write_json
+from ...errors import UserError
+from ...files import read_json, write_json
 from ...progress import say
 from ...volumes.store import open_volume
 from ..command import stage_command
@@ -22,12 +23,19 @@ from .settings import Inputs, Outputs, Settings
 
 
 def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
-    """Raises UserError if a volume lacks a file; nothing is deleted then."""
+    """Raises UserError if a volume lacks a file or if labels that scores need are gone; nothing is deleted then."""
     dataset = settings.dataset
     for case in dataset.used_cases:
         open_volume(inputs.cases.parent / case)
     root = inputs.manifest.parent / dataset.root
     labels = [path for case in settings.scored_cases for path in _labels(dataset, root, case)]
+    gone = [path for path in labels if not path.is_file()]
+    if gone and not read_json(inputs.manifest)["linked"]:
+        raise UserError(
+            str(gone[0]),
+            "was deleted before the scores needed it, as they do of every case with `folds`",
+            f"bring the raw cases back with `--forcerun {inputs.manifest}`",
+        )
     deleted = delete_images(inputs.manifest, labels)
     if deleted["linked"]:
         say(f"{dataset.name}: the folder is the user's own and stays as it is")

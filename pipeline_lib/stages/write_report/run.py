@@ -1,8 +1,8 @@
 """Tables, figures and one page that opens offline.
 
     python -m pipeline_lib.stages.write_report.run --settings settings.json \\
-        --scores results/scores/RUN.csv … --confusion results/confusion/RUN.csv … --out-of-fold \\
-        --histories results/models/RUN/history.jsonl … \\
+        --scores results/scores/RUN.csv … --confusion results/confusion/RUN.csv … \\
+        --out-of-fold results/scores/TRAINING.csv … --histories results/models/RUN/history.jsonl … \\
         --predictions results/predictions/RUN/DATASET … --truth resources/truth/DATASET … \\
         --cases results/volumes/DATASET/cases.csv … --existence results/existence/DATASET.parquet … \\
         --existence-check results/existence_check/agreement.csv results/existence_check/decisions.csv \\

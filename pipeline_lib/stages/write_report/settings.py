@@ -86,6 +86,7 @@ def settings_from(config: Config) -> Settings:
         out_of_fold=tuple(
             (run.name, run.method, run.seed)
             for run in config.trainings
+            # A training always has a seed; only the type of a run allows for none.
             if run.fold is not None and run.seed is not None
         ),
         methods={run.method: config.methods[run.method] for run in config.trainings},
