@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, HttpUrl, model_validator
@@ -300,21 +298,3 @@ def _by_case(split: Any, cases: Any) -> Any:
         other = "test" if part == "train" else "train"
         listed[other] = [str(case) for case in cases if str(case) not in listed[part]]
     return {name: part for part, names in listed.items() for name in names}
-
-
-def without_sizes(source: DownloadSource) -> DownloadSource:
-    """The source without `about_gb`, which only the check of the disk reads."""
-    files, per_case = (
-        tuple(file.model_copy(update={"about_gb": None}) for file in part) for part in (source.files, source.per_case)
-    )
-    return source.model_copy(update={"files": files, "per_case": per_case})
-
-
-def same_for_one_source(dataset: Dataset) -> PhantomSource | DownloadSource | LocalSource:
-    """The source of a data set, equal for data sets of one source however sizes and local paths are written."""
-    source = dataset.source
-    if isinstance(source, DownloadSource):
-        return without_sizes(source)
-    if isinstance(source, LocalSource):
-        return source.model_copy(update={"path": os.path.normpath(Path(source.path).absolute())})
-    return source

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from ..randomness import key_number
-from .datasets import Dataset, same_for_one_source
+from .datasets import Dataset
 from .patients import patient_of_case
+from .sources import same_for_one_source
 
 if TYPE_CHECKING:
     from .schema import Config

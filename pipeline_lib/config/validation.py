@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ..randomness import random_generator
-from .datasets import same_for_one_source
 from .folds import all_folds, training_cases
 from .patients import patient_of_case
 from .section import Count, Section
+from .sources import same_for_one_source
 
 if TYPE_CHECKING:
     from .schema import Config

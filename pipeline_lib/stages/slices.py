@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..config.datasets import Dataset, DownloadSource, without_sizes
+from ..config.datasets import Dataset, DownloadSource
 from ..config.schema import Config
+from ..config.sources import without_sizes
 from ..config.structures import structure_names
 from ..config.text import TextEncoder
 from ..errors import UserError
