@@ -20,7 +20,7 @@ needs the packages onnx, onnxscript and onnxruntime.
 With --calibrate the model predicts labelled cases that it did not learn from, and the copy holds how its certainty of a
 mask relates to the Dice: `lacuna predict` then says which Dice to expect, and which masks to look at. `held-out` takes
 the training cases that `validation` of the config held out, which must be the config of the training; `test` takes the
-test cases, whose scores then no longer show how well the calibration does. Call it where the pipeline ran.
+test cases, whose scores then no longer show how well the calibration does. Run it where the pipeline ran.
 """
 
 from __future__ import annotations

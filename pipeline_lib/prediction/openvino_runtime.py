@@ -20,7 +20,7 @@ from ..networks.exported_form import ExportedForm
 _HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 _AGREES_WITHIN = 0.05
 """Probabilities in float32, on an image of noise; those of a network that was converted wrongly are further off."""
-# The package by which OpenVINO's converter reports over the network that it was used; it does without.
+# The package with which OpenVINO's converter reports its use over the internet; it works without it.
 _TELEMETRY = "openvino_telemetry"
 
 
