@@ -29,7 +29,7 @@ class InstanceNorm(nn.Module):
 
 
 class ExportedInstanceNorm(InstanceNorm):
-    """The same as torch's own operation, which other runtimes have too: they do not support batch norm in training mode."""
+    """torch's own operation, as other runtimes have it too: they do not support batch norm in training mode."""
 
     def forward(self, values: Tensor) -> Tensor:
         return F.instance_norm(values, weight=self.weight, bias=self.bias, eps=self.eps)
