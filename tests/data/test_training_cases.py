@@ -49,7 +49,9 @@ def test_each_case_labels_what_its_volume_says(table, tmp_path):
 
 
 def test_a_volume_that_labels_more_than_its_data_set_is_named(table, tmp_path):
-    with pytest.raises(UserError, match="b: labels spleen, which the config's data set does not; run `snake"):
+    with pytest.raises(
+        UserError, match="b: labels spleen, which the config's data set does not; delete its folder and run `snake"
+    ):
         scored_cases({"livers": ("a", "b")}, {"livers": ("liver",)}, ROIS, [tmp_path], [table])
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline_lib.config.loading import load_config
 from pipeline_lib.config.section import Section, digest, text_without_defaults
+from pipeline_lib.stages.resample.settings import batches_of
 from pipeline_lib.stages.settings import WILDCARDS, settings_file, slice_of, wildcards_of
 from pipeline_lib.stages.table import STAGES, has_execution, version_of
 from tests.support.defaults import current, read_record, unannounced
@@ -24,7 +25,7 @@ def arguments(cut, config) -> dict[str, str]:
     run = config.runs[0]
     values = {
         "dataset": dataset.name,
-        "case": dataset.used_cases[0],
+        "batch": next(iter(batches_of(dataset))),
         "encoder": config.methods[run.method].encoder,
         "run": run.name,
     }
