@@ -104,6 +104,13 @@ def run(given: argparse.Namespace) -> int:
     for path in paths:
         make_writable(path.parent, "name another file")
     calibration = _calibration(given, config, fold, description, prediction)
+    # First, since it alone can still be refused.
+    if given.onnx is not None:
+        from ..prediction.onnx_file import json_beside, write_onnx
+
+        off = write_onnx(given.model, given.onnx, prediction, version())
+        print(f"{given.onnx} (probabilities are off PyTorch's by {off:.1e} at most)")
+        print(json_beside(given.onnx))
     if given.out is not None:
         save_with_prediction(given.model, given.out, prediction, calibration)
         print(given.out)
@@ -127,12 +134,6 @@ def run(given: argparse.Namespace) -> int:
             version=version(),
         )
         print(given.monai_bundle)
-    if given.onnx is not None:
-        from ..prediction.onnx_file import json_beside, write_onnx
-
-        off = write_onnx(given.model, given.onnx, prediction, version())
-        print(f"{given.onnx} (probabilities are off PyTorch's by {off:.1e} at most)")
-        print(json_beside(given.onnx))
     return 0
 
 
