@@ -11,7 +11,7 @@ from ..data.batches import Batch
 from ..existence.decisions import Decisions
 from ..existence.scores import Scorer
 from .decided import decided
-from .exclusive_organs import Structures
+from .exclusive_organs import Structures, exclusive_rois
 from .lacuna.settings import Lacuna
 from .latent_class.settings import LatentClass
 from .segmentation_task import Ingredients
@@ -25,7 +25,7 @@ class DecidingStudent(TaughtStudent, Generic[S]):
     """The network `student` for the ROIs `names`, its teacher, and the source of existence scores.
 
     Scores come with the batch, or with a `scorer` from x_T in every step, as in the paper. `structures` are those that
-    decide each ROI's existence.
+    decide each ROI's existence; they say which ROIs are rivals.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class DecidingStudent(TaughtStudent, Generic[S]):
     ) -> None:
         super().__init__(student, names, teacher)
         self.settings: S = settings
-        self.structures, self.scorer = structures, scorer
+        self.rivals, self.scorer = exclusive_rois(structures), scorer
 
     @classmethod
     def build(cls, settings: S, ingredients: Ingredients) -> Self:

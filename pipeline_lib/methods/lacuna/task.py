@@ -21,7 +21,7 @@ from ...data.batches import Batch
 from ...networks.probabilities import at_least_float32, probabilities
 from ...training.task import Losses
 from ..deciding_student import DecidingStudent, unlabelled_counts
-from ..exclusive_organs import Rivals, exclusive_rois
+from ..exclusive_organs import Rivals
 from ..label_counts import label_counts
 from ..negatives import labelled_as_rival
 from ..ramp_up import teacher_weight
@@ -32,7 +32,7 @@ from .settings import Lacuna
 
 
 class LacunaTask(DecidingStudent[Lacuna]):
-    """Eq. 1, the exclusion term and Eq. 3; the student sees x_S, its teacher x_T. Structures say who is a rival."""
+    """Eq. 1, the exclusion term and Eq. 3; the student sees x_S, its teacher x_T."""
 
     terms = Lacuna.terms
 
@@ -42,13 +42,12 @@ class LacunaTask(DecidingStudent[Lacuna]):
         logits = networks["student"](batch.strong)
         supervised = supervised_loss(logits, labels, labelled, settings.supervised, known)
         decisions, where = self.decided(batch)
-        rivals = exclusive_rois(self.structures)
-        ruled_out = ruled_out_voxels(labels, labelled, decisions.negative, rivals, known)
+        ruled_out = ruled_out_voxels(labels, labelled, decisions.negative, self.rivals, known)
         exclusion = exclusion_loss(logits, ruled_out)
         consistency = torch.zeros_like(supervised)
         weight = teacher_weight(progress, settings.warmup_fraction, settings.rampup_fraction)
         if weight > 0:
-            teacher = self.teacher.logits(batch, rivals)
+            teacher = self.teacher.logits(batch, self.rivals)
             consistency = consistency_loss(logits, teacher, decisions.positive | decisions.ambiguous, where)
         total = supervised + settings.exclusion_weight * exclusion + weight * settings.consistency_weight * consistency
         terms = {"supervised": supervised, "exclusion": exclusion, "consistency": consistency}

@@ -15,7 +15,6 @@ from torch import nn
 from ...data.batches import Batch
 from ...training.task import Losses
 from ..deciding_student import DecidingStudent, unlabelled_counts
-from ..exclusive_organs import exclusive_rois
 from ..label_counts import label_counts
 from ..ramp_up import teacher_weight
 from ..supervised_loss import supervised_loss
@@ -24,14 +23,13 @@ from .settings import LatentClass
 
 
 class LatentClassTask(DecidingStudent[LatentClass]):
-    """Eq. 1 to 4; the student sees x_S, its teacher x_T. With `exclusive_organs`, structures say who is a rival."""
+    """Eq. 1 to 4; the student sees x_S, its teacher x_T. With `exclusive_organs`, rivals count."""
 
     def __init__(self, *, settings: LatentClass, **ingredients: Any) -> None:
         super().__init__(settings=settings, **ingredients)
         self.terms = {
             term: title for term, title in settings.terms.items() if settings.consistency or term != "consistency"
         }
-        self.rivals = exclusive_rois(self.structures) if settings.exclusive_organs else None
 
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts what each ROI was in each sample."""
@@ -43,7 +41,7 @@ class LatentClassTask(DecidingStudent[LatentClass]):
         weight = teacher_weight(progress, settings.warmup_fraction, settings.rampup_fraction)
         total = supervised
         if weight > 0:
-            teacher = self.teacher.logits(batch, self.rivals)
+            teacher = self.teacher.logits(batch, self.rivals if settings.exclusive_organs else None)
             terms["latent"] = latent_loss(logits, teacher, decisions.latent, settings.sharpening_temperature, where)
             total = total + weight * settings.latent_weight * terms["latent"]
             if settings.consistency:
