@@ -10,7 +10,9 @@ import yaml
 from ..config.folds import all_folds
 from ..config.schema import Config
 from .cards import UNKNOWN_RATES, Card
+from .fingerprint import Fingerprint
 from .plan import Plan, plan, steps_of
+from .spacing import ENOUGH_OF_A_VOLUME, coarser_spacing, patch_share
 
 _GIB = 2**30
 
@@ -58,8 +60,23 @@ def _about_data(made: Plan) -> Iterator[str]:
     covered = zip(made.patch[::-1], data.size_voxels, strict=True)
     shares = "×".join(f"{100 * min(1, side / whole):.0f}" for side, whole in covered)
     yield f"          the patch covers {shares} % of that"
+    yield from _about_spacing(made, data)
     if data.volumes_ml:
         yield "          " + ", ".join(f"{roi} {volume:.3g} ml" for roi, volume in data.volumes_ml.items())
+
+
+def _about_spacing(made: Plan, data: Fingerprint) -> Iterator[str]:
+    spacing, patch = made.config.volumes.spacing_mm, made.patch[::-1]
+    share = patch_share(patch, data.size_voxels)
+    coarser = coarser_spacing(spacing, patch, data.size_voxels)
+    if coarser == spacing:
+        yield f"spacing   {_product(spacing)} mm: a patch holds {share:.0%} of a median volume"
+        return
+    yield (
+        f"spacing   at {_product(spacing)} mm a patch holds {share:.0%} of a median volume; at "
+        f"{_product(round(side, 1) for side in coarser)} mm it holds {ENOUGH_OF_A_VOLUME:.0%} and can tell better "
+        "where it is (nnU-Net plans a second, coarser network below that); see docs/evidence.md"
+    )
 
 
 def _about_steps(made: Plan) -> Iterator[str]:

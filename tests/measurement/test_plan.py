@@ -20,7 +20,7 @@ from pipeline_lib.measurement.advice import Fit, advised, largest_patch
 from pipeline_lib.measurement.cards import CARDS, Card
 from pipeline_lib.measurement.counting import Rates
 from pipeline_lib.measurement.estimate import estimate
-from pipeline_lib.measurement.fingerprint import fingerprint
+from pipeline_lib.measurement.fingerprint import Fingerprint, fingerprint
 from pipeline_lib.measurement.plan import PRESET_MEMORY_GIB, plan, steps_of
 from pipeline_lib.measurement.plan_text import fragment, lines
 from pipeline_lib.measurement.sizes import PAPER, SMALL
@@ -142,6 +142,19 @@ def test_a_plan_says_what_it_knows_and_that_it_is_reckoned(config, tmp_path, rec
     assert content == {"execution": {"gradient_accumulation_steps": 1, "gradient_checkpointing": "none"}}
     old = plan(config, CARDS["RTX 2080 Ti"], 1, tmp_path)
     assert yaml.safe_load(fragment(old, "RTX 2080 Ti"))["execution"]["precision"] == "float16"
+
+
+def test_a_plan_says_when_a_patch_sees_little_of_a_volume(config, tmp_path, reckoned):
+    """The patch is 64×32×32 voxels."""
+    made = plan(config, CARDS["RTX 3090"], 1, tmp_path)
+    x, y, z = config.volumes.spacing_mm
+    data = Fingerprint(cases=3, source="volumes", spacing_mm=(1, 1, 1), size_voxels=(64, 64, 64), volumes_ml={})
+    said = "\n".join(lines(replace(made, data=data), "RTX 3090", ""))
+    assert f"spacing   {x:g}×{y:g}×{z:g} mm: a patch holds 25% of a median volume" in said
+    little = data._replace(size_voxels=(128, 64, 64))
+    said = "\n".join(lines(replace(made, data=little), "RTX 3090", ""))
+    # Half of the volume's 1/8 is missing: 2^(1/3) times as coarse, in steps of 3 %.
+    assert "a patch holds 12% of a median volume; at 8.9×8.9×8.9 mm it holds 25%" in said
 
 
 def test_a_fragment_fits_behind_its_config(tmp_path, reckoned, capsys, monkeypatch):
