@@ -28,6 +28,8 @@ def findings(table: pd.DataFrame, differences: pd.DataFrame, methods: Sequence[s
     ranked = measured.sort_values(AVERAGE, ascending=False, kind="stable")
     best = ranked.iloc[0]
     averages = measured.set_index("method")[AVERAGE]
+    if len(measured) == 1:
+        return [f"{method_label(best['method'])} has an average Dice of {best[AVERAGE]:.1f} %."]
     sentences = [f"{method_label(best['method'])} has the highest average Dice: {best[AVERAGE]:.1f} %."]
     for (first, second), pair in differences.groupby(["first", "second"], sort=False):
         if first != methods[0] or not {first, second} <= set(averages.index):

@@ -48,6 +48,10 @@ def test_single_trainings_make_no_method_better_or_worse():
     )
 
 
+def test_a_method_alone_is_not_called_the_best():
+    assert findings(TABLE[:1], pd.DataFrame(), ["a"]) == ["a has an average Dice of 50.0 %."]
+
+
 def test_the_best_is_named_and_every_method_is_compared_with_the_first():
     rows = pair("b", {"liver": 0.1, "spleen": -0.1}, p=0.0001)
     rows += pair("c", {"liver": -0.1, "spleen": -0.2}, p=0.01) + pair("c", {"liver": -0.2}, 0.01, first="b")
