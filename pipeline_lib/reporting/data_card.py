@@ -145,7 +145,11 @@ def label_volume_figure(cases: Mapping[str, pd.DataFrame], datasets: Sequence[Da
     axes.tick_params(which="both", length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    figure.colorbar(image, ax=axes, label="median volume (ml)", pad=0.02, aspect=15)
+    scale = figure.colorbar(image, ax=axes, label="median volume (ml)", pad=0.02, aspect=15)
+    # Over less than a decade the ticks between powers of ten have labels too, as in 2×10¹.
+    scale.ax.yaxis.set_major_formatter("{x:g}")
+    if high < 10 * low:
+        scale.ax.yaxis.set_minor_formatter("{x:g}")
     return figure
 
 
