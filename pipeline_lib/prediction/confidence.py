@@ -19,21 +19,25 @@ class Confidence:
 
     `certainty` is the network's own (`inference.certainty`), and is not a Dice; None for an empty mask. `expected_dice`
     is what the calibration makes of it, and `look_at` says that it lies below that of nine in ten of the masks that the
-    calibration saw; both are None without a calibration and for an empty mask.
+    calibration saw; both are None without a calibration and for an empty mask. `agreement` is the Dice between the
+    masks of several models (`ensemble.Ensemble.agreement`); None for a single one, and where no model finds the ROI.
     """
 
     certainty: float | None
     expected_dice: float | None = None
     look_at: bool | None = None
+    agreement: float | None = None
 
 
-def confidence(roi: str, certainty: float | None, calibration: Calibration | None) -> Confidence:
+def confidence(
+    roi: str, certainty: float | None, calibration: Calibration | None, agreement: float | None = None
+) -> Confidence:
     """The confidence in a mask of `roi`."""
     if certainty is None or calibration is None:
-        return Confidence(certainty)
+        return Confidence(certainty, agreement=agreement)
     calibrated = calibration.rois[roi]
     expected = expected_dice(certainty, calibrated)
-    return Confidence(certainty, expected, expected < calibrated.look_below)
+    return Confidence(certainty, expected, expected < calibrated.look_below, agreement)
 
 
 def expected_dice(certainty: float, calibrated: RoiCalibration) -> float:

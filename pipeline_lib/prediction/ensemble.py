@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -68,17 +69,50 @@ def load_ensemble(
 
 
 class Ensemble(nn.Module):
-    """Image B 1 D H W in −1…1 → the members' mean probability B K D H W, in at least float32."""
+    """Image B 1 D H W in −1…1 → the members' mean probability B K D H W, in at least float32.
+
+    It counts how far the members agree about each ROI, in all windows since `forget`.
+    """
 
     def __init__(self, networks: Sequence[nn.Module], to_probabilities: Sequence[Callable[[Tensor], Tensor]]) -> None:
         super().__init__()
         self.networks, self.to_probabilities = nn.ModuleList(networks), tuple(to_probabilities)
+        self.forget()
 
     def forward(self, image: Tensor) -> Tensor:
-        total = self.to_probabilities[0](self.networks[0](image))
-        for network, to_probabilities in zip(self.networks[1:], self.to_probabilities[1:], strict=True):
-            total = total + to_probabilities(network(image))
+        members = zip(self.networks, self.to_probabilities, strict=True)
+        network, to_probabilities = next(members)
+        total = to_probabilities(network(image))
+        votes = (total >= 0.5).byte()
+        for network, to_probabilities in members:
+            probabilities = to_probabilities(network(image))
+            total, votes = total + probabilities, votes + (probabilities >= 0.5)
+        self._count(votes)
         return total / len(self.networks)
+
+    def forget(self) -> None:
+        """Begin to count anew: the next windows are another volume's."""
+        self._votes: np.ndarray | int = 0
+        self._pairs: np.ndarray | int = 0
+
+    def agreement(self) -> list[float | None]:
+        """Of each ROI the Dice between the masks of any two members, all pairs together; None where all are empty.
+
+        Where n of M members see a ROI in a voxel, their pairs overlap there n (n − 1) / 2 times, and their masks have
+        n (M − 1) voxels. Voxels of overlapping windows count once for each, and masks are taken as they are before
+        post-processing. Averaged over flips, a ROI that is exchanged with its mirror shares its counts.
+        """
+        others = len(self.networks) - 1
+        counted = zip(np.atleast_1d(self._pairs), np.atleast_1d(self._votes), strict=True)
+        return [float(pairs / (others * votes)) if votes else None for pairs, votes in counted]
+
+    def _count(self, votes: Tensor) -> None:
+        """Add `votes` (uint8 B K D H W), the number of members that see a ROI."""
+        seen = votes.transpose(0, 1).flatten(1)
+        counts = torch.stack([(seen == n).sum(1) for n in range(1, len(self.networks) + 1)], 1).cpu().numpy()
+        n = np.arange(1, len(self.networks) + 1)
+        self._votes = self._votes + counts @ n
+        self._pairs = self._pairs + counts @ (n * (n - 1))
 
 
 def as_they_are(probabilities: Tensor) -> Tensor:

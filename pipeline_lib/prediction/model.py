@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from ..inference.sliding_window import SlidingWindow, window_count
 from ..networks.model_description import Shapes, read_description
 from ..networks.model_file import Weights
 from .ct import Ct, ct_from_image, read_ct
-from .ensemble import Runtime, check_teacher, load_ensemble
+from .ensemble import Ensemble, Runtime, check_teacher, load_ensemble
 from .memory import check_memory
 from .segmentation import Segmentation
 from .volume import Volume, probabilities_in, volume_grid, volume_of
@@ -91,10 +91,16 @@ class Model:
         check_memory(ct, self.volume_grid(ct), len(self.rois), self.window)
         total = self.window_count(ct)
         volume = volume_of(ct, self.spacing_mm, self.window.window_hu)
+        joint = self.network if isinstance(self.network, Ensemble) else None
+        if joint is not None:
+            joint.forget()
         probabilities = probabilities_in(
             volume, self.network, len(self.rois), self.window, lambda count: on_windows(count, total)
         )
-        return self.segmentation(volume, probabilities)
+        found = self.segmentation(volume, probabilities)
+        if joint is None:
+            return found
+        return replace(found, agreement=dict(zip(self.rois, joint.agreement(), strict=True)))
 
     def segmentation(self, volume: Volume, probabilities: blosc2.NDArray) -> Segmentation:
         """What `probabilities_in` found in a volume, with the model's post-processing, on the CT's own grid."""

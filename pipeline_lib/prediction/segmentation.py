@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import blosc2
@@ -45,7 +45,8 @@ class Segmentation(Mapping[str, np.ndarray]):
 
     The probabilities wait as compressed bytes on the model's grid, `volume_grid`; a mask is made whenever it is asked
     for, so that any number of ROIs needs the memory of one. `made_by` says how they came about. `calibration` makes an
-    expected Dice of the certainty, which is that of the probabilities on the model's grid.
+    expected Dice of the certainty, which is that of the probabilities on the model's grid. `agreement` has each ROI's
+    agreement of several models; it is empty for a single one.
     """
 
     ct: Ct
@@ -55,6 +56,7 @@ class Segmentation(Mapping[str, np.ndarray]):
     made_by: Mapping[str, Any]
     _probabilities: blosc2.NDArray
     calibration: Calibration | None = None
+    agreement: Mapping[str, float | None] = field(default_factory=dict)
 
     def __getitem__(self, roi: str) -> np.ndarray:
         part = self.part(roi)
@@ -80,7 +82,7 @@ class Segmentation(Mapping[str, np.ndarray]):
 
     def confidence(self, roi: str) -> Confidence:
         """How far to trust the mask of a ROI; raises KeyError if the model does not know it."""
-        return confidence(roi, certainty(self._post_processed(roi)), self.calibration)
+        return self._confidence(roi, self._post_processed(roi))
 
     def label_map(self) -> LabelMap:
         """One value per voxel, which the module label_map explains."""
@@ -107,13 +109,16 @@ class Segmentation(Mapping[str, np.ndarray]):
         """One ROI; raises KeyError if the model does not know it."""
         probability = self._post_processed(roi)
         box, on_original = probability_on_original_grid(probability, self.volume_grid, self.ct.grid)
-        return Part(roi, box, on_original, confidence(roi, certainty(probability), self.calibration))
+        return Part(roi, box, on_original, self._confidence(roi, probability))
 
     def whole(self, box: Box, values: np.ndarray) -> np.ndarray:
         """An array D H W on the CT's grid that has `values` in the box of its view `to_canonical`, and 0 elsewhere."""
         array = np.zeros(self.ct.grid.shape, values.dtype)
         to_canonical(array, self.ct.grid)[box] = values
         return array
+
+    def _confidence(self, roi: str, probability: np.ndarray) -> Confidence:
+        return confidence(roi, certainty(probability), self.calibration, self.agreement.get(roi))
 
     def _post_processed(self, roi: str) -> np.ndarray:
         """The probability (uint8 D H W) of a ROI on the model's grid."""

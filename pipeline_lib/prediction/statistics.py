@@ -18,7 +18,7 @@ from ..volumes.resampling import Box
 _SIDES = (("inferior", "superior"), ("anterior", "posterior"), ("right", "left"))
 """Lower and higher end of each axis of a canonical array (D H W)."""
 _SHARED_CORNERS = np.ones((3, 3, 3))
-_UNITS = {"volume_ml": 3, "mean_hu": 1, "std_hu": 1, "extent_mm": 1, "certainty": 3, "expected_dice": 3}
+_UNITS = {"volume_ml": 3, "mean_hu": 1, "std_hu": 1, "extent_mm": 1, "certainty": 3, "expected_dice": 3, "agreement": 3}
 """Rounded columns and their digits after the point."""
 
 
@@ -28,7 +28,7 @@ class RoiStatistics:
 
     `std_hu` is the standard deviation over the ROI's voxels. `extent_mm` is the box around it: left to right, front to
     back, bottom to top, along the image's own axes. `touches_border` names the sides of the image at which it ends,
-    and may go on beyond. `parts` are connected by faces, edges or corners. The last three are those of
+    and may go on beyond. `parts` are connected by faces, edges or corners. The last four are those of
     `prediction.confidence.Confidence`.
     """
 
@@ -42,6 +42,7 @@ class RoiStatistics:
     certainty: float | None = None
     expected_dice: float | None = None
     look_at: bool | None = None
+    agreement: float | None = None
 
 
 def measured(roi: str, box: Box, mask: np.ndarray, hu: np.ndarray, grid: Geometry) -> RoiStatistics:

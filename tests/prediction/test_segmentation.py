@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
@@ -130,6 +131,28 @@ def test_several_models_are_averaged(files, masks, model):
         # Bytes of each on the volume's grid, and of the mean, are rounded.
         assert np.abs(both.probability(roi) - mean).max() <= 3 / 255
         assert np.abs(masks.probability(roi) - mean).max() > 0.05
+
+
+def test_several_models_say_how_far_they_agree(files, tmp_path, masks):
+    """Three models against their masks alone, pair by pair, of the second CT that they see.
+
+    Windows lie side by side, so that each voxel counts once.
+    """
+    paths = [files / "one.safetensors", files / "two.safetensors"]
+    paths.append(write_tiny_model(tmp_path / "three.safetensors", seed=3))
+    grid = Geometry(size=(64, 64, 64), spacing_mm=SPACING, origin_mm=(0, 0, 0))
+    ct = grid.image(hounsfield(grid.shape))
+    joint = lacuna.load(*paths, **CPU, fast=True)
+    joint.predict(files / "ct.nii.gz")
+    found = joint.predict(ct)
+    alone = [lacuna.load(path, **CPU, fast=True).predict(ct) for path in paths]
+    for roi in ROIS:
+        pairs = list(itertools.combinations([each[roi] for each in alone], 2))
+        both = sum(np.count_nonzero(one & other) for one, other in pairs)
+        sizes = sum(np.count_nonzero(one) + np.count_nonzero(other) for one, other in pairs)
+        assert 0 < both < sizes / 2
+        assert found.confidence(roi).agreement == pytest.approx(2 * both / sizes, abs=2e-3)
+    assert masks.confidence("liver").agreement is None
 
 
 def test_each_of_several_models_predicts_as_its_own_method_does(files, tmp_path, masks):
