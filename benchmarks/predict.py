@@ -3,9 +3,10 @@
     python benchmarks/predict.py --slices 100 --rois 11 104
     python benchmarks/predict.py --slices 768 --rois 104 --only lacuna nnunet --limit 60
 
-The CT has 512×512 pixels: a body with lungs, in air, on a table. Each row is a process of its own, one after the other,
-from its start to the label map on the CT's own grid. All weights are random; all three compute windows of 128×128×128
-voxels of 1.5 mm, neighbours overlapping by half (the default of each), blended by Gaussian weights, without mirroring:
+The CT is a body with lungs, in air, on a table. Each row is a process of its own, one after the other, from its start
+to the label map on the grid of the CT. All weights are random. All three compute windows of 128×128×128 voxels of
+1.5 mm, neighbours overlapping by half, blended by Gaussian weights, without mirroring. Half is our default and
+that of nnU-Net; in MONAI it is a quarter, but its SwinUNETR bundle takes half:
 
 - lacuna: `lacuna predict` with nothing but a CT, an output folder and a model: the published SwinUNETR of feature size
   48 with the text-conditioned head, and the precision that it chooses here;
@@ -58,24 +59,21 @@ class Measured:
     stopped: bool
 
 
-def write_ct(path: Path, slices: int, spacing_mm: list[float]) -> tuple[int, int, int]:
+def write_ct(path: Path, slices: int, pixels: int, spacing_mm: list[float]) -> tuple[int, ...]:
     """A CT in int16 HU; returns its size in voxels of `SPACING_MM`, z y x."""
     rng = np.random.default_rng(0)
-    y, x = np.ogrid[-1:1:512j, -1:1:512j]
+    y, x = np.ogrid[-1 : 1 : pixels * 1j, -1 : 1 : pixels * 1j]
     body = (x / 0.88) ** 2 + (y / 0.62) ** 2 < 1
     lungs = ((abs(x) - 0.42) / 0.3) ** 2 + (y / 0.42) ** 2 < 1
     table = (abs(y - 0.7 + 0.08 * x**2) < 0.012) & (abs(x) < 0.95)
-    image = np.empty((slices, 512, 512), np.int16)
+    image = np.empty((slices, pixels, pixels), np.int16)
     for z, plane in enumerate(image):
         mean = np.where(body, 50, -1000) + np.where(lungs & (z > slices // 2), -850, 0) + np.where(table, 700, 0)
         plane[:] = mean + rng.normal(0, 15, mean.shape)
     ct = sitk.GetImageFromArray(image)
     ct.SetSpacing(spacing_mm)
     sitk.WriteImage(ct, str(path), useCompression=True)
-    depth, height, width = (
-        round(length * step / SPACING_MM) for length, step in zip(image.shape, spacing_mm[::-1], strict=True)
-    )
-    return depth, height, width
+    return tuple(round(length * step / SPACING_MM) for length, step in zip(image.shape, spacing_mm[::-1], strict=True))
 
 
 def write_lacuna_model(path: Path, rois: list[str]) -> None:
@@ -101,62 +99,41 @@ def write_nnunet_model(folder: Path, rois: list[str]) -> None:
     """A folder as nnU-Net's training leaves it; the plans are what its planner gives at 1.5 mm for large CTs."""
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
-    stages, resampling = 6, "resample_data_or_seg_to_shape"
+    stages = 6
     architecture = {
         "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
         "arch_kwargs": {
-            "n_stages": stages,
-            "features_per_stage": [32, 64, 128, 256, 320, 320],
-            "conv_op": "torch.nn.modules.conv.Conv3d",
-            "kernel_sizes": [[3, 3, 3]] * stages,
+            "n_stages": stages, "features_per_stage": [32, 64, 128, 256, 320, 320],
+            "conv_op": "torch.nn.modules.conv.Conv3d", "conv_bias": True, "kernel_sizes": [[3, 3, 3]] * stages,
             "strides": [[1, 1, 1], *[[2, 2, 2]] * (stages - 1)],
-            "n_conv_per_stage": [2] * stages,
-            "n_conv_per_stage_decoder": [2] * (stages - 1),
-            "conv_bias": True,
-            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-            "dropout_op": None,
-            "dropout_op_kwargs": None,
-            "nonlin": "torch.nn.LeakyReLU",
-            "nonlin_kwargs": {"inplace": True},
+            "n_conv_per_stage": [2] * stages, "n_conv_per_stage_decoder": [2] * (stages - 1),
+            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d", "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+            "dropout_op": None, "dropout_op_kwargs": None,
+            "nonlin": "torch.nn.LeakyReLU", "nonlin_kwargs": {"inplace": True},
         },
         "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-    }
+    }  # fmt: skip
     configuration: dict[str, object] = {
-        "data_identifier": "nnUNetPlans_3d_fullres",
-        "preprocessor_name": "DefaultPreprocessor",
-        "batch_size": 2,
-        "patch_size": [PATCH] * 3,
-        "median_image_size_in_voxels": [250.0] * 3,
-        "spacing": [SPACING_MM] * 3,
-        "normalization_schemes": ["CTNormalization"],
-        "use_mask_for_norm": [False],
-        "architecture": architecture,
+        "data_identifier": "nnUNetPlans_3d_fullres", "preprocessor_name": "DefaultPreprocessor", "batch_size": 2,
+        "patch_size": [PATCH] * 3, "median_image_size_in_voxels": [250.0] * 3, "spacing": [SPACING_MM] * 3,
+        "normalization_schemes": ["CTNormalization"], "use_mask_for_norm": [False], "architecture": architecture,
         "batch_dice": False,
-    }
+    }  # fmt: skip
     for kind, is_labels, order in (("data", False, 3), ("seg", True, 1), ("probabilities", False, 1)):
         options = {"is_seg": is_labels, "order": order, "order_z": 0, "force_separate_z": None}
-        configuration |= {f"resampling_fn_{kind}": resampling, f"resampling_fn_{kind}_kwargs": options}
+        configuration[f"resampling_fn_{kind}"] = "resample_data_or_seg_to_shape"
+        configuration[f"resampling_fn_{kind}_kwargs"] = options
+    intensities = {"mean": 50.0, "std": 100.0, "percentile_00_5": WINDOW_HU[0], "percentile_99_5": WINDOW_HU[1]}
     plans = {
-        "dataset_name": "Dataset001_Random",
-        "plans_name": "nnUNetPlans",
-        "original_median_spacing_after_transp": [SPACING_MM] * 3,
-        "original_median_shape_after_transp": [250] * 3,
-        "image_reader_writer": "SimpleITKIO",
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
-        "configurations": {"3d_fullres": configuration},
-        "experiment_planner_used": "ExperimentPlanner",
-        "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {
-            "0": {"mean": 50.0, "std": 100.0, "percentile_00_5": WINDOW_HU[0], "percentile_99_5": WINDOW_HU[1]}
-        },
-    }
+        "dataset_name": "Dataset001", "plans_name": "nnUNetPlans", "experiment_planner_used": "ExperimentPlanner",
+        "original_median_spacing_after_transp": [SPACING_MM] * 3, "original_median_shape_after_transp": [250] * 3,
+        "image_reader_writer": "SimpleITKIO", "transpose_forward": [0, 1, 2], "transpose_backward": [0, 1, 2],
+        "configurations": {"3d_fullres": configuration}, "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {"0": intensities},
+    }  # fmt: skip
     labels = {"background": 0} | {roi: value for value, roi in enumerate(rois, start=1)}
     data_set = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 1, "file_ending": ".nii.gz"}
-    network = get_network_from_plans(
-        *architecture.values(), input_channels=1, output_channels=len(labels), deep_supervision=False
-    )
+    network = get_network_from_plans(*architecture.values(), 1, len(labels), deep_supervision=False)
     (folder / "fold_0").mkdir(parents=True)
     (folder / "plans.json").write_text(json.dumps(plans))
     (folder / "dataset.json").write_text(json.dumps(data_set))
@@ -246,11 +223,12 @@ def measure(kind: str, ct: Path, model: Path, out: Path, options: argparse.Names
             largest = max(largest, resident(process.pid))
             if largest > options.limit * 1e9:
                 process.kill()
-            time.sleep(0.05)
+            time.sleep(0.2)
             ended, status, usage = os.wait4(process.pid, os.WNOHANG)
     seconds, stopped = time.perf_counter() - started, largest > options.limit * 1e9
     if not stopped and (status or not list(out.rglob("*.nii.gz"))):
         raise RuntimeError(f"{' '.join(command)} failed:\n{(out / 'log.txt').read_text()[-3000:]}")
+    largest = max(largest, usage.ru_maxrss * 1024)
     return Measured(seconds, usage.ru_utime + usage.ru_stime, largest, stopped)
 
 
@@ -266,30 +244,23 @@ def resident(pid: int) -> int:
     return total
 
 
-def row(kind: str, found: Measured, windows: int, ours: Measured | None) -> str:
-    cells = [found.seconds, found.processor_seconds, found.processor_seconds / windows, found.bytes / 1e6]
-    texts = [f"{cells[0]:.0f}", f"{cells[1]:.0f}", f"{cells[2]:.1f}", f"{cells[3]:.0f}"]
-    if found.stopped:
-        texts = ["stopped", *["–"] * 2, f"more than {texts[3]}"]
-    if ours is not None:
-        texts += [
-            "–" if found.stopped else f"{cells[1] / ours.processor_seconds:.2f}",
-            f"{cells[3] * 1e6 / ours.bytes:.2f}",
-        ]
-    return f"| {' | '.join([kind, *texts])} |"
-
-
-def compare(rois: int, folder: Path, ct: Path, windows: int, kinds: list[str], options: argparse.Namespace) -> None:
+def compare(rois: int, folder: Path, ct: Path, windows: int, options: argparse.Namespace) -> None:
     names = [f"roi_{number}" for number in range(rois)]
-    ours = None
-    print(f"\n| {rois} ROIs, {windows} windows | s | processor s | a window | MB | processor s, ratio | MB, ratio |")
-    print("|---|---|---|---|---|---|---|")
-    for kind in kinds:
+    found = {}
+    print(f"\n| {rois} ROIs, {windows} windows | s | processor s | processor s a window | MB |\n|---|---|---|---|---|")
+    for kind in options.only:
         model = folder / f"{kind}_{rois}{'.safetensors' if kind == 'lacuna' else ''}"
         write_model(kind, model, names)
-        found = measure(kind, ct, model, folder / f"out_{kind}_{rois}", options)
-        ours = found if kind == "lacuna" else ours
-        print(row(kind, found, windows, ours), flush=True)
+        one = found[kind] = measure(kind, ct, model, folder / f"out_{kind}_{rois}", options)
+        times = f"{one.seconds:.0f} | {one.processor_seconds:.0f} | {one.processor_seconds / windows:.1f} | "
+        print(
+            f"| {kind} | {'stopped | – | – | more than ' if one.stopped else times}{one.bytes / 1e6:.0f} |", flush=True
+        )
+    ours = found.pop("lacuna", None)
+    for kind, one in found.items() if ours else ():
+        pairs = ((one.seconds, ours.seconds), (one.processor_seconds, ours.processor_seconds))
+        ratios = "– | –" if one.stopped else " | ".join(f"{their / our:.2f}" for their, our in pairs)
+        print(f"| {kind} / lacuna | {ratios} | | {one.bytes / ours.bytes:.2f} |")
 
 
 def main() -> None:
@@ -300,22 +271,27 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slices", type=int, default=300)
+    parser.add_argument("--pixels", type=int, default=512, help="on a side of a slice")
     parser.add_argument("--spacing", type=float, nargs=3, default=[0.74, 0.74, 1.25], metavar="MM", help="x y z")
     parser.add_argument("--rois", type=int, nargs="+", default=[11, 104])
-    parser.add_argument("--only", nargs="+", choices=PACKAGES, default=list(PACKAGES))
+    parser.add_argument("--only", nargs="+", choices=PACKAGES, default=list(PACKAGES), help="in this order")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--limit", type=float, default=math.inf, help="GB of memory at which a row is stopped")
     options = parser.parse_args()
-    kinds = [kind for kind in PACKAGES if kind in options.only and importlib.util.find_spec(PACKAGES[kind])]
-    for kind in set(options.only) - set(kinds):
+    missing = [kind for kind in options.only if importlib.util.find_spec(PACKAGES[kind]) is None]
+    for kind in missing:
         print(f"{kind} is left out: the package {PACKAGES[kind]} is missing")
+    options.only = [kind for kind in options.only if kind not in missing]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shape = write_ct(folder / "ct.nii.gz", options.slices, options.spacing)
-        windows = math.prod(len(window_starts(length, PATCH, OVERLAP)) for length in shape)
-        print(f"512×512×{options.slices} voxels of {options.spacing} mm, {shape[::-1]} of {SPACING_MM} mm")
+        depth, height, width = write_ct(folder / "ct.nii.gz", options.slices, options.pixels, options.spacing)
+        windows = math.prod(len(window_starts(length, PATCH, OVERLAP)) for length in (depth, height, width))
+        size, spacing = f"{options.pixels}×{options.pixels}×{options.slices}", "×".join(map(str, options.spacing))
+        print(
+            f"{size} voxels of {spacing} mm, {width}×{height}×{depth} of {SPACING_MM} mm, {options.threads} thread(s)"
+        )
         for rois in options.rois:
-            compare(rois, folder, folder / "ct.nii.gz", windows, kinds, options)
+            compare(rois, folder, folder / "ct.nii.gz", windows, options)
 
 
 if __name__ == "__main__":
