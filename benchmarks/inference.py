@@ -73,7 +73,8 @@ class OneRoiAfterTheOther(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> Tensor:
-        decoded, bottleneck = self.network._features(image)
+        bottleneck, skips = self.network.encoded(image)
+        decoded = self.network.decoded(bottleneck, skips)
         head = self.network.head
         features = head.features(decoded)
         text = head.text_feature(standardised(self.network.embeddings, head.embedding_mean, head.embedding_scale))

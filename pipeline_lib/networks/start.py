@@ -1,8 +1,14 @@
 """What a training begins with in place of random weights: a segmentation model, or SwinUNETR's self-supervised ones.
 
-Self-supervised: Tang et al., "Self-supervised pre-training of Swin transformers for 3D medical image analysis", CVPR
-2022. MONAI's file of them, model_swinvit.pt, has the transformer's tensors under `state_dict`, with names that begin
-with `module.` and with `fc1` and `fc2` for the layers that are now called `linear1` and `linear2`.
+Self-supervised weights come in the layouts of MONAI's files and of what its training code writes:
+
+- model_swinvit.pt (Tang et al., "Self-supervised pre-training of Swin transformers for 3D medical image analysis", CVPR
+  2022): the transformer's tensors under `state_dict`, with names that begin with `module.` and with `fc1` and `fc2` for
+  the layers that are now called `linear1` and `linear2`;
+- what that training writes today: names that begin with `swin_vit.` or `swinViT.`, after `module.` if several GPUs took
+  part, under `state_dict` or at the top of the file;
+- ssl_pretrained_weights.pth (Valanarasu et al., "Disruptive autoencoders: leveraging low-level features for 3D medical
+  image pre-training", 2023): under `model`, names that begin with `encoder.` and have one more `0.` after a stage's.
 """
 
 from __future__ import annotations
@@ -28,6 +34,9 @@ _EMBEDDINGS = "embeddings"
 _MEAN, _SCALE = "head.embedding_mean", "head.embedding_scale"
 _TRANSFORMER = "trunk.swinViT."
 _OF_TRANSFORMER = re.compile(r"(patch_embed|layers[1-4])\.")
+_CONTAINERS = ("state_dict", "model")
+_PREFIX = re.compile(r"^(module\.)?((swinViT|swin_vit|encoder)\.)?")
+_NESTED_STAGE = re.compile(r"^(layers[1-4]\.0)\.0\.")
 _TOLERANCE = 1e-3
 """By how much a ROI's embedding may differ, in root mean squares: another machine rounds otherwise."""
 
@@ -146,15 +155,16 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         wrong = "is damaged, or holds more than weights, which could run code"
         raise _misfit(path, wrong, "fetch MONAI's model_swinvit.pt again") from error
-    tensors = content.get("state_dict", content) if isinstance(content, dict) else {}
+    held = content if isinstance(content, dict) else {}
+    tensors = next((held[key] for key in _CONTAINERS if isinstance(held.get(key), dict)), held)
     if not tensors or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-        raise _misfit(path, "has no tensors under `state_dict`", "give MONAI's model_swinvit.pt")
+        raise _misfit(path, "has no tensors under `state_dict` or `model`", "give MONAI's model_swinvit.pt")
     return dict(tensors)
 
 
 def _current_name(name: str) -> str:
     """What MONAI's SwinTransformer calls the tensor now."""
-    name = name.removeprefix("module.").removeprefix("swinViT.")
+    name = _NESTED_STAGE.sub(r"\1.", _PREFIX.sub("", name))
     return name.replace(".mlp.fc1.", ".mlp.linear1.").replace(".mlp.fc2.", ".mlp.linear2.")
 
 

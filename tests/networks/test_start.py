@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from monai.networks.nets import SwinUNETR
-from monai.networks.nets.swin_unetr import SwinTransformer
+from monai.networks.nets.swin_unetr import SwinTransformer, filter_swinunetr
 
 from pipeline_lib.errors import UserError
 from pipeline_lib.networks.build import build_segmentation_network
@@ -204,6 +205,37 @@ def test_the_transformer_starts_from_self_supervised_weights(transformer, patch,
             torch.testing.assert_close(mine, theirs)
     for name, value in fresh(wanted(OLD)).state_dict().items():
         assert name.startswith("trunk.swinViT.") or torch.equal(value, network.state_dict()[name]), name
+
+
+def renamed(change):
+    """A layout in which `change` names the tensors."""
+    return lambda tensors: {change(name): value for name, value in tensors.items()}
+
+
+LAYOUTS = {
+    "as trained on one GPU": lambda tensors: {"state_dict": renamed(lambda name: f"swin_vit.{name}")(tensors)},
+    "as trained on several": lambda tensors: {"state_dict": renamed(lambda name: f"module.swinViT.{name}")(tensors)},
+    "without a container": renamed(lambda name: f"module.swin_vit.{name}"),
+    "disruptive autoencoder": lambda tensors: {
+        "epoch": 3,
+        "model": renamed(lambda name: "encoder." + re.sub(r"^(layers\d\.0\.)", r"\g<1>0.", name))(tensors)
+        | {"encoder.mask_token": torch.ones(1), "decoder.0.weight": torch.ones(2)},
+    },
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_published_layout_of_self_supervised_weights_gives_the_same_tensors(layout, transformer, tmp_path):
+    path, content = tmp_path / "weights.pth", LAYOUTS[layout](transformer.state_dict())
+    torch.save(content, path)
+    _, start = started(path, wanted(OLD))
+    expected = {f"trunk.swinViT.{name}": value for name, value in transformer.state_dict().items()}
+    assert start.tensors.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in start.tensors.items())
+    if "model" in content:
+        # MONAI's own filter names this layout's tensors alike.
+        found = dict(filter(None, (filter_swinunetr(name, value) for name, value in content["model"].items())))
+        assert {f"trunk.{name}" for name in found} == expected.keys()
 
 
 def test_version_2_keeps_random_weights_in_its_own_blocks(transformer, tmp_path):
