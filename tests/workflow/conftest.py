@@ -9,19 +9,35 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 
 from .forked import forked_snakemake
+from .job_server import JobServer
 
 BASE = Path(__file__).parents[2]
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
 CODE = ("Snakefile", "workflow", "pipeline_lib", "config", "environment.yml")
 HERE = "that checkout's code ran"
+
+
+@cache
+def job_server() -> JobServer:
+    """This process's own, started when a test first runs jobs."""
+    return JobServer(Path(tempfile.mkdtemp(prefix="jobs-")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _job_server_ends():
+    yield
+    if job_server.cache_info().currsize:
+        job_server().close()
 
 
 @dataclass(frozen=True)
@@ -55,11 +71,14 @@ class Project:
     def run(
         self, *arguments: str, before: Sequence[str] = (), environment: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Call snakemake; `before` is a command that it is run by, `environment` what it sees beside this process's."""
+        """Call snakemake, whose jobs are forked from this process's server of jobs.
+
+        `before` is a command that it is run by, `environment` what it sees in place of the server beside this process's.
+        """
         return subprocess.run(
             [*before, *self.command(*arguments)],
             cwd=BASE,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, **(job_server().environment if environment is None else environment)},
             capture_output=True,
             text=True,
             timeout=800,
