@@ -71,18 +71,19 @@ class Project:
     def run(
         self, *arguments: str, before: Sequence[str] = (), environment: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Call snakemake, whose jobs are forked from this process's server of jobs.
-
-        `before` is a command that it is run by, `environment` what it sees in place of the server beside this process's.
-        """
+        """Call snakemake; `before` is a command that it is run by, `environment` what it sees beside this process's."""
         return subprocess.run(
             [*before, *self.command(*arguments)],
             cwd=BASE,
-            env={**os.environ, **(job_server().environment if environment is None else environment)},
+            env={**os.environ, **(environment or {})},
             capture_output=True,
             text=True,
             timeout=800,
         )
+
+    def run_forked(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The same for jobs that import torch: they are forked from this process's server of jobs."""
+        return self.run(*arguments, environment=job_server().environment)
 
     def dry_run(self, *arguments: str, gpus: int | None = None) -> subprocess.CompletedProcess[str]:
         """A dry run, which must succeed; `gpus` is how many it finds on this machine, if not the real number."""
@@ -129,7 +130,7 @@ def finished(tmp_path_factory, tiny_content) -> Project:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not ended.exists():
             project.folder.mkdir(exist_ok=True)
-            done = project.run("--cores", "2")
+            done = project.run_forked("--cores", "2")
             assert done.returncode == 0, done.stdout + done.stderr
             ended.touch()
     folder = tmp_path_factory.mktemp("finished") / "tiny"
