@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import os
 import sys
 import traceback
@@ -43,6 +44,9 @@ def stage_command(
     the user can fix (one line says what), 1 a bug (traceback).
     """
     os.environ.setdefault(HUGE_PAGES, "1")
+    # What has been imported is not garbage (see __init__.py).
+    gc.freeze()
+    gc.enable()
     module = sys.modules[run.__module__]
     parser = argparse.ArgumentParser(
         description=(module.__doc__ or "").strip(), formatter_class=argparse.RawDescriptionHelpFormatter

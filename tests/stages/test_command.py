@@ -1,7 +1,8 @@
-"""How a stage ends when the disk fills up: one line and exit code 2, whichever library met it."""
+"""How a stage starts, and how it ends when the disk fills up: one line and exit code 2, whichever library met it."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -81,3 +82,15 @@ def test_a_full_disk_is_one_line_that_names_the_file(small_disk, tmp_path, libra
     (error,) = errors if library != "ITK" else errors[-1:]
     assert error.startswith(f"error: {disk / name}: "), done.stderr
     assert "does not fit on the disk" in error
+
+
+def test_a_stage_looks_for_garbage_but_not_in_what_it_imports(tmp_path):
+    told = "gc.isenabled(), gc.get_stats()[2]['collections'], gc.get_freeze_count() > 1000"
+    (tmp_path / "sitecustomize.py").write_text(f"import atexit, gc\natexit.register(lambda: print({told}))")
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline_lib.stages.list_cases.run", "--help"],
+        env={"PYTHONPATH": os.pathsep.join((str(tmp_path), str(BASE)))},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines()[-1] == "True 0 True", done.stderr

@@ -9,19 +9,35 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
 import yaml
 
 from .forked import forked_snakemake
+from .job_server import JobServer
 
 BASE = Path(__file__).parents[2]
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
 CODE = ("Snakefile", "workflow", "pipeline_lib", "config", "environment.yml")
 HERE = "that checkout's code ran"
+
+
+@cache
+def job_server() -> JobServer:
+    """This process's own, started when a test first runs jobs."""
+    return JobServer(Path(tempfile.mkdtemp(prefix="jobs-")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _job_server_ends():
+    yield
+    if job_server.cache_info().currsize:
+        job_server().close()
 
 
 @dataclass(frozen=True)
@@ -64,6 +80,10 @@ class Project:
             text=True,
             timeout=800,
         )
+
+    def run_forked(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The same for jobs that import torch: they are forked from this process's server of jobs."""
+        return self.run(*arguments, environment=job_server().environment)
 
     def dry_run(self, *arguments: str, gpus: int | None = None) -> subprocess.CompletedProcess[str]:
         """A dry run, which must succeed; `gpus` is how many it finds on this machine, if not the real number."""
@@ -110,7 +130,7 @@ def finished(tmp_path_factory, tiny_content) -> Project:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not ended.exists():
             project.folder.mkdir(exist_ok=True)
-            done = project.run("--cores", "2")
+            done = project.run_forked("--cores", "2")
             assert done.returncode == 0, done.stdout + done.stderr
             ended.touch()
     folder = tmp_path_factory.mktemp("finished") / "tiny"

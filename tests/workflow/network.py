@@ -6,6 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
+from .job_server import JobServer
+
 # Python imports this module at its start, in every child too. Loopback does not count: processes of a training use it.
 _REFUSE = """
 import os, sys
@@ -28,7 +30,10 @@ sys.addaudithook(refuse)
 
 
 class CutNetwork:
-    """`before` and `environment` for a command without a network; `attempts` are those to use it all the same."""
+    """`before` and `environment` for a command without a network, and a server of jobs there.
+
+    `attempts` are those to use the network all the same.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._attempts = folder / "attempts.txt"
@@ -38,6 +43,10 @@ class CutNetwork:
         # Where namespaces are permitted the kernel cuts it off too, also from what is not Python.
         permitted = subprocess.run(["unshare", "--net", "--map-root-user", "true"], capture_output=True).returncode == 0
         self.before = ("unshare", "--net", "--map-root-user") if permitted else ()
+
+    def job_server(self, folder: Path) -> JobServer:
+        """A server whose jobs, and whatever sees its environment, have no network."""
+        return JobServer(folder, _REFUSE, self.before, NETWORK_ATTEMPTS=str(self._attempts))
 
     @property
     def attempts(self) -> str:

@@ -101,7 +101,11 @@ def offline(online, tmp_path_factory) -> Project:
     assert fetched.returncode == 0, fetched.stdout + fetched.stderr
     server.close()
     cut = CutNetwork(tmp_path_factory.mktemp("cut"))
-    done = project.run("--cores", "2", before=cut.before, environment=cut.environment)
+    jobs = cut.job_server(tmp_path_factory.mktemp("jobs"))
+    try:
+        done = project.run("--cores", "2", before=cut.before, environment=jobs.environment)
+    finally:
+        jobs.close()
     assert done.returncode == 0, done.stdout + done.stderr
     assert cut.attempts == ""
     return project

@@ -195,7 +195,7 @@ def test_an_edit_of_code_retrains_nothing(all_inputs):
 def test_what_the_check_of_existence_made_goes_into_the_report_alone(finished, tmp_path):
     assert set(finished.planned("existence_check")) == {"check_existence", "existence_check"}
     project = copied(finished, tmp_path)
-    done = project.run("--cores", "2", "existence_check")
+    done = project.run_forked("--cores", "2", "existence_check")
     assert done.returncode == 0, done.stdout + done.stderr
     decisions = pd.read_csv(tmp_path / "results" / "existence_check" / "decisions.csv")
     assert set(decisions["patches_of"]) == {"pool", "training crops"}
@@ -272,7 +272,7 @@ def test_a_wrong_config_ends_in_one_line_before_any_job(tiny_content, tmp_path, 
 
 def test_too_little_disk_is_said_before_any_job(tiny_content, tmp_path):
     huge = Project(tmp_path, tiny_content).edited("volumes/spacing_mm", [0.001, 0.001, 0.001])
-    done = huge.run("--cores", "1")
+    done = forked_snakemake(huge.arguments("--cores", "1"), BASE)
     assert done.returncode != 0
     assert re.search(r"error: .*need about [\d.]+ GB more and [\d.]+ GB are free", done.stderr)
     assert not (tmp_path / "resources").exists()
@@ -280,7 +280,7 @@ def test_too_little_disk_is_said_before_any_job(tiny_content, tmp_path):
 
 def test_snakemakes_own_report_is_made_and_holds_the_figures(finished, tmp_path):
     page = tmp_path / "report.html"
-    done = finished.run("--report", str(page))
+    done = forked_snakemake(finished.arguments("--report", str(page)), BASE)
     assert done.returncode == 0, done.stdout + done.stderr
     text = page.read_text()
     assert "Its caption stands below it" in text
@@ -306,8 +306,8 @@ def test_a_killed_run_resumes_from_its_checkpoint(finished, tmp_path):
         running.wait()
     kill_trainings(tmp_path)
     assert not (tmp_path / "results" / "models" / "baseline-seed0" / "model.safetensors").exists()
-    assert project.run("--unlock").returncode == 0
-    done = project.run("--cores", "2", "--rerun-incomplete", "models")
+    assert forked_snakemake(project.arguments("--unlock"), BASE).returncode == 0
+    done = project.run_forked("--cores", "2", "--rerun-incomplete", "models")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "results" / "models" / "baseline-seed0" / "model.safetensors").is_file()
     assert "resuming after step" in (tmp_path / "logs" / "train" / "baseline-seed0.log").read_text()
