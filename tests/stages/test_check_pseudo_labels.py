@@ -17,6 +17,7 @@ from pipeline_lib.networks.model_file import load_segmentation_model, save_model
 from pipeline_lib.stages.check_pseudo_labels import run as pseudo_labels
 from pipeline_lib.stages.check_pseudo_labels.settings import Settings as CheckSettings
 from pipeline_lib.stages.train import run as training
+from pipeline_lib.stages.train.saving import teacher_files
 from pipeline_lib.stages.train.settings import Execution
 from tests.support.synthetic import PATCHES
 from tests.support.training_world import (
@@ -79,7 +80,7 @@ def checked(world, trained):
     given = pseudo_labels.Inputs(**vars(inputs), teachers=folder / "disturbed", truth=(truth,))
     table = pseudo_labels.Outputs(folder / "lacuna.csv")
     pseudo_labels.run(CheckSettings(training=settings, snapshots=SNAPSHOTS), EXECUTION, given, table)
-    return SimpleNamespace(table=pd.read_csv(table.table), settings=settings, teachers=teachers)
+    return SimpleNamespace(table=pd.read_csv(table.table), settings=settings, teacher=teachers[SNAPSHOTS[0]])
 
 
 def test_the_teacher_is_kept_as_it_was_and_restored_with_the_model(trained, monkeypatch):
@@ -136,13 +137,15 @@ def naive_sums(world, inputs, settings, scored_pools, teacher):
     return found
 
 
-@pytest.mark.parametrize("share", SNAPSHOTS)
-def test_pseudo_labels_are_compared_with_the_full_truth(share, world, trained, scored_pools, checked):
-    inputs, settings, teacher = trained[1], checked.settings, checked.teachers[share]
-    expected = naive_sums(world, inputs, settings, scored_pools, teacher)
-    assert set(expected) == {"positive", "negative", "ambiguous"}
+def rows_of(checked, share):
     table = checked.table
-    rows = table[(table["snapshot"] == share) & (table["roi"] == "spleen")].set_index("decision")
+    return table[(table["snapshot"] == share) & (table["roi"] == "spleen")].set_index("decision")
+
+
+def test_pseudo_labels_are_compared_with_the_full_truth(world, trained, scored_pools, checked):
+    expected = naive_sums(world, trained[1], checked.settings, scored_pools, checked.teacher)
+    assert set(expected) == {"positive", "negative", "ambiguous"}
+    rows = rows_of(checked, 0.3)
     assert set(rows.index) == set(expected)
     for decision, sums in expected.items():
         row = rows.loc[decision]
@@ -154,10 +157,16 @@ def test_pseudo_labels_are_compared_with_the_full_truth(share, world, trained, s
             ("in_rivals", in_rivals, taught),
         ):
             assert row[name] == pytest.approx(part / whole if whole else np.nan, abs=1e-5, nan_ok=True)
-    sees = share == SNAPSHOTS[0]
-    assert (rows["voxels_taught"] > 0).to_dict() == {"positive": sees, "ambiguous": sees, "negative": False}
-    assert (rows["step"] == {0.3: 2, 1.0: 5}[share]).all()
-    assert (rows["weight"] == {0.3: 0, 1.0: 1}[share]).all(), "in the warm-up the teacher teaches nothing"
+    assert (rows["voxels_taught"] > 0).to_dict() == {"positive": True, "ambiguous": True, "negative": False}
+
+
+def test_every_snapshot_sees_the_same_crops(checked):
+    early, late = (rows_of(checked, share) for share in SNAPSHOTS)
+    assert late[["crops", "crops_with_roi", "voxels_true"]].equals(early[["crops", "crops_with_roi", "voxels_true"]])
+    assert (late["voxels_taught"] == 0).all()
+    assert late["precision"].isna().all()
+    assert (set(early["step"]), set(late["step"])) == ({2}, {5})
+    assert (set(early["weight"]), set(late["weight"])) == ({0}, {1}), "in the warm-up the teacher teaches nothing"
 
 
 def test_only_what_labels_leave_open_in_data_sets_of_known_truth_has_a_row(checked):
@@ -166,10 +175,11 @@ def test_only_what_labels_leave_open_in_data_sets_of_known_truth_has_a_row(check
     assert not checked.table.duplicated(["dataset", "roi", "decision", "snapshot"]).any()
 
 
-def test_a_training_without_a_teacher_has_no_pseudo_labels(world, trained, tmp_path):
+def test_a_training_without_a_teacher_keeps_none_and_has_no_pseudo_labels(world, trained, tmp_path):
     settings, inputs, outputs, _ = trained
     method = LabelsAlone(kind="labels_alone", network="swin_unetr", encoder="vectors")
     settings = CheckSettings(training=settings.model_copy(update={"method": method}), snapshots=SNAPSHOTS)
+    assert teacher_files(settings.training, Execution(snapshots=SNAPSHOTS), outputs) == []
     given = pseudo_labels.Inputs(**vars(inputs), teachers=outputs.teachers, truth=())
     with pytest.raises(UserError, match="lacuna: is a training without a teacher"):
         pseudo_labels.run(settings, EXECUTION, given, pseudo_labels.Outputs(tmp_path / "nothing.csv"))

@@ -69,7 +69,9 @@ rule check_pseudo_labels:
             "resources/truth/{dataset}",
             dataset=[dataset for dataset in LEARNED if dataset in PHANTOM],
         ),
-        code=code_of("stages/check_pseudo_labels/*.py", "methods/pseudo_labels.py"),
+        code=code_of(
+            "stages/check_pseudo_labels/*.py", "methods/*.py", "methods/*/task.py"
+        ),
     output:
         table="results/pseudo_labels/{run}.csv",
     log:

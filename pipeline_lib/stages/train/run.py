@@ -55,7 +55,7 @@ from ...training.validation import Validation
 from ..command import stage_command
 from ..resample.settings import VERSION as VOLUMES_VERSION
 from .parts import check_samples_together, divisible, with_parts
-from .saving import description_of, save, save_teacher, teacher_files
+from .saving import description_of, make_teachers_folder, save, save_teacher, teacher_files
 from .settings import VERSION, Execution, Inputs, Outputs, Settings
 from .start import checked_start, online_scorer, start_digest
 
@@ -75,9 +75,8 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
         init_distributed(execution) as distributed,
         locked_folder(checkpoints.folder, distributed, title),
     ):
-        if distributed.is_main and outputs.teachers is not None:
-            outputs.teachers.mkdir(parents=True, exist_ok=True)
         if store.restored(distributed, [outputs.model, outputs.history, *teachers]):
+            make_teachers_folder(outputs, distributed)
             return
         check_samples_together(settings.method, execution.parts, distributed)
         sized = with_parts(settings, execution, distributed, title)
@@ -112,6 +111,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
                 with atomic_write(made) as unfinished:
                     shutil.copyfile(source, unfinished)
             store.keep([outputs.model, outputs.history, *teachers])
+            make_teachers_folder(outputs, distributed)
             checkpoints.remove()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...methods.segmentation_task import SegmentationTask
 from ...networks.model_file import save_model
+from ...training.distributed import Distributed
 from ...training.snapshots import snapshot_name
 from .settings import Execution, Outputs, Settings
 
@@ -35,6 +36,12 @@ def teacher_files(settings: Settings, execution: Execution, outputs: Outputs) ->
     if outputs.teachers is None or not settings.method.needs_teacher:
         return []
     return [outputs.teachers / snapshot_name(share) for share in execution.snapshots]
+
+
+def make_teachers_folder(outputs: Outputs, distributed: Distributed) -> None:
+    """Make the folder of snapshots if it is asked for: without a teacher nothing else does."""
+    if distributed.is_main and outputs.teachers is not None:
+        outputs.teachers.mkdir(parents=True, exist_ok=True)
 
 
 def save_teacher(settings: Settings, task: SegmentationTask, labelled: Mapping[str, Sequence[str]], path: Path) -> None:
