@@ -137,14 +137,14 @@ def small(network: Network) -> Network:
 
 @torch.no_grad()
 def prediction_seconds(network: nn.Module) -> float:
-    """Median processor seconds of one patch, in eval mode."""
+    """Median processor seconds of one patch, in eval mode, after one that does not count."""
     network.eval()
     image, seconds = torch.randn(1, 1, *SMALL.patch), []
-    for _ in range(WARM_UP + STEPS):
+    for _ in range(1 + STEPS // 2):
         began = time.process_time()
         network(image)
         seconds.append(time.process_time() - began)
-    return statistics.median(seconds[WARM_UP:])
+    return statistics.median(seconds[1:])
 
 
 def table(config: Config, rounds: Sequence[dict[str, dict[str, float]]]) -> Iterator[str]:
@@ -184,13 +184,15 @@ def main() -> None:
     ):
         cases = made_up_cases(Path(folder))
         for number in range(options.rounds):
-            rounds.append({name: fresh.submit(measured, name, config, cases).result() for name in names})
-            baseline = rounds[-1][BASELINE]
-            print(
-                f"round {number + 1}: baseline {baseline['step']:.3f} s a step, {baseline['memory']:.0f} MiB, "
-                f"{baseline['prediction']:.3f} s a prediction",
-                flush=True,
-            )
+            found: dict[str, dict[str, float]] = {}
+            for name in names:
+                found[name] = row = fresh.submit(measured, name, config, cases).result()
+                print(
+                    f"round {number + 1}, {name}: {row['step']:.3f} s a step, {row['memory']:.0f} MiB, "
+                    f"{row['prediction']:.3f} s a prediction, {row['parameters'] / 1e6:.2f} M parameters",
+                    flush=True,
+                )
+            rounds.append(found)
     print("\n".join(table(config, rounds)))
 
 

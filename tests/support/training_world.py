@@ -172,6 +172,8 @@ def stage_arguments(stage, settings, execution, inputs, outputs) -> list[str]:
         words += ["--execution", execution.model_dump_json()]
     for paths in (inputs, outputs):
         for name, value in vars(paths).items():
+            if value is None:
+                continue
             values = value if isinstance(value, tuple) else (value,)
             words += ["--" + name.replace("_", "-"), *map(str, values)]
     return words
