@@ -58,6 +58,11 @@ class DecidingStudent(TaughtStudent, Generic[S]):
         return decided(batch, batch.scores if self.scorer is None else self.scorer(batch.weak), self.settings.decision)
 
 
+def unlabelled_decisions(decisions: Decisions) -> dict[str, Tensor]:
+    """The decisions about ROIs that labels do not settle, by name."""
+    return {"positive": decisions.positive, "negative": decisions.negative, "ambiguous": decisions.ambiguous}
+
+
 def unlabelled_counts(decisions: Decisions, batch: Batch) -> dict[str, Tensor]:
     """For the history: what each unlabelled ROI was decided to be, bool B K each."""
     return {name: mask & ~batch.labelled for name, mask in vars(decisions).items()}

@@ -7,8 +7,10 @@ from typing import Any
 from torch import nn
 
 from ..config.method_settings import Teacher
+from ..data.batches import Batch
 from .ema_teacher import EmaTeacher
 from .one_student import OneStudent
+from .pseudo_labels import PseudoLabels
 
 
 class TaughtStudent(OneStudent):
@@ -17,6 +19,10 @@ class TaughtStudent(OneStudent):
     def __init__(self, student: nn.Module, names: tuple[str, ...], teacher: Teacher) -> None:
         super().__init__(student, names)
         self.teacher = EmaTeacher(student, teacher)
+
+    def pseudo_labels(self, batch: Batch) -> PseudoLabels:
+        """What the teacher tells the student of the ROIs that the labels of `batch` leave open."""
+        raise NotImplementedError
 
     def predictors(self) -> dict[str, nn.Module]:
         return super().predictors() | {"teacher": self.teacher.network}

@@ -64,10 +64,14 @@ class Slices:
 
 @dataclass(frozen=True)
 class Trainings:
-    """The compared methods by name, and for each run its method and its history."""
+    """The compared methods by name, for each run its method and its history, and what the teachers taught.
+
+    `pseudo_labels` is the table of `pseudo_labels.read_pseudo_labels`; None where the pipeline did not make it.
+    """
 
     methods: Mapping[str, Method]
     histories: Mapping[str, tuple[str, pd.DataFrame]]
+    pseudo_labels: pd.DataFrame | None = None
 
     @property
     def first(self) -> dict[str, pd.DataFrame]:

@@ -81,6 +81,18 @@ def existence_check_figure(check: ExistenceCheck, rois: Sequence[str]) -> Figure
     return figure
 
 
+def existence_check_caption(check: ExistenceCheck) -> str:
+    patches = "pooled patches that do not label the ROI, compared with the phantoms' full truth"
+    if not check.of_pools:
+        patches = "training crops that label the ROI, as if they did not: the full truth is unknown"
+    return (
+        f"Decisions by the thresholds of {check.methods}. Left: cached scores, of the patch as it is, against online "
+        f"scores, of the augmented x_T, on a training's first crops. Middle and right: {patches}. Bar: share of the "
+        "patches with (without) the ROI for which that is decided; marker: share of the decisions that are correct; "
+        "black line: the same for the ROI whose existence a tumour or vessel takes."
+    )
+
+
 def _draw_agreement(axes: Axes, agreement: pd.DataFrame, rois: Sequence[str]) -> None:
     left = np.zeros(len(rois))
     for (name, columns), colour in zip(_PAIRS.items(), _PAIR_COLOURS, strict=True):

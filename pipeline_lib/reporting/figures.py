@@ -15,12 +15,13 @@ from .confusion import CONFUSION_CAPTION, any_pair, confusion_figure
 from .data_card import label_volume_figure, labelled_by_case
 from .dice_figure import dice_figure
 from .evidence import Evidence
-from .existence_check import existence_check_figure
+from .existence_check import existence_check_caption, existence_check_figure
 from .false_voxels import FALSE_VOXELS_CAPTION, false_voxel_figure
 from .figure_kind import ALONE, DATA, EXISTENCE, SCORES, SLICES, TRAINING, FigureKind
 from .label_curve import LabelCurve, label_curve_figure, label_curves
 from .overview import choose_median_cases, overview_panel
 from .panels import Choice, choose_cases, roi_panel
+from .pseudo_labels import PSEUDO_LABELS_CAPTION, pseudo_label_figure
 from .results import roi_label
 from .roi_aware_figure import reliability_figure
 from .training_figures import (
@@ -179,6 +180,11 @@ def _decisions_caption(evidence: Evidence, _: str) -> str:
     )
 
 
+def _pseudo_labels(evidence: Evidence, _: str) -> Figure:
+    assert evidence.trainings.pseudo_labels is not None
+    return pseudo_label_figure(evidence.trainings.pseudo_labels, evidence.results.methods, evidence.results.rois)
+
+
 # Existence
 
 
@@ -220,17 +226,8 @@ def _check(evidence: Evidence, _: str) -> Figure:
 
 
 def _check_caption(evidence: Evidence, _: str) -> str:
-    check = evidence.existence.check
-    assert check is not None
-    patches = "pooled patches that do not label the ROI, compared with the phantoms' full truth"
-    if not check.of_pools:
-        patches = "training crops that label the ROI, as if they did not: the full truth is unknown"
-    return (
-        f"Decisions by the thresholds of {check.methods}. Left: cached scores, of the patch as it is, against online "
-        f"scores, of the augmented x_T, on a training's first crops. Middle and right: {patches}. Bar: share of the "
-        "patches with (without) the ROI for which that is decided; marker: share of the decisions that are correct; "
-        "black line: the same for the ROI whose existence a tumour or vessel takes."
-    )
+    assert evidence.existence.check is not None
+    return existence_check_caption(evidence.existence.check)
 
 
 # Data
@@ -288,6 +285,14 @@ FIGURES: tuple[FigureKind, ...] = (
         VALIDATION_CAPTION,
     ),
     FigureKind("decisions", TRAINING, "Decisions of {item}", _deciding_methods, _decisions, _decisions_caption),
+    FigureKind(
+        "pseudo_labels",
+        TRAINING,
+        "Pseudo labels",
+        lambda evidence: _if_there(evidence.trainings.pseudo_labels),
+        _pseudo_labels,
+        PSEUDO_LABELS_CAPTION,
+    ),
     FigureKind(
         "reliability",
         EXISTENCE,

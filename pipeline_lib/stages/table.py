@@ -15,6 +15,7 @@ from types import ModuleType
 from .acquire import settings as acquire
 from .acquire_encoder import settings as acquire_encoder
 from .check_existence import settings as check_existence
+from .check_pseudo_labels import settings as check_pseudo_labels
 from .delete_raw import settings as delete_raw
 from .embed import settings as embed
 from .list_cases import settings as list_cases
@@ -39,6 +40,7 @@ STAGES: dict[str, ModuleType] = {
     "score_existence": score_existence,
     "check_existence": check_existence,
     "train": train,
+    "check_pseudo_labels": check_pseudo_labels,
     "predict": predict,
     "score": score,
     "write_report": write_report,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 TARGETS = (
     *("all", "raw_data", "volumes", "embeddings", "roi_aware_network", "existence", "existence_check", "models"),
-    *("predictions", "scores", "report", "acquire", "text", "roi_aware", "segmentation", "inference"),
+    *("pseudo_labels", "predictions", "scores", "report", "acquire", "text", "roi_aware", "segmentation", "inference"),
 )
 """Rules that only name what is wanted: they do nothing, and have no log."""
 

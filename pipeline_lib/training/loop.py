@@ -7,8 +7,6 @@ memory, with the same but for rounding.
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -24,14 +22,15 @@ from ..data.crops import CropPlan
 from ..data.reading import CropReader, Region, StopWhileWaiting, killed_worker, regions
 from ..device import out_of_memory
 from ..errors import UserError
-from ..machine import processor
 from ..networks.precision import autocast_type, multiplies_bfloat16
 from ..progress import Progress, say
 from .checkpoints import Checkpoints
 from .distributed import Distributed
 from .early_warnings import OneKindOfDecision, StuckLoss, Watcher
 from .history import History
+from .machine_use import hardware, peak_memory_mib
 from .silent_rois import SilentRois
+from .snapshots import Snapshots
 from .step import Stepper, StepReport
 from .stopping import STOPPED, STOPPED_AS_REQUESTED, StopRequest, listening_for_stop
 from .task import Task
@@ -64,13 +63,15 @@ def train(
     can_checkpoint: bool = True,
     divisible: bool = False,
     validation: Validation | None = None,
+    snapshots: Snapshots | None = None,
 ) -> Path:
     """Train `task.networks` to the end, from the newest checkpoint if there is one; returns the history's path.
 
     All ranks call this. If a signal asks to stop, the state is saved and the exit code is 143. Messages call the
     training `title` and name the config's keys that hold `optimisation` and `execution`; `can_checkpoint` is whether
     its `gradient_checkpointing` may be `all`, `divisible` whether a batch in more parts differs by rounding only: it is
-    divided when memory runs out. A `validation` that keeps the best networks puts them back in the end.
+    divided when memory runs out. A `validation` that keeps the best networks puts them back in the end; `snapshots` are
+    taken on the way.
     UserError: the batch is smaller than the number of ranks, the precision is not to be trusted on this CPU, too many
     steps are not finite, or memory runs out.
     """
@@ -89,7 +90,7 @@ def train(
     with listening_for_stop() as stop:
         try:
             key = f"{optimisation_key}.learning_rate"
-            _Loop(stepper, history, checkpoints, data, stop, key, validation).run()
+            _Loop(stepper, history, checkpoints, data, stop, key, validation, snapshots).run()
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not out_of_memory(error):
                 if stop.arrived and distributed.world_size > 1:
@@ -135,6 +136,7 @@ class _Loop:
         stop: StopRequest,
         learning_rate_key: str,
         validation: Validation | None,
+        snapshots: Snapshots | None,
     ) -> None:
         self.stepper, self.history, self.checkpoints = stepper, history, checkpoints
         self.data, self.stop, self.title = data, stop, stepper.title
@@ -145,7 +147,7 @@ class _Loop:
             "stuck_loss": StuckLoss(data.plan.steps, learning_rate_key),
             "one_kind_of_decision": OneKindOfDecision(),
         }
-        self.validation = validation
+        self.validation, self.snapshots = validation, snapshots
         self.step = 0
 
     def run(self) -> None:
@@ -177,6 +179,8 @@ class _Loop:
             report = self.stepper.train_step(self.step, batch, self.stop.arrived)
             self.step += 1
             self.note(report, waited, time.monotonic() - started)
+            if self.snapshots is not None and self.distributed.is_main:
+                self.snapshots.take(self.step)
             if progress is not None:
                 progress.advance(note=f"loss {report.values['loss/total']:.4f}" if report.applied else "skipped")
             if report.stop and self.step < steps:
@@ -238,8 +242,8 @@ class _Loop:
             "learning_rate": self.stepper.optimiser.param_groups[0]["lr"],
             "skipped_steps": self.stepper.skipped,
             "samples_per_second": batch_size / seconds,
-            "peak_memory_mib": _peak_memory_mib(self.distributed.device),
-            "hardware": f"{self.distributed.world_size} × {_hardware(self.distributed.device)}",
+            "peak_memory_mib": peak_memory_mib(self.distributed.device),
+            "hardware": f"{self.distributed.world_size} × {hardware(self.distributed.device)}",
         }
         if self.silent_rois.silent:
             latest["not_learned"] = " ".join(self.silent_rois.silent)
@@ -273,6 +277,8 @@ class _Loop:
         if state is None:
             return
         self.step = state["step"]
+        if self.snapshots is not None:
+            self.snapshots.check(self.step)
         self.stepper.load_state_dict(state)
         self.history.load_state_dict(state["history"])
         for name, watcher in self.watchers.items():
@@ -283,15 +289,3 @@ class _Loop:
             self.validation.load_state_dict(state["validation"])
         if self.distributed.is_main:
             say(f"{self.title}: resuming after step {self.step}")
-
-
-def _hardware(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-
-
-def _peak_memory_mib(device: torch.device) -> float:
-    """Peak memory so far: the GPU's where there is one, else this process's."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -151,6 +151,7 @@ def build(folder: Path) -> Workspace:
             roi_aware_metrics=None,
             existence=tuple(_existence(folder, dataset) for dataset in datasets),
             existence_check=_existence_check(folder),
+            pseudo_labels=(_pseudo_labels(folder),),
             cases=tuple(cases),
             predictions=tuple(predictions),
             truth=tuple(truth),
@@ -265,6 +266,26 @@ def _existence_check(folder: Path) -> tuple[Path, Path]:
     for path, rows in zip(paths, (agreements, decisions), strict=True):
         pd.DataFrame(rows).to_csv(path, index=False)
     return paths
+
+
+def _pseudo_labels(folder: Path) -> Path:
+    """The table as the stage writes it, of a teacher that learns and takes the kidney for the spleen."""
+    rng, rows = np.random.default_rng(8), []
+    for share in (0.25, 0.5, 1):
+        for decision, crops in (("positive", 50), ("negative", 10)):
+            for roi in ROIS:
+                true = int(rng.integers(900, 1000)) if decision == "positive" else 40
+                right = int(share * true * rng.uniform(0.8, 0.9)) if decision == "positive" else 0
+                taught = right + int(300 * (1 - share)) if decision == "positive" else 0
+                counts = {"crops": crops, "crops_with_roi": crops - 5, "voxels_taught": taught, "voxels_true": true}
+                counts |= {"voxels_right": right, "voxels_in_rivals": (taught - right) // 2}
+                inside = {f"inside_{other}": (taught - right) // 4 for other in ROIS}
+                who = {"run": "latent_class", "dataset": "set_liver", "roi": roi, "decision": decision}
+                rows.append(who | {"snapshot": share, "step": int(200 * share), "weight": 1} | counts | inside)
+    path = folder / "results/pseudo_labels/latent_class.csv"
+    path.parent.mkdir(parents=True)
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
 
 
 def _benchmarks(folder: Path) -> Path:

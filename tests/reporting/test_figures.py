@@ -26,6 +26,7 @@ from pipeline_lib.reporting.figures import FIGURES
 from pipeline_lib.reporting.label_curve import label_curve_figure, label_curves
 from pipeline_lib.reporting.overview import choose_median_cases, overview_panel
 from pipeline_lib.reporting.panels import draw_marks
+from pipeline_lib.reporting.pseudo_labels import over_decisions, pseudo_label_figure, read_pseudo_labels
 from pipeline_lib.reporting.results import Results
 from pipeline_lib.reporting.scans import CaseFiles, Scan
 from pipeline_lib.reporting.style import method_colours, method_markers, roi_colours
@@ -199,6 +200,28 @@ def test_every_way_to_score_is_drawn(patches):
     said = figure.axes[1].get_legend_handles_labels()[1]
     assert sorted(said) == ["cached", "cached, for its organ", "online"]
     assert [axes.get_xlabel().split(" ")[0] for axes in figure.axes[1:]] == ["recall", "specificity"]
+
+
+def test_pseudo_labels_are_summed_over_decisions_and_trainings(tmp_path):
+    """Two trainings of one method. All numbers are worked out by hand from the counts below."""
+    columns = "run,dataset,roi,decision,snapshot,crops,crops_with_roi,voxels_taught,voxels_true,voxels_right,"
+    columns += "voxels_in_rivals,inside_spleen,inside_liver\n"
+    (tmp_path / "a-seed0.csv").write_text(
+        columns + "a-seed0,x,spleen,positive,0.5,4,3,10,20,6,2,0,2\na-seed0,x,spleen,negative,0.5,2,1,0,10,0,0,0,0\n"
+    )
+    (tmp_path / "a-seed1.csv").write_text(columns + "a-seed1,x,spleen,positive,0.5,4,4,10,10,4,1,0,1\n")
+    files = [tmp_path / "a-seed0.csv", tmp_path / "a-seed1.csv"]
+    table = read_pseudo_labels(files, {"a-seed0": "a", "a-seed1": "a"})
+    positive, negative = (table[table["decision"] == decision].iloc[0] for decision in ("positive", "negative"))
+    assert (positive["precision"], positive["recall"]) == (10 / 20, 10 / 30)
+    assert (positive["in_rivals"], positive["inside_liver"]) == (3 / 20, 3)
+    assert math.isnan(negative["precision"])
+    assert negative["recall"] == 0
+    (row,) = over_decisions(table).to_dict("records")
+    assert (row["precision"], row["recall"], row["in_rivals"], row["ruled_out"]) == (10 / 20, 10 / 40, 3 / 20, 10 / 40)
+    axes = pseudo_label_figure(table, ["b", "a"], ["liver", "spleen"]).axes
+    assert [each.get_lines()[0].get_ydata().tolist() for each in axes] == [[0.5], [0.25], [0.15], [0.25]]
+    assert read_pseudo_labels([], {}) is None
 
 
 def scan_of(image: np.ndarray, body: tuple, window_hu: tuple[float, float] = (-325.0, 325.0)) -> Scan:

@@ -55,6 +55,7 @@ def test_every_figure_comes_as_png_and_svg_and_is_not_blank(made):
         "training/losses",
         "training/validation",
         "training/decisions_latent_class",
+        "training/pseudo_labels",
         "existence/existence",
         "existence/existence_check",
         "data/labels",
@@ -195,6 +196,7 @@ def test_a_report_of_scores_and_labels_alone_comes_out_and_says_what_lacks(works
         histories=(),
         existence=(),
         existence_check=(),
+        pseudo_labels=(),
         roi_aware_metrics=None,
         benchmarks=None,
     )

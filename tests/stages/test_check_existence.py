@@ -14,8 +14,16 @@ from pipeline_lib.label_bits import write_roi_bits
 from pipeline_lib.stages.check_existence import run as existence_check
 from pipeline_lib.stages.check_existence.settings import Settings as CheckExistenceSettings
 from pipeline_lib.volumes.store import open_volume
-from tests.support.synthetic import PATCHES, WINDOW, case_masks
-from tests.support.training_world import CASES, EXECUTION, LABELLED, ROI_STRUCTURES, ROIS
+from tests.support.synthetic import PATCHES, WINDOW
+from tests.support.training_world import (
+    CASES,
+    EXECUTION,
+    LABELLED,
+    ROI_STRUCTURES,
+    ROIS,
+    true_masks,
+    write_truth,
+)
 
 KNOWN = ("livers",)
 STILL = WeakView(flip_probability=(0, 0, 0), zoom_probability=0, noise_probability=0)
@@ -45,14 +53,7 @@ def check_settings(medians, **changes) -> CheckExistenceSettings:
 def checked(world, scored_pools, tmp_path_factory):
     """Runs the check on few crops and reads its two tables."""
     folder = tmp_path_factory.mktemp("check")
-    truth = []
-    for dataset in KNOWN:
-        for case in CASES[dataset]:
-            record = open_volume(world.cases(dataset).parent / case).record
-            masks = case_masks(record.shape, len(ROIS), np.random.default_rng([0, *case.encode()]))
-            bits = sum(mask.astype(np.uint8) << number for number, mask in enumerate(masks))
-            write_roi_bits(folder / "truth" / dataset / f"{case}.nii.gz", bits, record.original, ROIS)
-        truth.append(folder / "truth" / dataset)
+    truth = [write_truth(world, dataset, folder / "truth" / dataset) for dataset in KNOWN]
     inputs = existence_check.Inputs(
         tuple(map(world.cases, CASES)),
         tuple(map(world.existence, CASES)),
@@ -81,11 +82,7 @@ def tables(checked):
 
 def truth_of_patch(world, folder, row):
     """bool K: which ROIs lie in a pooled patch, from the file of full truth on the same grid as the volume."""
-    masks = case_masks(
-        open_volume(world.cases(row.dataset).parent / row.case).record.shape,
-        len(ROIS),
-        np.random.default_rng([0, *row.case.encode()]),
-    )
+    masks = true_masks(world, row.dataset, row.case)
     z, y, x = row.z, row.y, row.x
     D, H, W = PATCHES.shape
     # A patch may begin before the volume and end behind it.

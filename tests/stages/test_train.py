@@ -319,7 +319,7 @@ def test_a_finished_training_is_restored_without_a_step(here, tmp_path, monkeypa
     settings = segmentation_settings(optimisation=SHORT)
     inputs, outputs = paths(here, "latent_class", tmp_path)
     segmentation.run(settings, EXECUTION, inputs, outputs)
-    content = {path: path.read_bytes() for path in vars(outputs).values()}
+    content = {path: path.read_bytes() for path in (outputs.model, outputs.history)}
     assert "training starts or resumes (none is kept in models/train)" in capsys.readouterr().err
     assert [stat.S_IMODE(path.stat().st_mode) for path in content] == [0o666 & ~UMASK] * 2
     for path in content:

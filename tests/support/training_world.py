@@ -14,6 +14,7 @@ from pipeline_lib.config.existence import Existence
 from pipeline_lib.config.method_settings import Teacher
 from pipeline_lib.config.optimisation import Execution, Optimisation
 from pipeline_lib.config.roi_aware import RoiAware
+from pipeline_lib.label_bits import write_roi_bits
 from pipeline_lib.methods.latent_class.settings import LatentClass
 from pipeline_lib.networks.conemos.settings import ConemosUnet
 from pipeline_lib.networks.dodnet.settings import DodNet
@@ -26,7 +27,8 @@ from pipeline_lib.stages.train.settings import Settings as TrainSettings
 from pipeline_lib.stages.train_roi_aware import run as roi_aware
 from pipeline_lib.stages.train_roi_aware.settings import Settings as TrainRoiAwareSettings
 from pipeline_lib.text.embeddings import write_embeddings
-from tests.support.synthetic import PATCHES, SPACING, WINDOW, write_dataset
+from pipeline_lib.volumes.store import open_volume
+from tests.support.synthetic import PATCHES, SPACING, WINDOW, case_masks, write_dataset
 
 ROIS = ("liver", "liver_tumor", "spleen")
 STRUCTURES = ("liver", "spleen", "stomach")
@@ -100,6 +102,22 @@ def build_world(root: Path) -> World:
     return world
 
 
+def write_truth(world: World, dataset: str, folder: Path) -> Path:
+    """Files of the full truth of a data set's cases in `folder`, each on its volume's grid."""
+    for case in CASES[dataset]:
+        record = open_volume(world.cases(dataset).parent / case).record
+        masks = true_masks(world, dataset, case)
+        bits = sum(mask.astype(np.uint8) << number for number, mask in enumerate(masks))
+        write_roi_bits(folder / f"{case}.nii.gz", bits, record.original, ROIS)
+    return folder
+
+
+def true_masks(world: World, dataset: str, case: str) -> np.ndarray:
+    """bool K D H W: where the ROIs of a case are, labelled or not."""
+    record = open_volume(world.cases(dataset).parent / case).record
+    return case_masks(record.shape, len(ROIS), np.random.default_rng([0, *case.encode()]))
+
+
 def roi_aware_settings(**changes) -> TrainRoiAwareSettings:
     optimisation = Optimisation(epochs=2, batch_size=2, learning_rate=1e-3)
     return TrainRoiAwareSettings(
@@ -154,6 +172,8 @@ def stage_arguments(stage, settings, execution, inputs, outputs) -> list[str]:
         words += ["--execution", execution.model_dump_json()]
     for paths in (inputs, outputs):
         for name, value in vars(paths).items():
+            if value is None:
+                continue
             values = value if isinstance(value, tuple) else (value,)
             words += ["--" + name.replace("_", "-"), *map(str, values)]
     return words

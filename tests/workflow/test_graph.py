@@ -176,20 +176,28 @@ def test_a_lost_volume_is_made_again_though_what_was_made_of_it_is_there(finishe
 
 @pytest.fixture(scope="module")
 def all_inputs(finished) -> dict[str, str]:
-    return inputs_by_rule(finished.dry_run("--forceall", "all", "existence_check").stdout)
+    keeping = finished.edited("pseudo_labels", {"snapshots": [0.5, 1]})
+    return inputs_by_rule(keeping.dry_run("--forceall", "all", "existence_check", "pseudo_labels").stdout)
 
 
-def test_only_scores_report_and_check_may_see_the_full_truth(all_inputs):
+def test_only_scores_report_and_checks_may_see_the_full_truth(all_inputs):
     assert {"train", "train_roi_aware", "score_existence", "predict"} <= set(all_inputs)
     seeing = {rule for rule, files in all_inputs.items() if "resources/truth" in files}
-    assert seeing == {"score", "write_report", "check_existence"}
+    assert seeing == {"score", "write_report", "check_existence", "check_pseudo_labels"}
 
 
 def test_an_edit_of_code_retrains_nothing(all_inputs):
     """Stages from which trainings follow have versions; only what comes after the trainings has code for its input."""
     assert {"list_cases", "resample", "train"} <= set(all_inputs)
     of_code = {rule for rule, files in all_inputs.items() if "/pipeline_lib/" in files}
-    assert of_code == {"score", "write_report", "check_existence"}
+    assert of_code == {"score", "write_report", "check_existence", "check_pseudo_labels"}
+
+
+def test_no_training_reads_what_the_check_of_pseudo_labels_made(all_inputs):
+    reading = {rule for rule, files in all_inputs.items() if "results/pseudo_labels/" in files}
+    assert reading == {"pseudo_labels"}, "and the report, once it is made"
+    assert "results/models/latent_class-seed0/teachers" in all_inputs["check_pseudo_labels"]
+    assert "baseline" not in all_inputs["check_pseudo_labels"], "it has no teacher"
 
 
 def test_what_the_check_of_existence_made_goes_into_the_report_alone(finished, tmp_path):

@@ -203,7 +203,7 @@ def predicted_by(run):
 
 
 def files_that_exist(*files):
-    """Those of the user's own `files` (None: there is none) that are there."""
+    """Those of `files` (None: there is none) that are there; nothing else makes them part of a run."""
     return [file for file in files if file is not None and Path(file).is_file()]
 
 
@@ -222,6 +222,18 @@ EXISTENCE_CHECK = (
         "results/existence_check/agreement.csv", "results/existence_check/decisions.csv"
     )
     if any(method.needs_existence for method in LACUNA.methods.values())
+    else []
+)
+
+
+# The trainings whose teachers are kept, and can be compared with the full truth of a phantom that they learn from.
+PSEUDO_LABELS = (
+    [
+        f"results/pseudo_labels/{training.name}.csv"
+        for training in LACUNA.trainings
+        if LACUNA.methods[training.method].needs_teacher
+    ]
+    if LACUNA.pseudo_labels.snapshots and set(LEARNED) & set(PHANTOM)
     else []
 )
 

@@ -64,6 +64,7 @@ rule write_report:
         roi_aware_metrics=only_with_existence("results/roi_aware_network/metrics.json"),
         existence=expand("results/existence/{dataset}.parquet", dataset=PARTIAL),
         existence_check=only_if_made(EXISTENCE_CHECK),
+        pseudo_labels=files_that_exist(*PSEUDO_LABELS),
         cases=expand(
             "results/volumes/{dataset}/cases.csv", dataset=(*PHANTOM, *PUBLISHED)
         ),

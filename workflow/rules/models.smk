@@ -1,6 +1,8 @@
-# Requires: results/volumes/DATASET/cases.csv, results/existence/DATASET.parquet, results/embeddings/ENCODER.safetensors.
-# Makes: results/models/TRAINING/ (model, history); checkpoints in work/train/ are undeclared on purpose:
-# Snakemake deletes declared outputs of a failed job, and an interrupted training resumes from its checkpoint.
+# Requires: results/volumes/DATASET/cases.csv, results/existence/DATASET.parquet, results/embeddings/ENCODER.safetensors;
+# for the check of pseudo labels also resources/truth/ of phantoms.
+# Makes: results/models/TRAINING/ (model, history, snapshots of the teacher if asked for), results/pseudo_labels/;
+# checkpoints in work/train/ are undeclared on purpose: Snakemake deletes declared outputs of a failed job, and an
+# interrupted training resumes from its checkpoint.
 
 
 rule train:
@@ -19,6 +21,11 @@ rule train:
     output:
         model="results/models/{run}/model.safetensors",
         history="results/models/{run}/history.jsonl",
+        teachers=(
+            directory("results/models/{run}/teachers")
+            if LACUNA.pseudo_labels.snapshots
+            else []
+        ),
     log:
         "logs/train/{run}.log",
     benchmark:
@@ -42,4 +49,45 @@ rule train:
         shell_command(
             "train",
             launcher="{params.srun} python -m pipeline_lib.tools.launch --gpus {resources.gpu}",
+            # Without snapshots the command stays what it was, so that nothing is trained again.
+            without=() if LACUNA.pseudo_labels.snapshots else ("teachers",),
         )
+
+
+rule check_pseudo_labels:
+    """Compare what a method's teacher tells its student, over the training, with the full truth.
+
+    No training reads what this makes. It is not part of `all`; once made, the report shows it and keeps it up to date.
+    """
+    input:
+        cases=rules.train.input.cases,
+        existence=rules.train.input.existence,
+        embeddings=lambda wildcards: f"results/embeddings/{encoder_of(wildcards.run)}.safetensors",
+        roi_aware_model=rules.train.input.roi_aware_model,
+        teachers="results/models/{run}/teachers",
+        truth=expand(
+            "resources/truth/{dataset}",
+            dataset=[dataset for dataset in LEARNED if dataset in PHANTOM],
+        ),
+        code=code_of(
+            "stages/check_pseudo_labels/*.py", "methods/*.py", "methods/*/task.py"
+        ),
+    output:
+        table="results/pseudo_labels/{run}.csv",
+    log:
+        "logs/check_pseudo_labels/{run}.log",
+    benchmark:
+        "results/benchmarks/check_pseudo_labels/{run}.tsv"
+    wildcard_constraints:
+        run=rf"(?:{any_of(LACUNA.methods)})-seed\d+(?:-fold\d+)?",
+    conda:
+        "../../environment.yml"
+    threads: training_threads()
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * training_memory_mb(),
+        gpu=gpus_of(LACUNA.execution, most=1),
+    params:
+        settings=settings_of("check_pseudo_labels"),
+        execution=execution_of("check_pseudo_labels"),
+    shell:
+        shell_command("check_pseudo_labels")

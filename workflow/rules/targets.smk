@@ -32,6 +32,7 @@ localrules:
     roi_aware_network,
     existence,
     existence_check,
+    pseudo_labels,
     models,
     predictions,
     scores,
@@ -73,6 +74,12 @@ rule existence_check:
     """How the decisions about existence agree and how many are right; not part of `all`."""
     input:
         EXISTENCE_CHECK,
+
+
+rule pseudo_labels:
+    """How much of what the teachers of all methods teach is true; not part of `all`."""
+    input:
+        PSEUDO_LABELS,
 
 
 rule models:

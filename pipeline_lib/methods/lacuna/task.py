@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from ...data.batches import Batch
 from ...networks.probabilities import at_least_float32, probabilities
 from ...training.task import Losses
-from ..deciding_student import DecidingStudent, unlabelled_counts
+from ..deciding_student import DecidingStudent, unlabelled_counts, unlabelled_decisions
 from ..exclusive_organs import Rivals
 from ..label_counts import label_counts
 from ..negatives import labelled_as_rival
+from ..pseudo_labels import PseudoLabels
 from ..ramp_up import teacher_weight
 from ..roi_maps import mean_over_rois, selected_maps, told_voxels
 from ..supervised_loss import supervised_loss
@@ -52,6 +53,14 @@ class LacunaTask(DecidingStudent[Lacuna]):
         total = supervised + settings.exclusion_weight * exclusion + weight * settings.consistency_weight * consistency
         terms = {"supervised": supervised, "exclusion": exclusion, "consistency": consistency}
         return Losses(total, terms, {**unlabelled_counts(decisions, batch), **label_counts(logits, batch)})
+
+    def pseudo_labels(self, batch: Batch) -> PseudoLabels:
+        """The teacher's exclusive output, but nothing where the ROI is ruled out."""
+        decisions, _ = self.decided(batch)
+        ruled_out = ruled_out_voxels(batch.labels, batch.labelled, decisions.negative, self.rivals, batch.known)
+        return PseudoLabels(
+            (self.teacher.logits(batch, self.rivals) >= 0) & ~ruled_out, unlabelled_decisions(decisions)
+        )
 
 
 def ruled_out_voxels(

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...data.batches import Batch
 from ...training.task import Losses
-from ..deciding_student import DecidingStudent, unlabelled_counts
+from ..deciding_student import DecidingStudent, unlabelled_counts, unlabelled_decisions
 from ..label_counts import label_counts
+from ..pseudo_labels import PseudoLabels
 from ..ramp_up import teacher_weight
 from ..supervised_loss import supervised_loss
 from ..teacher_losses import consistency_loss, latent_loss
@@ -41,10 +42,18 @@ class LatentClassTask(DecidingStudent[LatentClass]):
         weight = teacher_weight(progress, settings.warmup_fraction, settings.rampup_fraction)
         total = supervised
         if weight > 0:
-            teacher = self.teacher.logits(batch, self.rivals if settings.exclusive_organs else None)
+            teacher = self._teacher_logits(batch)
             terms["latent"] = latent_loss(logits, teacher, decisions.latent, settings.sharpening_temperature, where)
             total = total + weight * settings.latent_weight * terms["latent"]
             if settings.consistency:
                 terms["consistency"] = consistency_loss(logits, teacher, decisions.ambiguous, where)
                 total = total + weight * settings.consistency_weight * terms["consistency"]
         return Losses(total, terms, {**unlabelled_counts(decisions, batch), **label_counts(logits, batch)})
+
+    def pseudo_labels(self, batch: Batch) -> PseudoLabels:
+        """Negative latent ROIs have the teacher's output for their target too, as in the paper."""
+        decisions, _ = self.decided(batch)
+        return PseudoLabels(self._teacher_logits(batch) >= 0, unlabelled_decisions(decisions))
+
+    def _teacher_logits(self, batch: Batch) -> Tensor:
+        return self.teacher.logits(batch, self.rivals if self.settings.exclusive_organs else None)

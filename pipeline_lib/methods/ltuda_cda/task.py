@@ -20,6 +20,7 @@ from ...training.task import Losses
 from ..cutmix import box_masks, mixed, partners
 from ..exclusive_organs import Rivals, Structures, exclusive_logits, exclusive_rois
 from ..label_counts import label_counts
+from ..pseudo_labels import PseudoLabels
 from ..ramp_up import teacher_weight
 from ..roi_maps import told_voxels, with_known_voxels
 from ..segmentation_task import Ingredients
@@ -82,6 +83,9 @@ class LtudaCdaTask(TaughtStudent):
                 terms["pseudo"] = terms["pseudo"] + target_loss(copy, mixed(targets, box))
         total = supervised + settings.mixed_weight * (terms["mixed"] + weight * terms["pseudo"])
         return Losses(total, terms, label_counts(logits, batch))
+
+    def pseudo_labels(self, batch: Batch) -> PseudoLabels:
+        return PseudoLabels.of_unlabelled(self._targets(batch), batch)
 
     def _boxes(self, batch: Batch, view: int) -> Tensor:
         depth, height, width = batch.strong.shape[2:]

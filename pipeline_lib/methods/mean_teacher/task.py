@@ -13,6 +13,7 @@ from ...data.batches import Batch
 from ...training.task import Losses
 from ..exclusive_organs import Structures, exclusive_rois
 from ..label_counts import label_counts
+from ..pseudo_labels import PseudoLabels
 from ..ramp_up import teacher_weight
 from ..segmentation_task import Ingredients
 from ..supervised_loss import supervised_loss
@@ -66,3 +67,6 @@ class MeanTeacherTask(TaughtStudent):
             {"supervised": supervised, "consistency": consistency},
             label_counts(logits, batch),
         )
+
+    def pseudo_labels(self, batch: Batch) -> PseudoLabels:
+        return PseudoLabels.of_unlabelled(self.teacher.logits(batch, self.rivals) >= 0, batch)

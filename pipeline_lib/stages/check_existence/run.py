@@ -6,13 +6,13 @@
         --agreement results/existence_check/agreement.csv --decisions results/existence_check/decisions.csv
 
 `--cases` and `--existence` are given in the order of the settings' data sets. Nothing is learned from what this stage
-makes: besides the scores and the report, it alone may see the full truth of the training cases.
+makes: besides the check of pseudo labels, the scores and the report, it alone may see the full truth of the training
+cases.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,15 +20,12 @@ from typing import Any
 import pandas as pd
 
 from ...config.sides import partner_indices
-from ...data.crops import TrainingCase
+from ...data.full_truth import with_full_truth
 from ...data.training_cases import scored_cases
 from ...device import compute_device
 from ...existence.check import agreement_rows, decision_rows, pooled_patches, training_crops
 from ...existence.scores import load_scorer
 from ...files import atomic_write
-from ...progress import Progress
-from ...volumes.full_truth import link_with_full_truth
-from ...volumes.store import open_volume
 from ..command import stage_command
 from .settings import Execution, Inputs, Outputs, Settings
 
@@ -45,7 +42,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
     folders = {folder.name: folder for folder in inputs.truth}
     fully_known = [case.dataset in folders for case in cases]
     with TemporaryDirectory(prefix="lacuna-") as scratch:
-        cases = with_full_truth(cases, folders, Path(scratch))
+        cases = with_full_truth(cases, folders, Path(scratch), "check_existence: truth")
         crops = training_crops(
             cases,
             fully_known,
@@ -70,20 +67,6 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
     ]
     write_table(outputs.decisions, rows)
     write_table(outputs.agreement, agreement_rows(settings.rules, settings.rois, crops))
-
-
-def with_full_truth(cases: Sequence[TrainingCase], folders: dict[str, Path], scratch: Path) -> tuple[TrainingCase, ...]:
-    """The cases; those of a data set in `folders` become volumes below `scratch` whose labels are the full truth."""
-    progress = Progress("check_existence: truth", len(cases), "cases")
-    found = []
-    for case in cases:
-        if case.dataset in folders:
-            truth = folders[case.dataset] / f"{case.name}.nii.gz"
-            volume = link_with_full_truth(open_volume(case.folder), truth, scratch / case.dataset / case.name)
-            case = replace(case, folder=volume.folder)
-        found.append(case)
-        progress.advance()
-    return tuple(found)
 
 
 def write_table(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from ...config.methods import Method
+from ...config.optimisation import Execution
 from ...errors import UserError
 from ...measurement.auto_sizes import with_sizes
 from ...measurement.sizes import can_be_reckoned, step_of
 from ...training.distributed import Distributed
-from .settings import Execution, Settings
+from .settings import Settings
 
 
 def divisible(method: Method) -> bool:

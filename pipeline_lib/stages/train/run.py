@@ -19,13 +19,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from ...config import optimisation
 from ...config.evaluation import Prediction, PredictionExecution
 from ...config.sides import partner_indices
 from ...data.batches import ViewMaker
@@ -38,7 +39,6 @@ from ...methods.build import build_task
 from ...methods.segmentation_task import Ingredients, SegmentationTask
 from ...networks.build import build_segmentation_network
 from ...networks.memory_format import memory_format
-from ...networks.model_file import save_model
 from ...networks.recomputing import checkpointing
 from ...prediction.windows import sliding_window
 from ...progress import say
@@ -50,10 +50,12 @@ from ...training.folder_lock import locked_folder
 from ...training.identity import Identity, case_fingerprint
 from ...training.loop import TrainingData, train
 from ...training.model_store import ModelStore
+from ...training.snapshots import Snapshots
 from ...training.validation import Validation
 from ..command import stage_command
 from ..resample.settings import VERSION as VOLUMES_VERSION
 from .parts import check_samples_together, divisible, with_parts
+from .saving import description_of, make_teachers_folder, save, save_teacher, teacher_files
 from .settings import VERSION, Execution, Inputs, Outputs, Settings
 from .start import checked_start, online_scorer, start_digest
 
@@ -64,6 +66,7 @@ START = "start_from"
 def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outputs) -> None:
     """Train `settings.method` to the end of its schedule and write the network, unless it is kept already."""
     title = f"train {settings.run}"
+    teachers = teacher_files(settings, execution, outputs)
     cases = training_cases(settings, inputs)
     identity = training_identity(settings, cases, inputs)
     store = ModelStore("train", identity, title)
@@ -72,33 +75,43 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
         init_distributed(execution) as distributed,
         locked_folder(checkpoints.folder, distributed, title),
     ):
-        if store.restored(distributed, [outputs.model, outputs.history]):
+        if store.restored(distributed, [outputs.model, outputs.history, *teachers]):
+            make_teachers_folder(outputs, distributed)
             return
         check_samples_together(settings.method, execution.parts, distributed)
-        execution = with_parts(settings, execution, distributed, title)
+        sized = with_parts(settings, execution, distributed, title)
         if distributed.is_main:
             write_json(checkpoints.folder / RUN_FILE, {"run": settings.run})
         labelled = rois_of_data_sets(settings, cases)
-        task = segmentation_task(settings, execution, inputs, labelled, distributed)
+        task = segmentation_task(settings, sized, inputs, labelled, distributed)
         data = training_data(settings, cases, distributed)
+        snapshots = Snapshots(
+            execution.snapshots if teachers else (),
+            data.plan.steps,
+            checkpoints.folder / "teachers",
+            partial(save_teacher, settings, task, labelled),
+        )
         history = train(
             task,
             data,
             settings.optimisation,
-            execution,
+            sized,
             distributed,
             checkpoints,
             title=title,
             optimisation_key="segmentation",
             execution_key="execution",
             divisible=divisible(settings.method),
-            validation=validation_of(settings, execution, inputs, task, data.plan, distributed),
+            validation=validation_of(settings, sized, inputs, task, data.plan, distributed),
+            snapshots=snapshots,
         )
         if distributed.is_main:
             save(settings, task, labelled, outputs, identity.parts.get(START))
-            with atomic_write(outputs.history) as partial:
-                shutil.copyfile(history, partial)
-            store.keep([outputs.model, outputs.history])
+            for source, made in zip([history, *snapshots.files], [outputs.history, *teachers], strict=True):
+                with atomic_write(made) as unfinished:
+                    shutil.copyfile(source, unfinished)
+            store.keep([outputs.model, outputs.history, *teachers])
+            make_teachers_folder(outputs, distributed)
             checkpoints.remove()
 
 
@@ -143,7 +156,7 @@ def held_out_cases(settings: Settings, inputs: Inputs) -> tuple[TrainingCase, ..
 
 def validation_of(
     settings: Settings,
-    execution: Execution,
+    execution: optimisation.Execution,
     inputs: Inputs,
     task: SegmentationTask,
     plan: CropPlan,
@@ -177,7 +190,7 @@ def training_data(settings: Settings, cases: tuple[TrainingCase, ...], distribut
 
 def segmentation_task(
     settings: Settings,
-    execution: Execution,
+    execution: optimisation.Execution,
     inputs: Inputs,
     labelled: Mapping[str, Sequence[str]],
     distributed: Distributed,
@@ -240,36 +253,6 @@ def rois_of_data_sets(settings: Settings, cases: Sequence[TrainingCase]) -> dict
             wrong = f"wants a part of its own for {dataset}, whose training cases label no ROI"
             raise UserError("per_data_set", wrong, f"leave {dataset} out of `datasets`, or compare other methods")
     return found
-
-
-def save(
-    settings: Settings,
-    task: SegmentationTask,
-    labelled: Mapping[str, Sequence[str]],
-    outputs: Outputs,
-    started_from: str | None = None,
-) -> None:
-    """Write the student, and the teacher if there is one, with all that is needed to use them.
-
-    `started_from` is the digest of the file that the training started from: its path is not for the model's users.
-    """
-    predictors = task.predictors()
-    description = description_of(settings) | {"labelled": labelled}
-    if started_from is not None:
-        description["started_from"] = started_from
-    save_model(outputs.model, predictors["student"], description, predictors.get("teacher"))
-
-
-def description_of(settings: Settings) -> dict[str, Any]:
-    """What a model file says of its networks, but for what the training cases say."""
-    return settings.model_dump(
-        mode="json",
-        include={
-            *("run", "seed", "method", "network", "rois", "structures"),
-            *("patches", "spacing_mm", "window_hu", "mirrors"),
-        },
-        exclude={"method": {"start_from"}},
-    )
 
 
 if __name__ == "__main__":

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from pydantic import Field
 
+from ...config import optimisation
 from ...config.augmentation import Augmentation
 from ...config.existence import Existence
 from ...config.method_settings import Teacher
 from ...config.methods import Method
 from ...config.networks import Network
-from ...config.optimisation import Execution, Optimisation
+from ...config.optimisation import Optimisation
+from ...config.pseudo_labels import Share
 from ...config.rois import existence_structures
 from ...config.schema import Config
 from ...config.section import Section
@@ -55,6 +57,12 @@ class Settings(Section):
     held_out: dict[str, tuple[str, ...]] = Field(default={})
 
 
+class Execution(optimisation.Execution):
+    """How the training runs, and after which shares of it the teacher is kept: nothing here changes what is learned."""
+
+    snapshots: tuple[Share, ...] = ()
+
+
 @dataclass(frozen=True)
 class Inputs:
     """Lists of cases (their volumes lie beside them) and existence scores of the data sets; the ROIs' embeddings.
@@ -71,10 +79,14 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outputs:
-    """The trained network, and what happened on the way, one line of JSON per few steps."""
+    """The trained network, and what happened on the way, one line of JSON per few steps.
+
+    `teachers`: where the execution asks for snapshots, the folder of them; empty for a method without a teacher.
+    """
 
     model: Path
     history: Path
+    teachers: Path | None = None
 
 
 def settings_from(config: Config, run: str) -> Settings:
@@ -117,7 +129,7 @@ def settings_from(config: Config, run: str) -> Settings:
 
 def execution_from(config: Config) -> Execution:
     """How the training runs: editing it reruns nothing."""
-    return config.execution
+    return Execution(**config.execution.model_dump(), snapshots=config.pseudo_labels.snapshots)
 
 
 def _drawn_cases(dataset: str, cases: tuple[str, ...], method: Method, seed: int) -> tuple[str, ...]:

@@ -6,6 +6,7 @@
         --predictions results/predictions/RUN/DATASET … --truth resources/truth/DATASET … \\
         --cases results/volumes/DATASET/cases.csv … --existence results/existence/DATASET.parquet … \\
         --existence-check results/existence_check/agreement.csv results/existence_check/decisions.csv \\
+        --pseudo-labels results/pseudo_labels/RUN.csv … \\
         --roi-aware-metrics results/roi_aware_network/metrics.json --benchmarks results/benchmarks \\
         --config config/config.yaml --folder results/report
 """
@@ -26,6 +27,7 @@ from ...reporting.false_voxels import false_voxel_table
 from ...reporting.gallery import draw_all, planned
 from ...reporting.page import write_page
 from ...reporting.provenance import Origin, commit, costs, hardware, trained_on, versions
+from ...reporting.pseudo_labels import read_pseudo_labels
 from ...reporting.results import read_results
 from ...reporting.scans import CaseFiles, Scan
 from ...reporting.statistics import comparison_table
@@ -79,6 +81,7 @@ def read_evidence(settings: Settings, inputs: Inputs) -> Evidence:
         trainings=Trainings(
             methods=settings.methods,
             histories={run: (methods[run], read_history(path)) for run, path in histories.items()},
+            pseudo_labels=read_pseudo_labels(inputs.pseudo_labels, methods),
         ),
         existence=Existence(
             scores=pd.concat([pd.read_parquet(path) for path in inputs.existence]) if inputs.existence else None,
@@ -92,7 +95,7 @@ def read_evidence(settings: Settings, inputs: Inputs) -> Evidence:
 
 def _tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
     """Every table of the report by its file's name."""
-    data, results = evidence.data, evidence.results
+    data, results, pseudo_labels = evidence.data, evidence.results, evidence.trainings.pseudo_labels
     tables = _score_tables(evidence.evaluation)
     if evidence.out_of_fold is not None:
         tables |= {f"{OUT_OF_FOLD}{name}": table for name, table in _score_tables(evidence.out_of_fold).items()}
@@ -100,6 +103,7 @@ def _tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
         **tables,
         "confusion.csv": evidence.mistakes.confusion,
         "false_voxels.csv": evidence.mistakes.false_voxels,
+        **({} if pseudo_labels is None else {"pseudo_labels.csv": pseudo_labels}),
         "data_card.csv": data_card(data.cases, data.datasets, results.rois),
         "data_card_rois.csv": labelled_rois(data.cases, data.datasets),
         "data_card_odd_cases.csv": odd_cases(data.datasets),

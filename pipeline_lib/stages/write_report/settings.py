@@ -53,8 +53,8 @@ class Inputs:
     RUN/history.jsonl of every training; predictions: RUN/DATASET of every run and every data set with test cases;
     truth: for each of these data sets the folder of its full truth, or its raw manifest, as for stage score; cases:
     cases.csv of any data sets, the fully labelled one's too; existence: DATASET.parquet; existence_check: agreement.csv
-    and decisions.csv, where they were made; benchmarks: the folder of Snakemake's benchmark files; config: the config's
-    files, of which the report states the names.
+    and decisions.csv, where they were made; pseudo_labels: RUN.csv, where it was made; benchmarks: the folder of
+    Snakemake's benchmark files; config: the config's files, of which the report states the names.
     """
 
     scores: tuple[Path, ...]
@@ -69,6 +69,7 @@ class Inputs:
     benchmarks: Path | None
     config: tuple[Path, ...]
     out_of_fold: tuple[Path, ...] = ()
+    pseudo_labels: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,163 @@
+"""How much of what a method's teacher tells its student is true, over the course of a training?
+
+    python -m pipeline_lib.stages.check_pseudo_labels.run --settings settings.json --execution execution.json \\
+        --cases results/volumes/DATASET/cases.csv … --existence results/existence/DATASET.parquet … \\
+        --embeddings results/embeddings/ENCODER.safetensors \\
+        --roi-aware-model results/roi_aware_network/model.safetensors --teachers results/models/RUN/teachers \\
+        --truth resources/truth/DATASET … --table results/pseudo_labels/RUN.csv
+
+`--cases` and `--existence` are given in the order of the settings' data sets. Each snapshot of the teacher sees the
+weak views of the training's first crops, with the labels and existence scores that the training had. Nothing is learned
+from what this stage makes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...config.method_settings import TeacherScheduleSettings
+from ...config.optimisation import Execution
+from ...data.batches import Batch, ViewMaker, unpacked
+from ...data.full_truth import with_full_truth
+from ...errors import UserError
+from ...files import atomic_write
+from ...methods.exclusive_organs import Structures, exclusive_rois
+from ...methods.pseudo_labels import counted
+from ...methods.ramp_up import teacher_weight
+from ...methods.segmentation_task import SegmentationTask
+from ...methods.taught_student import TaughtStudent
+from ...networks.model_file import load_segmentation_model
+from ...progress import Progress
+from ...training.distributed import Distributed, init_distributed
+from ...training.loop import TrainingData
+from ...training.snapshots import snapshot_name, step_at
+from ..command import stage_command
+from ..train import run as training_stage
+from ..train import settings as train
+from .settings import Inputs, Outputs, Settings
+
+_CROPS = 256
+"""How many of a training's first samples are compared, but for those of data sets without a full truth."""
+
+_Sums = dict[tuple[str, str, int], NDArray[np.int64]]
+"""Data set, decision and ROI → crops, those of them that contain the ROI, and the voxels of `Counts` in its order."""
+
+
+def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outputs) -> None:
+    """Compare the pseudo labels of every snapshot with the full truth of the data sets that have one."""
+    training = settings.training
+    given = train.Inputs(inputs.cases, inputs.existence, inputs.embeddings, inputs.roi_aware_model)
+    cases = training_stage.training_cases(training, given)
+    folders, title = {folder.name: folder for folder in inputs.truth}, f"check_pseudo_labels {training.run}"
+    with init_distributed(execution) as distributed, TemporaryDirectory(prefix="lacuna-") as scratch:
+        labelled = training_stage.rois_of_data_sets(training, cases)
+        task = training_stage.segmentation_task(training, execution, given, labelled, distributed)
+        true_cases = with_full_truth(cases, folders, Path(scratch), f"{title}: truth")
+        seen, true = (training_stage.training_data(training, each, distributed) for each in (cases, true_cases))
+        known = [case.dataset in folders for case in cases]
+        samples = range(min(_CROPS, seen.plan.steps * seen.plan.batch_size))
+        crops = Crops(seen, true, [sample for sample in samples if known[seen.plan.crop(sample).case]])
+        rows = list(
+            table_rows(settings, taught_student(task, training.run), crops, inputs.teachers, distributed, title)
+        )
+    with atomic_write(outputs.table) as partial:
+        pd.DataFrame(rows).to_csv(partial, index=False, float_format="%.6g")
+
+
+def taught_student(task: SegmentationTask, run: str) -> TaughtStudent:
+    """The task; UserError if it has no teacher."""
+    if not isinstance(task, TaughtStudent):
+        raise UserError(run, "is a training without a teacher", "name one of another method")
+    return task
+
+
+@dataclass(frozen=True, eq=False)
+class Crops:
+    """The chosen `samples` of a training as it sees them, and the same with the full truth as their labels."""
+
+    seen: TrainingData
+    true: TrainingData
+    samples: Sequence[int]
+
+    def batches(self, size: int) -> Iterator[tuple[Batch, Tensor]]:
+        """Batches of at most `size` samples, and the truth of each, bool B K D H W."""
+        for first in range(0, len(self.samples), size):
+            chosen = self.samples[first : first + size]
+            seen, true = (_weak_views(data, chosen) for data in (self.seen, self.true))
+            yield seen, unpacked(true.planes, true.labelled.shape[1])
+
+
+def table_rows(
+    settings: Settings, task: TaughtStudent, crops: Crops, teachers: Path, distributed: Distributed, title: str
+) -> Iterator[dict[str, Any]]:
+    """One row per snapshot, data set, decision and ROI."""
+    training, steps = settings.training, crops.seen.plan.steps
+    progress = Progress(title, len(settings.snapshots) * len(crops.samples), "crops")
+    for share in settings.snapshots:
+        teacher, _ = load_segmentation_model(teachers / snapshot_name(share), distributed.device)
+        task.load_state_dict({"teacher": teacher.state_dict(), "updates": 0})
+        sums: _Sums = defaultdict(lambda: np.zeros(6 + len(training.rois), np.int64))
+        for batch, truth in crops.batches(training.optimisation.batch_size):
+            _add(sums, task, batch, truth, training.structures)
+            progress.advance(len(batch.names))
+        when = {"snapshot": share, "step": step_at(share, steps), "weight": _weight(training, share)}
+        for dataset, decision, roi in sorted(sums):
+            who = {"run": training.run, "dataset": dataset, "roi": training.rois[roi], "decision": decision}
+            yield {**who, **when, **_measures(sums[dataset, decision, roi], training.rois)}
+
+
+def _weak_views(data: TrainingData, samples: Sequence[int]) -> Batch:
+    maker = data.view_maker
+    weak = ViewMaker(None, maker.patch, maker.window_hu, maker.seed, maker.device)
+    return weak.batch([data.reader.read(sample) for sample in samples])
+
+
+def _add(sums: _Sums, task: TaughtStudent, batch: Batch, truth: Tensor, structures: Structures) -> None:
+    """Add what the batch's pseudo labels hold to `sums`."""
+    pseudo = task.pseudo_labels(batch)
+    counts = counted(pseudo, truth, batch, exclusive_rois(structures))
+    voxels = torch.stack([counts.taught, counts.true, counts.right, counts.in_rivals], dim=2)
+    values = torch.cat([voxels, counts.inside], dim=2).cpu().numpy()
+    for decision, decided in pseudo.decisions.items():
+        for sample, roi in decided.nonzero().tolist():
+            present = int(values[sample, roi, 1] > 0)
+            sums[batch.datasets[sample], decision, roi] += np.array([1, present, *values[sample, roi]])
+
+
+def _measures(sums: NDArray[np.int64], rois: Sequence[str]) -> dict[str, Any]:
+    """The columns of a row from its sums: crops, those with the ROI, and the voxels of `Counts`."""
+    crops, present, taught, true, right, in_rivals, *inside = sums.tolist()
+    return {
+        "crops": crops,
+        "crops_with_roi": present,
+        "voxels_taught": taught,
+        "voxels_true": true,
+        "voxels_right": right,
+        "voxels_in_rivals": in_rivals,
+        "precision": right / taught if taught else float("nan"),
+        "recall": right / true if true else float("nan"),
+        "in_rivals": in_rivals / taught if taught else float("nan"),
+        **{f"inside_{other}": count for other, count in zip(rois, inside, strict=True)},
+    }
+
+
+def _weight(training: train.Settings, share: float) -> float:
+    """Factor of the teacher's terms when `share` of the training is done; 0 in the warm-up."""
+    method = training.method
+    assert isinstance(method, TeacherScheduleSettings)
+    return teacher_weight(share, method.warmup_fraction, method.rampup_fraction)
+
+
+if __name__ == "__main__":
+    stage_command(run, Settings, Inputs, Outputs, execution=Execution)

@@ -1,0 +1,61 @@
+"""The model files that a training writes: its networks at the end, and its teacher on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...methods.segmentation_task import SegmentationTask
+from ...networks.model_file import save_model
+from ...training.distributed import Distributed
+from ...training.snapshots import snapshot_name
+from .settings import Execution, Outputs, Settings
+
+
+def save(
+    settings: Settings,
+    task: SegmentationTask,
+    labelled: Mapping[str, Sequence[str]],
+    outputs: Outputs,
+    started_from: str | None = None,
+) -> None:
+    """Write the student, and the teacher if there is one, with all that is needed to use them.
+
+    `started_from` is the digest of the file that the training started from: its path is not for the model's users.
+    """
+    predictors = task.predictors()
+    description = description_of(settings) | {"labelled": labelled}
+    if started_from is not None:
+        description["started_from"] = started_from
+    save_model(outputs.model, predictors["student"], description, predictors.get("teacher"))
+
+
+def teacher_files(settings: Settings, execution: Execution, outputs: Outputs) -> list[Path]:
+    """Where the teacher's snapshots end; none for a method without a teacher, or if nobody asks for them."""
+    if outputs.teachers is None or not settings.method.needs_teacher:
+        return []
+    return [outputs.teachers / snapshot_name(share) for share in execution.snapshots]
+
+
+def make_teachers_folder(outputs: Outputs, distributed: Distributed) -> None:
+    """Make the folder of snapshots if it is asked for: without a teacher nothing else does."""
+    if distributed.is_main and outputs.teachers is not None:
+        outputs.teachers.mkdir(parents=True, exist_ok=True)
+
+
+def save_teacher(settings: Settings, task: SegmentationTask, labelled: Mapping[str, Sequence[str]], path: Path) -> None:
+    """Write the teacher alone, as a model file."""
+    save_model(path, task.predictors()["teacher"], description_of(settings) | {"labelled": labelled})
+
+
+def description_of(settings: Settings) -> dict[str, Any]:
+    """What a model file says of its networks, but for what the training cases say."""
+    return settings.model_dump(
+        mode="json",
+        include={
+            *("run", "seed", "method", "network", "rois", "structures"),
+            *("patches", "spacing_mm", "window_hu", "mirrors"),
+        },
+        exclude={"method": {"start_from"}},
+    )

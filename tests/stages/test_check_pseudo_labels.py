@@ -1,0 +1,185 @@
+"""Stage check_pseudo_labels: what it says of a teacher's pseudo labels, counted again a voxel at a time."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pipeline_lib.config.augmentation import WeakView
+from pipeline_lib.config.existence import DecisionRule
+from pipeline_lib.config.optimisation import Optimisation
+from pipeline_lib.errors import UserError
+from pipeline_lib.methods.labels_alone.settings import LabelsAlone
+from pipeline_lib.methods.lacuna.settings import Lacuna
+from pipeline_lib.networks.model_file import load_segmentation_model, save_model
+from pipeline_lib.stages.check_pseudo_labels import run as pseudo_labels
+from pipeline_lib.stages.check_pseudo_labels.settings import Settings as CheckSettings
+from pipeline_lib.stages.train import run as training
+from pipeline_lib.stages.train.saving import teacher_files
+from pipeline_lib.stages.train.settings import Execution
+from tests.support.synthetic import PATCHES
+from tests.support.training_world import (
+    EXECUTION,
+    ROIS,
+    segmentation_settings,
+    true_masks,
+    write_truth,
+)
+
+SNAPSHOTS = (0.3, 1.0)
+COUNTS = ("crops", "crops_with_roi", "voxels_taught", "voxels_true", "voxels_right", "voxels_in_rivals")
+
+
+@pytest.fixture(scope="module")
+def trained(world, scored_pools, tmp_path_factory):
+    """Settings, inputs and outputs of a training of three steps whose teacher was kept twice, and a folder.
+
+    The thresholds sort the tiny network's scores into all three decisions.
+    """
+    folder = tmp_path_factory.mktemp("pseudo_labels")
+    low, high = np.quantile(pd.read_parquet(scored_pools["livers"])["score_spleen"], (0.35, 0.65)).tolist()
+    settings = segmentation_settings(
+        "lacuna",
+        Lacuna(
+            kind="lacuna",
+            network="swin_unetr",
+            encoder="vectors",
+            decision=DecisionRule(positive_above=high, negative_below=low),
+            warmup_fraction=0.5,
+        ),
+        optimisation=Optimisation(epochs=1, batch_size=2, learning_rate=1e-3),
+    )
+    still = WeakView(flip_probability=(0, 0, 0), zoom_probability=0, noise_probability=0)
+    settings = settings.model_copy(update={"augmentation": settings.augmentation.model_copy(update={"weak": still})})
+    inputs, _ = world.segmentation_paths("lacuna")
+    outputs = training.Outputs(folder / "model.safetensors", folder / "history.jsonl", folder / "teachers")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(folder)
+        training.run(settings, Execution(**EXECUTION.model_dump(), snapshots=SNAPSHOTS), inputs, outputs)
+    return settings, inputs, outputs, folder
+
+
+@pytest.fixture(scope="module")
+def checked(world, trained):
+    """The table of the check, with the settings and teachers that it was given; of livers alone the truth is known.
+
+    The first teacher's weights are disturbed, so that it sees something; the other one sees nothing yet.
+    """
+    settings, inputs, outputs, folder = trained
+    settings = settings.model_copy(update={"optimisation": settings.optimisation.model_copy(update={"epochs": 2})})
+    teachers = {}
+    for share in SNAPSHOTS:
+        teachers[share], description = load_segmentation_model(outputs.teachers / "1.safetensors", "cpu")
+        random = torch.Generator().manual_seed(0)
+        for parameter in teachers[share].parameters() if share == SNAPSHOTS[0] else ():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=random)
+        save_model(folder / "disturbed" / f"{share:g}.safetensors", teachers[share], description)
+    truth = write_truth(world, "livers", folder / "truth" / "livers")
+    given = pseudo_labels.Inputs(**vars(inputs), teachers=folder / "disturbed", truth=(truth,))
+    table = pseudo_labels.Outputs(folder / "lacuna.csv")
+    pseudo_labels.run(CheckSettings(training=settings, snapshots=SNAPSHOTS), EXECUTION, given, table)
+    return SimpleNamespace(table=pd.read_csv(table.table), settings=settings, teacher=teachers[SNAPSHOTS[0]])
+
+
+def test_the_teacher_is_kept_as_it_was_and_restored_with_the_model(trained, monkeypatch):
+    settings, inputs, outputs, folder = trained
+    kept = {path.name: path.read_bytes() for path in outputs.teachers.iterdir()}
+    assert set(kept) == {"0.3.safetensors", "1.safetensors"}
+    last = load_segmentation_model(outputs.teachers / "1.safetensors", "cpu")[0].state_dict()
+    of_model = load_segmentation_model(outputs.model, "cpu", "teacher")[0].state_dict()
+    early = load_segmentation_model(outputs.teachers / "0.3.safetensors", "cpu")[0].state_dict()
+    assert all(torch.equal(value, of_model[name]) for name, value in last.items())
+    assert not all(torch.equal(value, early[name]) for name, value in last.items())
+    again = training.Outputs(*(folder / "again" / path.name for path in vars(outputs).values()))
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(training, "train", None)
+    training.run(settings, Execution(**EXECUTION.model_dump(), snapshots=SNAPSHOTS), inputs, again)
+    assert {path.name: path.read_bytes() for path in again.teachers.iterdir()} == kept
+
+
+def crop_of(mask, start):
+    """The patch of `mask` (D H W) that begins at `start`; what lies outside is false."""
+    padded = np.pad(mask, [(side, side) for side in PATCHES.shape])
+    return padded[
+        tuple(slice(first + side, first + 2 * side) for first, side in zip(start, PATCHES.shape, strict=True))
+    ]
+
+
+def naive_sums(world, inputs, settings, scored_pools, teacher):
+    """Decision → the sums of its row of the spleen, the only ROI that livers do not label."""
+    cases = training.training_cases(settings, inputs)
+    with training.init_distributed(EXECUTION) as distributed:
+        data = training.training_data(settings, cases, distributed)
+    pools = pd.read_parquet(scored_pools["livers"]).set_index(["case", "patch"])
+    rule, found = settings.method.decision, {}
+    for sample in range(10):
+        crop = data.plan.crop(sample)
+        case = cases[crop.case]
+        if case.dataset != "livers":
+            continue
+        liver, tumour, spleen = (
+            crop_of(mask, case.pool[crop.position]) for mask in true_masks(world, "livers", case.name)
+        )
+        score = pools.loc[(case.name, crop.position), "score_spleen"]
+        decision = (
+            "positive" if score > rule.positive_above else "negative" if score < rule.negative_below else "ambiguous"
+        )
+        logits = teacher(data.view_maker.batch([data.reader.read(sample)]).weak)[0, 2].numpy()
+        # Liver and tumour are labelled and rivals of the spleen; in a crop that is taken to lack it, nothing is taught.
+        taught = (logits >= 0) & ~liver & ~tumour & (decision != "negative")
+        wrong = taught & ~spleen
+        row = [1, spleen.any(), taught.sum(), spleen.sum(), (taught & spleen).sum(), (wrong & (liver | tumour)).sum()]
+        found[decision] = found.get(decision, 0) + np.array(
+            [*row, *((wrong & mask).sum() for mask in (liver, tumour, spleen))]
+        )
+    return found
+
+
+def rows_of(checked, share):
+    table = checked.table
+    return table[(table["snapshot"] == share) & (table["roi"] == "spleen")].set_index("decision")
+
+
+def test_pseudo_labels_are_compared_with_the_full_truth(world, trained, scored_pools, checked):
+    expected = naive_sums(world, trained[1], checked.settings, scored_pools, checked.teacher)
+    assert set(expected) == {"positive", "negative", "ambiguous"}
+    rows = rows_of(checked, 0.3)
+    assert set(rows.index) == set(expected)
+    for decision, sums in expected.items():
+        row = rows.loc[decision]
+        assert row[[*COUNTS, *(f"inside_{roi}" for roi in ROIS)]].tolist() == sums.tolist(), decision
+        _, _, taught, true, right, in_rivals, *_ = sums
+        for name, part, whole in (
+            ("precision", right, taught),
+            ("recall", right, true),
+            ("in_rivals", in_rivals, taught),
+        ):
+            assert row[name] == pytest.approx(part / whole if whole else np.nan, abs=1e-5, nan_ok=True)
+    assert (rows["voxels_taught"] > 0).to_dict() == {"positive": True, "ambiguous": True, "negative": False}
+
+
+def test_every_snapshot_sees_the_same_crops(checked):
+    early, late = (rows_of(checked, share) for share in SNAPSHOTS)
+    assert late[["crops", "crops_with_roi", "voxels_true"]].equals(early[["crops", "crops_with_roi", "voxels_true"]])
+    assert (late["voxels_taught"] == 0).all()
+    assert late["precision"].isna().all()
+    assert (set(early["step"]), set(late["step"])) == ({2}, {5})
+    assert (set(early["weight"]), set(late["weight"])) == ({0}, {1}), "in the warm-up the teacher teaches nothing"
+
+
+def test_only_what_labels_leave_open_in_data_sets_of_known_truth_has_a_row(checked):
+    assert set(checked.table["dataset"]) == {"livers"}
+    assert set(checked.table["roi"]) == {"spleen"}
+    assert not checked.table.duplicated(["dataset", "roi", "decision", "snapshot"]).any()
+
+
+def test_a_training_without_a_teacher_keeps_none_and_has_no_pseudo_labels(world, trained, tmp_path):
+    settings, inputs, outputs, _ = trained
+    method = LabelsAlone(kind="labels_alone", network="swin_unetr", encoder="vectors")
+    settings = CheckSettings(training=settings.model_copy(update={"method": method}), snapshots=SNAPSHOTS)
+    assert teacher_files(settings.training, Execution(snapshots=SNAPSHOTS), outputs) == []
+    given = pseudo_labels.Inputs(**vars(inputs), teachers=outputs.teachers, truth=())
+    with pytest.raises(UserError, match="lacuna: is a training without a teacher"):
+        pseudo_labels.run(settings, EXECUTION, given, pseudo_labels.Outputs(tmp_path / "nothing.csv"))
