@@ -49,12 +49,13 @@ if sys.orig_argv[1:2] == ["-m"] and sys.orig_argv[2].startswith("pipeline_lib.st
 class JobServer:
     """A running server, and the environment in which Snakemake's jobs use it.
 
-    It lies in `folder`, which goes with it. `start` is Python code that every process runs at its start, the server
-    too; `before` is a command that runs the server, `environment` what all of them see beside this process's.
+    It lies in `folder`, which goes with it; Python must find that folder before any other. `start` is Python code that
+    every process runs at its start, the server too; `before` is a command that runs the server, `environment` what all
+    of them see beside this process's.
     """
 
     def __init__(self, folder: Path, start: str = "", before: tuple[str, ...] = (), **environment: str) -> None:
-        self._folder = folder
+        self.folder = folder
         (folder / "sitecustomize.py").write_text(_CLIENT + start)
         base = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
@@ -75,7 +76,7 @@ class JobServer:
         """End the server and whatever jobs still run."""
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self.folder)
 
 
 def _serve(place: str) -> dict:

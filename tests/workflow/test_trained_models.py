@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 
 import pytest
 
-from .conftest import Project, called, copied, planned_jobs
+from .conftest import Project, called, copied, job_server, planned_jobs
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -154,12 +155,12 @@ def test_another_version_of_the_stage_trains_again_and_keeps_the_old_models(proj
     text, count = re.subn(r"^VERSION = \d+$", "VERSION = 999", settings.read_text(), flags=re.MULTILINE)
     assert count == 1
     settings.write_text(text)
-    before = kept(project)
+    before, server = kept(project), job_server()
     project.command()
     done = called(
         *(checkout, "results/models/baseline-seed0/model.safetensors", "--cores", "2"),
         *("--directory", str(project.folder), "--configfile", str(project.folder / "config.yaml")),
-        PYTHONPATH=str(checkout),
+        **{**server.environment, "PYTHONPATH": os.pathsep.join(map(str, (server.folder, checkout)))},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"train baseline-seed0: training starts or resumes \(differs .* in: version\)", done.stderr)
