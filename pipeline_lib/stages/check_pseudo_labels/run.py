@@ -47,7 +47,7 @@ from ..train import run as training_stage
 from ..train import settings as train
 from .settings import Inputs, Outputs, Settings
 
-_CROPS = 256
+_CROPS = 128
 """How many of a training's first samples are compared, but for those of data sets without a full truth."""
 
 _Sums = dict[tuple[str, str, int], NDArray[np.int64]]
