@@ -70,11 +70,11 @@ def _about_spacing(made: Plan, data: Fingerprint) -> Iterator[str]:
     share = patch_share(patch, data.size_voxels)
     coarser = coarser_spacing(spacing, patch, data.size_voxels)
     if coarser == spacing:
-        yield f"spacing   {_product(spacing)} mm: a patch holds {share:.0%} of a median volume"
+        yield f"spacing   {_product(spacing)} mm: a patch holds {100 * share:.0f} % of a median volume"
         return
     yield (
-        f"spacing   at {_product(spacing)} mm a patch holds {share:.0%} of a median volume; at "
-        f"{_product(round(side, 1) for side in coarser)} mm it holds {ENOUGH_OF_A_VOLUME:.0%} and can tell better "
+        f"spacing   at {_product(spacing)} mm a patch holds {100 * share:.0f} % of a median volume; at "
+        f"{_product(round(side, 1) for side in coarser)} mm it holds {100 * ENOUGH_OF_A_VOLUME:.0f} % and can tell better "
         "where it is (nnU-Net plans a second, coarser network below that); see docs/evidence.md"
     )
 

@@ -20,8 +20,8 @@ def patch_share(patch: Sequence[int], volume: Sequence[float]) -> float:
 def coarser_spacing(spacing_mm: Numbers, patch: Sequence[int], volume: Sequence[float]) -> Numbers:
     """The spacing at which a patch holds ENOUGH_OF_A_VOLUME; `spacing_mm` itself where it does already.
 
-    `volume` is x y z in voxels at `spacing_mm`. As in nnU-Net's planner all sides grow alike, but for one that is
-    finer than half the coarsest: it grows alone until it is not. Unlike there, no side of a patch counts beyond the
+    `volume` is x y z in voxels at `spacing_mm`. As in nnU-Net's planner all sides grow alike, except that sides
+    finer than half the coarsest grow alone until they are not. Unlike there, no side of a patch counts beyond the
     volume's.
     """
     x, y, z = spacing_mm

@@ -71,29 +71,31 @@ def load_ensemble(
 class Ensemble(nn.Module):
     """Image B 1 D H W in −1…1 → the members' mean probability B K D H W, in at least float32.
 
-    It counts how far the members agree about each ROI, in all windows since `forget`.
+    It counts how far the members agree about each ROI, in all windows since `start_counting`.
     """
 
     def __init__(self, networks: Sequence[nn.Module], to_probabilities: Sequence[Callable[[Tensor], Tensor]]) -> None:
         super().__init__()
         self.networks, self.to_probabilities = nn.ModuleList(networks), tuple(to_probabilities)
-        self.forget()
+        self._counts: np.ndarray | None = None
 
     def forward(self, image: Tensor) -> Tensor:
         members = zip(self.networks, self.to_probabilities, strict=True)
         network, to_probabilities = next(members)
         total = to_probabilities(network(image))
-        votes = (total >= 0.5).byte()
+        votes = (total >= 0.5).byte() if self._counts is not None else None
         for network, to_probabilities in members:
             probabilities = to_probabilities(network(image))
-            total, votes = total + probabilities, votes + (probabilities >= 0.5)
-        self._count(votes)
+            total = total + probabilities
+            if votes is not None:
+                votes += probabilities >= 0.5
+        if votes is not None:
+            self._count(votes)
         return total / len(self.networks)
 
-    def forget(self) -> None:
-        """Begin to count anew: the next windows are another volume's."""
-        self._votes: np.ndarray | int = 0
-        self._pairs: np.ndarray | int = 0
+    def start_counting(self) -> None:
+        """Reset the counts: the next windows are another volume's. Without this call nothing is counted."""
+        self._counts = np.zeros((0, len(self.networks)), np.int64)
 
     def agreement(self) -> list[float | None]:
         """Of each ROI the Dice between the masks of any two members, all pairs together; None where all are empty.
@@ -102,17 +104,19 @@ class Ensemble(nn.Module):
         n (M − 1) voxels. Voxels of overlapping windows count once for each, and masks are taken as they are before
         post-processing. Averaged over flips, a ROI that is exchanged with its mirror shares its counts.
         """
+        if self._counts is None:
+            raise RuntimeError("nothing was counted: call start_counting before the first window")
+        members = np.arange(1, len(self.networks) + 1)
+        votes, pairs = self._counts @ members, self._counts @ (members * (members - 1))
         others = len(self.networks) - 1
-        counted = zip(np.atleast_1d(self._pairs), np.atleast_1d(self._votes), strict=True)
-        return [float(pairs / (others * votes)) if votes else None for pairs, votes in counted]
+        return [float(both / (others * all_)) if all_ else None for both, all_ in zip(pairs, votes, strict=True)]
 
     def _count(self, votes: Tensor) -> None:
-        """Add `votes` (uint8 B K D H W), the number of members that see a ROI."""
+        """Add `votes` (uint8 B K D H W): of each ROI the voxels that one member sees, that two see, and so on."""
         seen = votes.transpose(0, 1).flatten(1)
-        counts = torch.stack([(seen == n).sum(1) for n in range(1, len(self.networks) + 1)], 1).cpu().numpy()
-        n = np.arange(1, len(self.networks) + 1)
-        self._votes = self._votes + counts @ n
-        self._pairs = self._pairs + counts @ (n * (n - 1))
+        found = torch.stack([(seen == count).sum(1) for count in range(1, len(self.networks) + 1)], 1).cpu().numpy()
+        assert self._counts is not None
+        self._counts = found + (self._counts if len(self._counts) else 0)
 
 
 def as_they_are(probabilities: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ class Model:
         volume = volume_of(ct, self.spacing_mm, self.window.window_hu)
         joint = self.network if isinstance(self.network, Ensemble) else None
         if joint is not None:
-            joint.forget()
+            joint.start_counting()
         probabilities = probabilities_in(
             volume, self.network, len(self.rois), self.window, lambda count: on_windows(count, total)
         )

@@ -150,11 +150,11 @@ def test_a_plan_says_when_a_patch_sees_little_of_a_volume(config, tmp_path, reck
     x, y, z = config.volumes.spacing_mm
     data = Fingerprint(cases=3, source="volumes", spacing_mm=(1, 1, 1), size_voxels=(64, 64, 64), volumes_ml={})
     said = "\n".join(lines(replace(made, data=data), "RTX 3090", ""))
-    assert f"spacing   {x:g}×{y:g}×{z:g} mm: a patch holds 25% of a median volume" in said
+    assert f"spacing   {x:g}×{y:g}×{z:g} mm: a patch holds 25 % of a median volume" in said
     little = data._replace(size_voxels=(128, 64, 64))
     said = "\n".join(lines(replace(made, data=little), "RTX 3090", ""))
     # Half of the volume's 1/8 is missing: 2^(1/3) times as coarse, in steps of 3 %.
-    assert "a patch holds 12% of a median volume; at 8.9×8.9×8.9 mm it holds 25%" in said
+    assert "a patch holds 12 % of a median volume; at 8.9×8.9×8.9 mm it holds 25 %" in said
 
 
 def test_a_fragment_fits_behind_its_config(tmp_path, reckoned, capsys, monkeypatch):
