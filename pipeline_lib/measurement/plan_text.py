@@ -68,13 +68,13 @@ def _about_data(made: Plan) -> Iterator[str]:
 def _about_spacing(made: Plan, data: Fingerprint) -> Iterator[str]:
     spacing, patch = made.config.volumes.spacing_mm, made.patch[::-1]
     share = patch_share(patch, data.size_voxels)
-    coarser = coarser_spacing(spacing, patch, data.size_voxels)
+    coarser, enough = coarser_spacing(spacing, patch, data.size_voxels), f"{100 * ENOUGH_OF_A_VOLUME:.0f} %"
     if coarser == spacing:
         yield f"spacing   {_product(spacing)} mm: a patch holds {100 * share:.0f} % of a median volume"
         return
     yield (
         f"spacing   at {_product(spacing)} mm a patch holds {100 * share:.0f} % of a median volume; at "
-        f"{_product(round(side, 1) for side in coarser)} mm it holds {100 * ENOUGH_OF_A_VOLUME:.0f} % and can tell better "
+        f"{_product(round(side, 1) for side in coarser)} mm it holds {enough} and can tell better "
         "where it is (nnU-Net plans a second, coarser network below that); see docs/evidence.md"
     )
 

@@ -225,7 +225,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_published_layout_of_self_supervised_weights_gives_the_same_tensors(layout, transformer, tmp_path):
+def test_self_supervised_weights_give_the_same_tensors_in_each_known_layout(layout, transformer, tmp_path):
     path, content = tmp_path / "weights.pth", LAYOUTS[layout](transformer.state_dict())
     torch.save(content, path)
     _, start = started(path, wanted(OLD))

@@ -30,7 +30,7 @@ HERE = "that checkout's code ran"
 @cache
 def job_server() -> JobServer:
     """This process's own, started when a test first runs jobs."""
-    return JobServer(Path(tempfile.mkdtemp(prefix="jobs-")))
+    return JobServer(Path(tempfile.mkdtemp(prefix="jobs-", dir="/tmp")))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -82,7 +82,7 @@ class Project:
         )
 
     def run_forked(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """The same for jobs that import torch: they are forked from this process's server of jobs."""
+        """The same for jobs that import torch: they are forked from this process's job server."""
         return self.run(*arguments, environment=job_server().environment)
 
     def dry_run(self, *arguments: str, gpus: int | None = None) -> subprocess.CompletedProcess[str]:

@@ -1,8 +1,10 @@
 """Stages of pipelines in processes forked from one that has imported torch already: most of a tiny job is the import.
 
 The project's own code is imported by each job anew, from the job's own PYTHONPATH; only other packages are there
-before. Command line, working directory, environment, output and exit code are those of the process that Snakemake
-started, which waits. Signals do not reach the job, so a test that kills or stops one starts Snakemake without this.
+before. Command line, working directory, output and exit code are those of the process that Snakemake started, which
+waits. So is the environment, but what libraries read of it when they are imported is the server's; so are the seed of
+hashes and the state of global random generators. Signals do not reach the job: a test that kills or stops one, or that
+asks whether two processes agree, starts Snakemake without this.
 
     python job_server.py SOCKET        what `JobServer` starts
 """
@@ -21,11 +23,13 @@ import subprocess
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 _LIBRARIES = (
-    *("torch", "torch._dynamo", "pandas", "pyarrow.parquet", "scipy.ndimage", "SimpleITK", "blosc2", "pydantic"),
-    *("safetensors.torch", "matplotlib.pyplot", "jinja2", "einops", "pipeline_lib.monai_parts"),
+    # First, as in a stage: it says which packages MONAI does without.
+    *("pipeline_lib.monai_parts", "torch", "torch._dynamo", "pandas", "pyarrow.parquet", "scipy.ndimage", "SimpleITK"),
+    *("blosc2", "pydantic", "safetensors.torch", "matplotlib.pyplot", "jinja2", "einops"),
 )
 _PATIENCE_SECONDS = 240
 
@@ -67,20 +71,26 @@ class JobServer:
             start_new_session=True,
         )
         until = time.monotonic() + _PATIENCE_SECONDS
-        while not place.exists():
-            assert self._process.poll() is None, "the server of jobs has ended"
-            assert time.monotonic() < until, f"the server of jobs has not begun within {_PATIENCE_SECONDS} s"
-            time.sleep(0.05)
+        try:
+            while not place.exists():
+                assert self._process.poll() is None, "the job server has ended"
+                assert time.monotonic() < until, f"the job server has not started within {_PATIENCE_SECONDS} s"
+                time.sleep(0.05)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End the server and whatever jobs still run."""
-        os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         shutil.rmtree(self.folder)
 
 
 def _serve(place: str) -> dict:
-    """Wait for jobs for ever; returns in a child, with its job."""
+    """Wait for jobs forever; returns in a child, with its job."""
+    parent = os.getppid()
     for library in _LIBRARIES:
         __import__(library)
     for name in [name for name in sys.modules if name.partition(".")[0] == "pipeline_lib"]:
@@ -92,13 +102,14 @@ def _serve(place: str) -> dict:
         listening.bind(place)
         listening.listen()
         listening.settimeout(1)
-        parent = os.getppid()
         while True:
             try:
                 connection, _ = listening.accept()
             except TimeoutError:
                 if os.getppid() != parent:
-                    sys.exit("nobody needs the server of jobs any more")
+                    # Whoever started it was killed. Its jobs go with it.
+                    shutil.rmtree(Path(place).parent, ignore_errors=True)
+                    os.killpg(0, signal.SIGKILL)
                 continue
             if os.fork() == 0:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -131,7 +142,10 @@ def _run(job: dict) -> int:
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
-        return int(end.code or 0)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+            return 1
+        return end.code or 0
     except BaseException:
         traceback.print_exc()
         return 1

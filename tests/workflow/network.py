@@ -30,7 +30,7 @@ sys.addaudithook(refuse)
 
 
 class CutNetwork:
-    """`before` and `environment` for a command without a network, and a server of jobs there.
+    """`before` and `environment` for a command without a network, and a job server there.
 
     `attempts` are those to use the network all the same.
     """

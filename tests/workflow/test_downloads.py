@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections import deque
 from pathlib import Path
 
@@ -101,7 +102,7 @@ def offline(online, tmp_path_factory) -> Project:
     assert fetched.returncode == 0, fetched.stdout + fetched.stderr
     server.close()
     cut = CutNetwork(tmp_path_factory.mktemp("cut"))
-    jobs = cut.job_server(tmp_path_factory.mktemp("jobs"))
+    jobs = cut.job_server(Path(tempfile.mkdtemp(prefix="jobs-", dir="/tmp")))
     try:
         done = project.run("--cores", "2", before=cut.before, environment=jobs.environment)
     finally:
