@@ -1,6 +1,8 @@
 """Stage check_pseudo_labels: what it says of a teacher's pseudo labels, counted again a voxel at a time."""
 
+from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -9,13 +11,16 @@ import torch
 
 from pipeline_lib.config.augmentation import WeakView
 from pipeline_lib.config.existence import DecisionRule
+from pipeline_lib.config.loading import load_config
 from pipeline_lib.config.optimisation import Optimisation
 from pipeline_lib.errors import UserError
+from pipeline_lib.methods.hermes.settings import Hermes
 from pipeline_lib.methods.labels_alone.settings import LabelsAlone
 from pipeline_lib.methods.lacuna.settings import Lacuna
 from pipeline_lib.networks.model_file import load_segmentation_model, save_model
 from pipeline_lib.stages.check_pseudo_labels import run as pseudo_labels
 from pipeline_lib.stages.check_pseudo_labels.settings import Settings as CheckSettings
+from pipeline_lib.stages.check_pseudo_labels.settings import checked_trainings
 from pipeline_lib.stages.train import run as training
 from pipeline_lib.stages.train.saving import teacher_files
 from pipeline_lib.stages.train.settings import Execution
@@ -28,6 +33,7 @@ from tests.support.training_world import (
     write_truth,
 )
 
+BASE = Path(__file__).parents[2]
 SNAPSHOTS = (0.3, 1.0)
 COUNTS = ("crops", "crops_with_roi", "voxels_taught", "voxels_true", "voxels_right", "voxels_in_rivals")
 
@@ -175,11 +181,23 @@ def test_only_what_labels_leave_open_in_data_sets_of_known_truth_has_a_row(check
     assert not checked.table.duplicated(["dataset", "roi", "decision", "snapshot"]).any()
 
 
-def test_a_training_without_a_teacher_keeps_none_and_has_no_pseudo_labels(world, trained, tmp_path):
+@pytest.mark.parametrize("kind", [LabelsAlone, Hermes])
+def test_a_training_in_which_no_teacher_teaches_keeps_none_and_has_no_pseudo_labels(kind, trained, tmp_path):
     settings, inputs, outputs, _ = trained
-    method = LabelsAlone(kind="labels_alone", network="swin_unetr", encoder="vectors")
+    (name,) = get_args(kind.model_fields["kind"].annotation)
+    method = kind(kind=name, network="swin_unetr", encoder="vectors")
     settings = CheckSettings(training=settings.model_copy(update={"method": method}), snapshots=SNAPSHOTS)
     assert teacher_files(settings.training, Execution(snapshots=SNAPSHOTS), outputs) == []
     given = pseudo_labels.Inputs(**vars(inputs), teachers=outputs.teachers, truth=())
-    with pytest.raises(UserError, match="lacuna: is a training without a teacher"):
+    with pytest.raises(UserError, match="lacuna: is a training in which no teacher teaches"):
         pseudo_labels.run(settings, EXECUTION, given, pseudo_labels.Outputs(tmp_path / "nothing.csv"))
+
+
+def test_the_trainings_of_a_config_with_hermes_are_those_whose_teachers_teach():
+    config = load_config(BASE / "config" / "ablation_cpu.yaml", BASE)
+    assert checked_trainings(config) == ()
+    config = config.model_copy(update={"pseudo_labels": config.pseudo_labels.model_copy(update={"snapshots": (1.0,)})})
+    checked = {config.run(run).method for run in checked_trainings(config)}
+    assert {"latent_class", "mean_teacher"} <= checked
+    assert not {"baseline", "hermes"} & checked
+    assert {"baseline", "hermes"} <= {training.method for training in config.trainings}

@@ -226,16 +226,9 @@ EXISTENCE_CHECK = (
 )
 
 
-# The trainings whose teachers are kept, and can be compared with the full truth of a phantom that they learn from.
-PSEUDO_LABELS = (
-    [
-        f"results/pseudo_labels/{training.name}.csv"
-        for training in LACUNA.trainings
-        if LACUNA.methods[training.method].needs_teacher
-    ]
-    if LACUNA.pseudo_labels.snapshots and set(LEARNED) & set(PHANTOM)
-    else []
-)
+PSEUDO_LABELS = [
+    f"results/pseudo_labels/{run}.csv" for run in checked_trainings(LACUNA)
+]
 
 
 def only_if_made(files):

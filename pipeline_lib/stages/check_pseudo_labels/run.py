@@ -35,7 +35,6 @@ from ...files import atomic_write
 from ...methods.exclusive_organs import Structures, exclusive_rois
 from ...methods.pseudo_labels import counted
 from ...methods.ramp_up import teacher_weight
-from ...methods.segmentation_task import SegmentationTask
 from ...methods.taught_student import TaughtStudent
 from ...networks.model_file import load_segmentation_model
 from ...progress import Progress
@@ -56,7 +55,7 @@ _Sums = dict[tuple[str, str, int], NDArray[np.int64]]
 
 def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outputs) -> None:
     """Compare the pseudo labels of every snapshot with the full truth of the data sets that have one."""
-    training = settings.training
+    training, schedule = settings.training, schedule_of(settings.training)
     given = train.Inputs(inputs.cases, inputs.existence, inputs.embeddings, inputs.roi_aware_model)
     cases = training_stage.training_cases(training, given)
     folders, title = {folder.name: folder for folder in inputs.truth}, f"check_pseudo_labels {training.run}"
@@ -68,18 +67,17 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
         known = [case.dataset in folders for case in cases]
         samples = range(min(_CROPS, seen.plan.steps * seen.plan.batch_size))
         crops = Crops(seen, true, [sample for sample in samples if known[seen.plan.crop(sample).case]])
-        rows = list(
-            table_rows(settings, taught_student(task, training.run), crops, inputs.teachers, distributed, title)
-        )
+        assert isinstance(task, TaughtStudent)
+        rows = list(table_rows(settings, schedule, task, crops, inputs.teachers, distributed, title))
     with atomic_write(outputs.table) as partial:
         pd.DataFrame(rows).to_csv(partial, index=False, float_format="%.6g")
 
 
-def taught_student(task: SegmentationTask, run: str) -> TaughtStudent:
-    """The task; UserError if it has no teacher."""
-    if not isinstance(task, TaughtStudent):
-        raise UserError(run, "is a training without a teacher", "name one of another method")
-    return task
+def schedule_of(training: train.Settings) -> TeacherScheduleSettings:
+    """When the teacher's terms count; UserError if no teacher teaches."""
+    if not isinstance(training.method, TeacherScheduleSettings):
+        raise UserError(training.run, "is a training in which no teacher teaches", "name one of another method")
+    return training.method
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +97,13 @@ class Crops:
 
 
 def table_rows(
-    settings: Settings, task: TaughtStudent, crops: Crops, teachers: Path, distributed: Distributed, title: str
+    settings: Settings,
+    schedule: TeacherScheduleSettings,
+    task: TaughtStudent,
+    crops: Crops,
+    teachers: Path,
+    distributed: Distributed,
+    title: str,
 ) -> Iterator[dict[str, Any]]:
     """One row per snapshot, data set, decision and ROI."""
     training, steps = settings.training, crops.seen.plan.steps
@@ -111,7 +115,9 @@ def table_rows(
         for batch, truth in crops.batches(training.optimisation.batch_size):
             _add(sums, task, batch, truth, training.structures)
             progress.advance(len(batch.names))
-        when = {"snapshot": share, "step": step_at(share, steps), "weight": _weight(training, share)}
+        # 0 in the warm-up.
+        weight = teacher_weight(share, schedule.warmup_fraction, schedule.rampup_fraction)
+        when = {"snapshot": share, "step": step_at(share, steps), "weight": weight}
         for dataset, decision, roi in sorted(sums):
             who = {"run": training.run, "dataset": dataset, "roi": training.rois[roi], "decision": decision}
             yield {**who, **when, **_measures(sums[dataset, decision, roi], training.rois)}
@@ -150,13 +156,6 @@ def _measures(sums: NDArray[np.int64], rois: Sequence[str]) -> dict[str, Any]:
         "in_rivals": in_rivals / taught if taught else float("nan"),
         **{f"inside_{other}": count for other, count in zip(rois, inside, strict=True)},
     }
-
-
-def _weight(training: train.Settings, share: float) -> float:
-    """Factor of the teacher's terms when `share` of the training is done; 0 in the warm-up."""
-    method = training.method
-    assert isinstance(method, TeacherScheduleSettings)
-    return teacher_weight(share, method.warmup_fraction, method.rampup_fraction)
 
 
 if __name__ == "__main__":

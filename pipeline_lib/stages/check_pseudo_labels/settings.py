@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...config.method_settings import TeacherScheduleSettings
 from ...config.optimisation import Execution
 from ...config.pseudo_labels import Share
 from ...config.schema import Config
@@ -44,6 +45,18 @@ class Outputs:
 def settings_from(config: Config, run: str) -> Settings:
     """The settings of the training `run`, and when its teacher was kept; UserError if it is not a single training."""
     return Settings(training=train.settings_from(config, run), snapshots=config.pseudo_labels.snapshots)
+
+
+def checked_trainings(config: Config) -> tuple[str, ...]:
+    """The trainings whose teachers teach and are kept, where they learn from a phantom, whose full truth is known."""
+    learned = [dataset for dataset in config.datasets.partially_labelled if dataset.split_cases("train")]
+    if not config.pseudo_labels.snapshots or all(dataset.source.kind != "phantom" for dataset in learned):
+        return ()
+    return tuple(
+        training.name
+        for training in config.trainings
+        if isinstance(config.methods[training.method], TeacherScheduleSettings)
+    )
 
 
 def execution_from(config: Config) -> Execution:

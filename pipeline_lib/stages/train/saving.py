@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...config.method_settings import TeacherScheduleSettings
 from ...methods.segmentation_task import SegmentationTask
 from ...networks.model_file import save_model
 from ...training.distributed import Distributed
@@ -32,8 +33,8 @@ def save(
 
 
 def teacher_files(settings: Settings, execution: Execution, outputs: Outputs) -> list[Path]:
-    """Where the teacher's snapshots end; none for a method without a teacher, or if nobody asks for them."""
-    if outputs.teachers is None or not settings.method.needs_teacher:
+    """Where the teacher's snapshots end; none where no teacher teaches, or if nobody asks for them."""
+    if outputs.teachers is None or not isinstance(settings.method, TeacherScheduleSettings):
         return []
     return [outputs.teachers / snapshot_name(share) for share in execution.snapshots]
 
