@@ -21,6 +21,7 @@ METHODS = {
     "exclusive": MeanTeacher(kind="mean_teacher", exclusive_organs=True, **SHARED),
     "ltuda_cda": LtudaCda(kind="ltuda_cda", **SHARED),
     "latent_class": LatentClass(kind="latent_class", **SHARED),
+    "without_mse": LatentClass(kind="latent_class", consistency=False, **SHARED),
     "lacuna": Lacuna(kind="lacuna", **SHARED),
 }
 SCORES = torch.tensor([[0.02, 0.5, 0.95, 0.02], [0.95, 0.95, 0.02, 0.5], [0.5, 0.02, 0.5, 0.95]])
@@ -49,7 +50,9 @@ def label(batch, sample, roi, voxel):
 def naive_target(name, batch, sample, roi, voxel):
     """Whether the teacher says that the voxel, of which the label of `roi` is not known, is in it."""
     logits = [weight * batch.weak[(sample, 0, *voxel)].item() for weight in WEIGHTS]
-    if name in ("mean_teacher", "latent_class"):
+    if name == "without_mse" and 0.1 <= SCORES[sample, roi] <= 0.8 and not any(seen(batch, sample, roi)):
+        return False
+    if name in ("mean_teacher", "latent_class", "without_mse"):
         return logits[roi] >= 0
     for rival in RIVALS[roi]:
         known = is_known(batch, sample, rival, voxel)
@@ -85,7 +88,7 @@ def test_the_targets_are_those_of_the_naive_loop(name, unknown):
         some = any(not is_known(batch, sample, roi, voxel) for voxel in np.ndindex(*batch.weak.shape[2:]))
         assert decided[sample, roi] == some, "one decision for each ROI that is left open somewhere"
     assert set(pseudo.decisions) == (
-        {"positive", "negative", "ambiguous"} if name in ("latent_class", "lacuna") else {"unlabelled"}
+        {"positive", "negative", "ambiguous"} if name in ("latent_class", "without_mse", "lacuna") else {"unlabelled"}
     )
 
 
