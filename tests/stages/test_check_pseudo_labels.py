@@ -20,10 +20,9 @@ from pipeline_lib.methods.lacuna.settings import Lacuna
 from pipeline_lib.networks.model_file import load_segmentation_model, save_model
 from pipeline_lib.stages.check_pseudo_labels import run as pseudo_labels
 from pipeline_lib.stages.check_pseudo_labels.settings import Settings as CheckSettings
-from pipeline_lib.stages.check_pseudo_labels.settings import checked_trainings
+from pipeline_lib.stages.check_pseudo_labels.settings import checked_trainings, why_none_is_checked
 from pipeline_lib.stages.train import run as training
 from pipeline_lib.stages.train.saving import teacher_files
-from pipeline_lib.stages.train.settings import Execution
 from tests.support.synthetic import PATCHES
 from tests.support.training_world import (
     EXECUTION,
@@ -35,6 +34,7 @@ from tests.support.training_world import (
 
 BASE = Path(__file__).parents[2]
 SNAPSHOTS = (0.3, 1.0)
+KEEPING = EXECUTION.model_copy(update={"snapshots": SNAPSHOTS})
 COUNTS = ("crops", "crops_with_roi", "voxels_taught", "voxels_true", "voxels_right", "voxels_in_rivals")
 
 
@@ -60,10 +60,10 @@ def trained(world, scored_pools, tmp_path_factory):
     still = WeakView(flip_probability=(0, 0, 0), zoom_probability=0, noise_probability=0)
     settings = settings.model_copy(update={"augmentation": settings.augmentation.model_copy(update={"weak": still})})
     inputs, _ = world.segmentation_paths("lacuna")
-    outputs = training.Outputs(folder / "model.safetensors", folder / "history.jsonl", folder / "teachers")
+    outputs = training.Outputs(folder / "model.safetensors", folder / "history.jsonl")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
-        training.run(settings, Execution(**EXECUTION.model_dump(), snapshots=SNAPSHOTS), inputs, outputs)
+        training.run(settings, KEEPING, inputs, outputs)
     return settings, inputs, outputs, folder
 
 
@@ -101,7 +101,7 @@ def test_the_teacher_is_kept_as_it_was_and_restored_with_the_model(trained, monk
     again = training.Outputs(*(folder / "again" / path.name for path in vars(outputs).values()))
     monkeypatch.chdir(folder)
     monkeypatch.setattr(training, "train", None)
-    training.run(settings, Execution(**EXECUTION.model_dump(), snapshots=SNAPSHOTS), inputs, again)
+    training.run(settings, KEEPING, inputs, again)
     assert {path.name: path.read_bytes() for path in again.teachers.iterdir()} == kept
 
 
@@ -187,7 +187,7 @@ def test_a_training_in_which_no_teacher_teaches_keeps_none_and_has_no_pseudo_lab
     (name,) = get_args(kind.model_fields["kind"].annotation)
     method = kind(kind=name, network="swin_unetr", encoder="vectors")
     settings = CheckSettings(training=settings.model_copy(update={"method": method}), snapshots=SNAPSHOTS)
-    assert teacher_files(settings.training, Execution(snapshots=SNAPSHOTS), outputs) == []
+    assert teacher_files(settings.training, KEEPING, outputs) == []
     given = pseudo_labels.Inputs(**vars(inputs), teachers=outputs.teachers, truth=())
     with pytest.raises(UserError, match="lacuna: is a training in which no teacher teaches"):
         pseudo_labels.run(settings, EXECUTION, given, pseudo_labels.Outputs(tmp_path / "nothing.csv"))
@@ -196,8 +196,33 @@ def test_a_training_in_which_no_teacher_teaches_keeps_none_and_has_no_pseudo_lab
 def test_the_trainings_of_a_config_with_hermes_are_those_whose_teachers_teach():
     config = load_config(BASE / "config" / "ablation_cpu.yaml", BASE)
     assert checked_trainings(config) == ()
-    config = config.model_copy(update={"pseudo_labels": config.pseudo_labels.model_copy(update={"snapshots": (1.0,)})})
+    assert str(why_none_is_checked(config)).startswith("pseudo_labels.snapshots: is empty")
+    keeping = config.pseudo_labels.model_copy(update={"snapshots": (1.0,)})
+    config = config.model_copy(update={"pseudo_labels": keeping, "compare": ("baseline", "hermes", "latent_class")})
     checked = {config.run(run).method for run in checked_trainings(config)}
-    assert {"latent_class", "mean_teacher"} <= checked
-    assert not {"baseline", "hermes"} & checked
-    assert {"baseline", "hermes"} <= {training.method for training in config.trainings}
+    assert checked == {"latent_class"}
+    untaught = config.model_copy(update={"compare": ("baseline", "hermes")})
+    assert str(why_none_is_checked(untaught)).startswith("compare: names no method in which a teacher teaches")
+    real = config.datasets.model_copy(update={"partially_labelled": ()})
+    assert "has no phantom" in str(why_none_is_checked(config.model_copy(update={"datasets": real})))
+
+
+def test_a_share_that_was_added_after_the_training_is_named(trained, tmp_path):
+    settings, inputs, outputs, _ = trained
+    given = pseudo_labels.Inputs(**vars(inputs), teachers=outputs.teachers, truth=())
+    more = CheckSettings(training=settings, snapshots=(0.1, *SNAPSHOTS))
+    with pytest.raises(UserError, match=r"snapshots: lacuna has not kept its teacher after 0\.1 .*--forcerun train"):
+        pseudo_labels.run(more, EXECUTION, given, pseudo_labels.Outputs(tmp_path / "nothing.csv"))
+
+
+def test_crops_of_which_no_truth_is_known_end_in_a_line(trained, tmp_path):
+    settings, inputs, outputs, _ = trained
+    given = pseudo_labels.Inputs(**vars(inputs), teachers=outputs.teachers, truth=())
+    with pytest.raises(UserError, match="lacuna: the first 6 crops of the training leave no ROI open"):
+        pseudo_labels.run(
+            CheckSettings(training=settings, snapshots=SNAPSHOTS),
+            EXECUTION,
+            given,
+            pseudo_labels.Outputs(tmp_path / "nothing.csv"),
+        )
+    assert not (tmp_path / "nothing.csv").exists()

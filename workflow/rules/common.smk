@@ -176,6 +176,11 @@ def encoder_of(run):
     return LACUNA.methods[LACUNA.run(run).method].encoder
 
 
+def start_of(run):
+    """The file that a training starts from, if it names one that exists."""
+    return files_that_exist(LACUNA.methods[LACUNA.run(run).method].start_from)
+
+
 def models_of(run):
     """The models that a run predicts with, whose average it is if there are several."""
     return [
@@ -229,6 +234,13 @@ EXISTENCE_CHECK = (
 PSEUDO_LABELS = [
     f"results/pseudo_labels/{run}.csv" for run in checked_trainings(LACUNA)
 ]
+
+
+def all_pseudo_labels(wildcards):
+    """The tables of the target `pseudo_labels`; ends in a line if there are none, which says why."""
+    if reason := why_none_is_checked(LACUNA):
+        sys.exit(f"error: {reason}")
+    return PSEUDO_LABELS
 
 
 def only_if_made(files):

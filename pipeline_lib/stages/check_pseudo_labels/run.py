@@ -56,6 +56,7 @@ _Sums = dict[tuple[str, str, int], NDArray[np.int64]]
 def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outputs) -> None:
     """Compare the pseudo labels of every snapshot with the full truth of the data sets that have one."""
     training, schedule = settings.training, schedule_of(settings.training)
+    check_snapshots(settings, inputs.teachers)
     given = train.Inputs(inputs.cases, inputs.existence, inputs.embeddings, inputs.roi_aware_model)
     cases = training_stage.training_cases(training, given)
     folders, title = {folder.name: folder for folder in inputs.truth}, f"check_pseudo_labels {training.run}"
@@ -69,6 +70,9 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
         crops = Crops(seen, true, [sample for sample in samples if known[seen.plan.crop(sample).case]])
         assert isinstance(task, TaughtStudent)
         rows = list(table_rows(settings, schedule, task, crops, inputs.teachers, distributed, title))
+    if not rows:
+        wrong = f"the first {len(samples)} crops of the training leave no ROI open where the full truth is known"
+        raise UserError(training.run, wrong, "let it learn from phantoms that do not label every ROI")
     with atomic_write(outputs.table) as partial:
         pd.DataFrame(rows).to_csv(partial, index=False, float_format="%.6g")
 
@@ -78,6 +82,15 @@ def schedule_of(training: train.Settings) -> TeacherScheduleSettings:
     if not isinstance(training.method, TeacherScheduleSettings):
         raise UserError(training.run, "is a training in which no teacher teaches", "name one of another method")
     return training.method
+
+
+def check_snapshots(settings: Settings, teachers: Path) -> None:
+    """UserError if the training has not kept its teacher after every share: some were added after it."""
+    if missing := [share for share in settings.snapshots if not (teachers / snapshot_name(share)).is_file()]:
+        shares = ", ".join(f"{share:g}" for share in missing)
+        wrong = f"{settings.training.run} has not kept its teacher after {shares} of the training"
+        remedy = "train again (snakemake pseudo_labels --forcerun train), or remove those shares"
+        raise UserError("pseudo_labels.snapshots", wrong, remedy)
 
 
 @dataclass(frozen=True, eq=False)
