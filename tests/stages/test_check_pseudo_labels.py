@@ -35,7 +35,7 @@ from tests.support.training_world import (
 BASE = Path(__file__).parents[2]
 SNAPSHOTS = (0.3, 1.0)
 KEEPING = EXECUTION.model_copy(update={"snapshots": SNAPSHOTS})
-COUNTS = ("crops", "crops_with_roi", "voxels_taught", "voxels_true", "voxels_right", "voxels_in_rivals")
+COUNTS = ("crops", "crops_with_roi", "voxels_predicted", "voxels_true", "voxels_true_positive", "voxels_in_rivals")
 
 
 @pytest.fixture(scope="module")
@@ -163,13 +163,13 @@ def test_pseudo_labels_are_compared_with_the_full_truth(world, trained, scored_p
             ("in_rivals", in_rivals, taught),
         ):
             assert row[name] == pytest.approx(part / whole if whole else np.nan, abs=1e-5, nan_ok=True)
-    assert (rows["voxels_taught"] > 0).to_dict() == {"positive": True, "ambiguous": True, "negative": False}
+    assert (rows["voxels_predicted"] > 0).to_dict() == {"positive": True, "ambiguous": True, "negative": False}
 
 
 def test_every_snapshot_sees_the_same_crops(checked):
     early, late = (rows_of(checked, share) for share in SNAPSHOTS)
     assert late[["crops", "crops_with_roi", "voxels_true"]].equals(early[["crops", "crops_with_roi", "voxels_true"]])
-    assert (late["voxels_taught"] == 0).all()
+    assert (late["voxels_predicted"] == 0).all()
     assert late["precision"].isna().all()
     assert (set(early["step"]), set(late["step"])) == ({2}, {5})
     assert (set(early["weight"]), set(late["weight"])) == ({0}, {1}), "in the warm-up the teacher teaches nothing"

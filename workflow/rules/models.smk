@@ -69,7 +69,10 @@ rule check_pseudo_labels:
             dataset=[dataset for dataset in LEARNED if dataset in PHANTOM],
         ),
         code=code_of(
-            "stages/check_pseudo_labels/*.py", "methods/*.py", "methods/*/task.py"
+            "stages/check_pseudo_labels/*.py",
+            "methods/*.py",
+            "methods/*/task.py",
+            "reporting/pseudo_label_rates.py",
         ),
     output:
         table="results/pseudo_labels/{run}.csv",
