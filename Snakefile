@@ -22,6 +22,10 @@ from pipeline_lib.config.runs import members
 from pipeline_lib.errors import UserError
 from pipeline_lib.machine import visible_gpus
 from pipeline_lib.stages import settings
+from pipeline_lib.stages.check_pseudo_labels.settings import (
+    checked_trainings,
+    why_none_is_checked,
+)
 from pipeline_lib.stages.command import flag_of
 from pipeline_lib.stages.resample.lost import why_incomplete
 from pipeline_lib.stages.resample.settings import batches_of

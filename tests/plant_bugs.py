@@ -41,11 +41,68 @@ _STEP, _VIEWS = "tests/training/test_step.py", "tests/data/test_views.py"
 _SIDES = "tests/data/test_mirroring.py"
 _UNKNOWN = "tests/methods/test_unknown_voxels.py"
 _EVERY_METHOD = "tests/methods/test_unknown_voxels_of_all_methods.py"
+_PSEUDO_LABELS, _SNAPSHOTS = "tests/methods/test_pseudo_labels.py", "tests/training/test_snapshots.py"
 _SERIES = "tests/datasets/test_dicom_series.py"
 _LABELS = "tests/volumes/test_resampling.py"
 # Not planted: surface distances without the margin around the masks. MONAI pads the masks itself, and neither score
 # differs, even where a mask fills the box.
 BUGS = (
+    Bug(
+        "voxels that labels settle count as pseudo labels",
+        "methods/pseudo_labels.py",
+        "left_open = ~told_voxels(batch.labelled, batch.known)",
+        "left_open = ~told_voxels(batch.labelled & False, None)",
+        _PSEUDO_LABELS,
+    ),
+    Bug(
+        "settled ROIs have a row among the decisions",
+        "methods/pseudo_labels.py",
+        "{UNLABELLED: ~settled}",
+        "{UNLABELLED: settled | True}",
+        _PSEUDO_LABELS,
+    ),
+    Bug(
+        "what is right counts as lying in a rival",
+        "methods/pseudo_labels.py",
+        "wrong = predicted & ~truth",
+        "wrong = predicted",
+        _PSEUDO_LABELS,
+    ),
+    Bug(
+        "ambiguous ROIs count as taught without Eq. 3",
+        "methods/latent_class/task.py",
+        "masks &= ~decisions.ambiguous",
+        "masks &= ~decisions.negative",
+        _PSEUDO_LABELS,
+    ),
+    Bug(
+        "ruled-out voxels count as taught",
+        "methods/lacuna/task.py",
+        ">= 0) & ~ruled_out",
+        ">= 0)",
+        _PSEUDO_LABELS,
+    ),
+    Bug(
+        "a snapshot one step late",
+        "training/snapshots.py",
+        "if due == step:",
+        "if due == step - 1:",
+        _SNAPSHOTS,
+    ),
+    Bug(
+        "a training resumes without a snapshot that was due",
+        "training/snapshots.py",
+        "if due <= step and not path.is_file()",
+        "if due == step and not path.is_file()",
+        _SNAPSHOTS,
+    ),
+    Bug(
+        "a full disk at a snapshot stops the training",
+        "training/snapshots.py",
+        "except OSError as error:",
+        "except KeyError as error:",
+        _SNAPSHOTS,
+    ),
     Bug(
         "a MONAI bundle lays its windows by default",
         "prediction/monai_bundle/configs.py",

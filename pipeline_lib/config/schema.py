@@ -22,7 +22,7 @@ from .networks import DEFAULT_NETWORKS, Network
 from .old_forms import reject_old_methods, reject_old_networks
 from .optimisation import Execution, Optimisation
 from .phantom import Phantom
-from .pseudo_labels import PseudoLabels
+from .pseudo_labels import PseudoLabelCheck
 from .roi_aware import RoiAware
 from .rois import Roi, check_rois
 from .runs import Run, members, read_run
@@ -85,7 +85,7 @@ class Config(Section):
     segmentation: Optimisation = Field(default=Optimisation(), description="Training of the segmentation networks.")
     execution: Execution = Field(default=Execution(), description="How segmentation training runs.")
     validation: Validation = Validation()
-    pseudo_labels: PseudoLabels = PseudoLabels()
+    pseudo_labels: PseudoLabelCheck = PseudoLabelCheck()
     methods: Annotated[dict[Name, Method], BeforeValidator(reject_old_methods)] = Field(
         min_length=1, description="Methods by name."
     )

@@ -21,31 +21,32 @@ UNLABELLED = "unlabelled"
 class PseudoLabels:
     """Where the teacher says that a ROI is, and what was decided about its existence.
 
-    `there` (bool B K D H W): where the student's target is at least 1/2, which sharpening does not change. `decisions`
+    `masks` (bool B K D H W): where the student's target is at least 1/2, which sharpening does not change. `decisions`
     (bool B K each, by name) hold every ROI that labels leave open in a sample, in a part of its voxels or in all.
     """
 
-    there: Tensor
+    masks: Tensor
     decisions: Mapping[str, Tensor]
 
     @classmethod
-    def of_unlabelled(cls, there: Tensor, batch: Batch) -> Self:
+    def of_unlabelled(cls, masks: Tensor, batch: Batch) -> Self:
         """Those of a method that decides nothing about existence."""
         settled = batch.labelled if batch.known is None else batch.labelled & batch.known.flatten(2).all(2)
-        return cls(there, {UNLABELLED: ~settled})
+        return cls(masks, {UNLABELLED: ~settled})
 
 
 @dataclass(frozen=True, eq=False)
 class Counts:
     """Voxels of pseudo labels, int64 B K each, where labels leave a ROI open.
 
-    `taught`: the teacher says that the ROI is there; `true`: it is; `right`: both; `in_rivals`: taught, but an organ is
-    there that excludes the ROI. `inside` B K K: taught voxels of the first ROI that are not in it, but in the second.
+    `predicted`: the teacher says that the ROI is there; `true`: it is; `true_positives`: both; `in_rivals`: predicted,
+    but an organ is there that excludes the ROI. `inside` B K K: predicted voxels of the first ROI that are not in it,
+    but in the second.
     """
 
-    taught: Tensor
+    predicted: Tensor
     true: Tensor
-    right: Tensor
+    true_positives: Tensor
     in_rivals: Tensor
     inside: Tensor
 
@@ -53,8 +54,8 @@ class Counts:
 def counted(pseudo: PseudoLabels, truth: Tensor, batch: Batch, rivals: Rivals) -> Counts:
     """Compare the pseudo labels of `batch` with the `truth`, bool B K D H W; `rivals` are those of each ROI."""
     left_open = ~told_voxels(batch.labelled, batch.known)
-    taught, true = pseudo.there & left_open, truth & left_open
-    wrong = taught & ~truth
+    predicted, true = pseudo.masks & left_open, truth & left_open
+    wrong = predicted & ~truth
     in_rivals = torch.zeros_like(batch.labelled, dtype=torch.int64)
     for roi, others in enumerate(rivals):
         if others:
@@ -62,7 +63,7 @@ def counted(pseudo: PseudoLabels, truth: Tensor, batch: Batch, rivals: Rivals) -
     # Sums of ones are exact in float32 up to 2²⁴ voxels. One sample at a time: that takes four bytes a voxel.
     samples = zip(wrong.flatten(2), truth.flatten(2), strict=True)
     inside = torch.stack([of_wrong.float() @ of_truth.float().T for of_wrong, of_truth in samples])
-    return Counts(_voxels(taught), _voxels(true), _voxels(taught & truth), in_rivals, inside.long())
+    return Counts(_voxels(predicted), _voxels(true), _voxels(predicted & truth), in_rivals, inside.long())
 
 
 def _voxels(mask: Tensor) -> Tensor:

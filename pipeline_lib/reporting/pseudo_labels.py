@@ -9,10 +9,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from .pseudo_label_rates import with_rates
 from .results import method_label, roi_label
 from .style import method_colours, method_markers
 
-_COUNTS = ("crops", "crops_with_roi", "voxels_taught", "voxels_true", "voxels_right", "voxels_in_rivals")
+_COUNTS = ("crops", "crops_with_roi", "voxels_predicted", "voxels_true", "voxels_true_positive", "voxels_in_rivals")
 _INSIDE = "inside_"
 _KEYS = ("method", "roi", "snapshot")
 _TITLES = {
@@ -43,7 +44,7 @@ def read_pseudo_labels(files: Sequence[Path], methods: Mapping[str, str]) -> pd.
     rows["method"] = rows["run"].map(methods)
     inside = [name for name in rows if name.startswith(_INSIDE)]
     sums = rows.groupby([*_KEYS, "decision"], sort=False, as_index=False)[[*_COUNTS, *inside]].sum()
-    return _with_shares(sums)
+    return with_rates(sums)
 
 
 def over_decisions(table: pd.DataFrame) -> pd.DataFrame:
@@ -54,7 +55,7 @@ def over_decisions(table: pd.DataFrame) -> pd.DataFrame:
     sums = table.groupby(list(_KEYS), sort=False)[list(_COUNTS)].sum()
     negative = table[table["decision"] == "negative"].set_index(list(_KEYS))["voxels_true"]
     sums["ruled_out"] = negative.reindex(sums.index) / sums["voxels_true"]
-    return _with_shares(sums.reset_index())
+    return with_rates(sums.reset_index())
 
 
 def pseudo_label_figure(table: pd.DataFrame, methods: Sequence[str], rois: Sequence[str]) -> Figure:
@@ -96,15 +97,5 @@ def pseudo_label_figure(table: pd.DataFrame, methods: Sequence[str], rois: Seque
 
 def _present(table: pd.DataFrame, rois: Sequence[str]) -> list[str]:
     """The ROIs of which the teacher says something, or which are there."""
-    something = table[table["voxels_taught"] + table["voxels_true"] > 0]
+    something = table[table["voxels_predicted"] + table["voxels_true"] > 0]
     return [roi for roi in rois if (something["roi"] == roi).any()]
-
-
-def _with_shares(sums: pd.DataFrame) -> pd.DataFrame:
-    """With the rates that follow from the sums of voxels; NaN where a sum is 0."""
-    taught, true = (sums[name].where(sums[name] > 0) for name in ("voxels_taught", "voxels_true"))
-    return sums.assign(
-        precision=sums["voxels_right"] / taught,
-        recall=sums["voxels_right"] / true,
-        in_rivals=sums["voxels_in_rivals"] / taught,
-    )

@@ -45,9 +45,12 @@ class ModelStore:
         about = read_about(self.folder)
         if about is None:
             return False
+        if unknown := [path.name for path in outputs if path.name not in about["digests"]]:
+            say(f"{self.title}: {self.folder} was kept without {', '.join(unknown)}: it is trained again")
+            return False
         for path in outputs:
             kept = self.folder / path.name
-            if not kept.is_file() or file_digest(kept) != about["digests"].get(path.name):
+            if not kept.is_file() or file_digest(kept) != about["digests"][path.name]:
                 say(f"warning: {kept} is damaged or missing: {self.title} is trained again")
                 return False
         for path in outputs:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import UserError
+from ..progress import say
 
 
 def step_at(share: float, steps: int) -> int:
@@ -34,16 +35,20 @@ class Snapshots:
         return [path for _, path in self.planned]
 
     def take(self, step: int) -> None:
-        """Save what is due after `step`."""
+        """Save what is due after `step`; only a warning if the disk refuses."""
         for due, path in self.planned:
             if due == step:
-                self.save(path)
+                try:
+                    self.save(path)
+                except OSError as error:
+                    reason = f"{error.strerror or error} ({self.folder})"
+                    say(f"warning: no snapshot {path.name} at step {step}, training continues: {reason}")
 
     def check(self, step: int) -> None:
-        """UserError if a training that resumes after `step` has not taken a snapshot that was due before."""
+        """UserError if a training that has done `step` steps lacks a snapshot that was due by then."""
         if missing := [path.name for due, path in self.planned if due <= step and not path.is_file()]:
             raise UserError(
                 str(self.folder.parent),
-                f"holds a training that was interrupted after step {step} and has not kept {', '.join(missing)}",
+                f"holds a training that has done {step} steps without keeping {', '.join(missing)}",
                 "delete the folder to train from the start, or remove those shares from `pseudo_labels.snapshots`",
             )

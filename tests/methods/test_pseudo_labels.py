@@ -21,6 +21,7 @@ METHODS = {
     "exclusive": MeanTeacher(kind="mean_teacher", exclusive_organs=True, **SHARED),
     "ltuda_cda": LtudaCda(kind="ltuda_cda", **SHARED),
     "latent_class": LatentClass(kind="latent_class", **SHARED),
+    "without_mse": LatentClass(kind="latent_class", consistency=False, **SHARED),
     "lacuna": Lacuna(kind="lacuna", **SHARED),
 }
 SCORES = torch.tensor([[0.02, 0.5, 0.95, 0.02], [0.95, 0.95, 0.02, 0.5], [0.5, 0.02, 0.5, 0.95]])
@@ -49,7 +50,9 @@ def label(batch, sample, roi, voxel):
 def naive_target(name, batch, sample, roi, voxel):
     """Whether the teacher says that the voxel, of which the label of `roi` is not known, is in it."""
     logits = [weight * batch.weak[(sample, 0, *voxel)].item() for weight in WEIGHTS]
-    if name in ("mean_teacher", "latent_class"):
+    if name == "without_mse" and 0.1 <= SCORES[sample, roi] <= 0.8 and not any(seen(batch, sample, roi)):
+        return False
+    if name in ("mean_teacher", "latent_class", "without_mse"):
         return logits[roi] >= 0
     for rival in RIVALS[roi]:
         known = is_known(batch, sample, rival, voxel)
@@ -74,10 +77,10 @@ def test_the_targets_are_those_of_the_naive_loop(name, unknown):
     batch = batch_of(3, unknown)
     pseudo = task_of(METHODS[name]).pseudo_labels(batch)
     left_open = 0
-    for sample, roi, *voxel in np.ndindex(*pseudo.there.shape):
+    for sample, roi, *voxel in np.ndindex(*pseudo.masks.shape):
         if not is_known(batch, sample, roi, voxel):
             expected = naive_target(name, batch, sample, roi, voxel)
-            assert bool(pseudo.there[(sample, roi, *voxel)]) == expected, (sample, roi, voxel)
+            assert bool(pseudo.masks[(sample, roi, *voxel)]) == expected, (sample, roi, voxel)
             left_open += 1
     assert left_open > 40
     decided = torch.stack(list(pseudo.decisions.values())).sum(0)
@@ -85,7 +88,7 @@ def test_the_targets_are_those_of_the_naive_loop(name, unknown):
         some = any(not is_known(batch, sample, roi, voxel) for voxel in np.ndindex(*batch.weak.shape[2:]))
         assert decided[sample, roi] == some, "one decision for each ROI that is left open somewhere"
     assert set(pseudo.decisions) == (
-        {"positive", "negative", "ambiguous"} if name in ("latent_class", "lacuna") else {"unlabelled"}
+        {"positive", "negative", "ambiguous"} if name in ("latent_class", "without_mse", "lacuna") else {"unlabelled"}
     )
 
 
@@ -95,16 +98,16 @@ def test_counts_are_those_of_the_naive_loop(unknown):
     there, truth = (torch.tensor(random.random((3, 4, 2, 3, 2)) < 0.4) for _ in range(2))
     found = counted(PseudoLabels(there, {}), truth, batch, RIVALS)
     for sample, roi in np.ndindex(3, 4):
-        expected = dict.fromkeys(("taught", "true", "right", "in_rivals"), 0)
+        expected = dict.fromkeys(("predicted", "true", "true_positives", "in_rivals"), 0)
         inside = [0] * 4
         for voxel in np.ndindex(2, 3, 2):
             if is_known(batch, sample, roi, voxel):
                 continue
             says, holds = bool(there[(sample, roi, *voxel)]), bool(truth[(sample, roi, *voxel)])
             others = [bool(truth[(sample, other, *voxel)]) for other in range(4)]
-            expected["taught"] += says
+            expected["predicted"] += says
             expected["true"] += holds
-            expected["right"] += says and holds
+            expected["true_positives"] += says and holds
             if says and not holds:
                 expected["in_rivals"] += any(others[rival] for rival in RIVALS[roi])
                 inside = [count + other for count, other in zip(inside, others, strict=True)]

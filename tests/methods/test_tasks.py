@@ -10,14 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline_lib.config.method_settings import Teacher
+from pipeline_lib.config.method_settings import Teacher, TeacherScheduleSettings
 from pipeline_lib.config.methods import Method
 from pipeline_lib.data.batches import Batch
 from pipeline_lib.methods.build import TASKS, build_task
+from pipeline_lib.methods.hermes.settings import Hermes
 from pipeline_lib.methods.labels_alone.settings import LabelsAlone
 from pipeline_lib.methods.latent_class.settings import LatentClass
 from pipeline_lib.methods.mean_teacher.settings import MeanTeacher
 from pipeline_lib.methods.segmentation_task import Ingredients
+from pipeline_lib.methods.taught_student import TaughtStudent
 
 SHAPE = (3, 4, 2)
 ROIS = ("liver", "kidney", "spleen", "colon")
@@ -136,6 +138,12 @@ def test_the_table_of_tasks_has_every_kind_of_method():
     kinds = get_args(get_args(Method)[0])
     assert set(TASKS) == set(kinds)
     assert all(TASKS[kind].__name__ == f"{kind.__name__}Task" for kind in kinds)
+
+
+def test_the_methods_whose_teachers_teach_are_those_that_say_when():
+    of_teachers = {kind for kind, task in TASKS.items() if issubclass(task, TaughtStudent)}
+    assert of_teachers == {kind for kind in TASKS if issubclass(kind, TeacherScheduleSettings)}
+    assert Hermes not in of_teachers, "it predicts with its moving average, which teaches nothing"
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -277,8 +277,8 @@ def _pseudo_labels(folder: Path) -> Path:
                 true = int(rng.integers(900, 1000)) if decision == "positive" else 40
                 right = int(share * true * rng.uniform(0.8, 0.9)) if decision == "positive" else 0
                 taught = right + int(300 * (1 - share)) if decision == "positive" else 0
-                counts = {"crops": crops, "crops_with_roi": crops - 5, "voxels_taught": taught, "voxels_true": true}
-                counts |= {"voxels_right": right, "voxels_in_rivals": (taught - right) // 2}
+                counts = {"crops": crops, "crops_with_roi": crops - 5, "voxels_predicted": taught, "voxels_true": true}
+                counts |= {"voxels_true_positive": right, "voxels_in_rivals": (taught - right) // 2}
                 inside = {f"inside_{other}": (taught - right) // 4 for other in ROIS}
                 who = {"run": "latent_class", "dataset": "set_liver", "roi": roi, "decision": decision}
                 rows.append(who | {"snapshot": share, "step": int(200 * share), "weight": 1} | counts | inside)

@@ -204,7 +204,9 @@ def test_every_way_to_score_is_drawn(patches):
 
 def test_pseudo_labels_are_summed_over_decisions_and_trainings(tmp_path):
     """Two trainings of one method. All numbers are worked out by hand from the counts below."""
-    columns = "run,dataset,roi,decision,snapshot,crops,crops_with_roi,voxels_taught,voxels_true,voxels_right,"
+    columns = (
+        "run,dataset,roi,decision,snapshot,crops,crops_with_roi,voxels_predicted,voxels_true,voxels_true_positive,"
+    )
     columns += "voxels_in_rivals,inside_spleen,inside_liver\n"
     (tmp_path / "a-seed0.csv").write_text(
         columns + "a-seed0,x,spleen,positive,0.5,4,3,10,20,6,2,0,2\na-seed0,x,spleen,negative,0.5,2,1,0,10,0,0,0,0\n"

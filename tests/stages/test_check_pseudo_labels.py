@@ -1,6 +1,8 @@
 """Stage check_pseudo_labels: what it says of a teacher's pseudo labels, counted again a voxel at a time."""
 
+from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -9,16 +11,18 @@ import torch
 
 from pipeline_lib.config.augmentation import WeakView
 from pipeline_lib.config.existence import DecisionRule
+from pipeline_lib.config.loading import load_config
 from pipeline_lib.config.optimisation import Optimisation
 from pipeline_lib.errors import UserError
+from pipeline_lib.methods.hermes.settings import Hermes
 from pipeline_lib.methods.labels_alone.settings import LabelsAlone
 from pipeline_lib.methods.lacuna.settings import Lacuna
 from pipeline_lib.networks.model_file import load_segmentation_model, save_model
 from pipeline_lib.stages.check_pseudo_labels import run as pseudo_labels
 from pipeline_lib.stages.check_pseudo_labels.settings import Settings as CheckSettings
+from pipeline_lib.stages.check_pseudo_labels.settings import checked_trainings, why_none_is_checked
 from pipeline_lib.stages.train import run as training
 from pipeline_lib.stages.train.saving import teacher_files
-from pipeline_lib.stages.train.settings import Execution
 from tests.support.synthetic import PATCHES
 from tests.support.training_world import (
     EXECUTION,
@@ -28,8 +32,10 @@ from tests.support.training_world import (
     write_truth,
 )
 
+BASE = Path(__file__).parents[2]
 SNAPSHOTS = (0.3, 1.0)
-COUNTS = ("crops", "crops_with_roi", "voxels_taught", "voxels_true", "voxels_right", "voxels_in_rivals")
+KEEPING = EXECUTION.model_copy(update={"snapshots": SNAPSHOTS})
+COUNTS = ("crops", "crops_with_roi", "voxels_predicted", "voxels_true", "voxels_true_positive", "voxels_in_rivals")
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +60,10 @@ def trained(world, scored_pools, tmp_path_factory):
     still = WeakView(flip_probability=(0, 0, 0), zoom_probability=0, noise_probability=0)
     settings = settings.model_copy(update={"augmentation": settings.augmentation.model_copy(update={"weak": still})})
     inputs, _ = world.segmentation_paths("lacuna")
-    outputs = training.Outputs(folder / "model.safetensors", folder / "history.jsonl", folder / "teachers")
+    outputs = training.Outputs(folder / "model.safetensors", folder / "history.jsonl")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
-        training.run(settings, Execution(**EXECUTION.model_dump(), snapshots=SNAPSHOTS), inputs, outputs)
+        training.run(settings, KEEPING, inputs, outputs)
     return settings, inputs, outputs, folder
 
 
@@ -95,7 +101,7 @@ def test_the_teacher_is_kept_as_it_was_and_restored_with_the_model(trained, monk
     again = training.Outputs(*(folder / "again" / path.name for path in vars(outputs).values()))
     monkeypatch.chdir(folder)
     monkeypatch.setattr(training, "train", None)
-    training.run(settings, Execution(**EXECUTION.model_dump(), snapshots=SNAPSHOTS), inputs, again)
+    training.run(settings, KEEPING, inputs, again)
     assert {path.name: path.read_bytes() for path in again.teachers.iterdir()} == kept
 
 
@@ -157,13 +163,13 @@ def test_pseudo_labels_are_compared_with_the_full_truth(world, trained, scored_p
             ("in_rivals", in_rivals, taught),
         ):
             assert row[name] == pytest.approx(part / whole if whole else np.nan, abs=1e-5, nan_ok=True)
-    assert (rows["voxels_taught"] > 0).to_dict() == {"positive": True, "ambiguous": True, "negative": False}
+    assert (rows["voxels_predicted"] > 0).to_dict() == {"positive": True, "ambiguous": True, "negative": False}
 
 
 def test_every_snapshot_sees_the_same_crops(checked):
     early, late = (rows_of(checked, share) for share in SNAPSHOTS)
     assert late[["crops", "crops_with_roi", "voxels_true"]].equals(early[["crops", "crops_with_roi", "voxels_true"]])
-    assert (late["voxels_taught"] == 0).all()
+    assert (late["voxels_predicted"] == 0).all()
     assert late["precision"].isna().all()
     assert (set(early["step"]), set(late["step"])) == ({2}, {5})
     assert (set(early["weight"]), set(late["weight"])) == ({0}, {1}), "in the warm-up the teacher teaches nothing"
@@ -175,11 +181,48 @@ def test_only_what_labels_leave_open_in_data_sets_of_known_truth_has_a_row(check
     assert not checked.table.duplicated(["dataset", "roi", "decision", "snapshot"]).any()
 
 
-def test_a_training_without_a_teacher_keeps_none_and_has_no_pseudo_labels(world, trained, tmp_path):
+@pytest.mark.parametrize("kind", [LabelsAlone, Hermes])
+def test_a_training_in_which_no_teacher_teaches_keeps_none_and_has_no_pseudo_labels(kind, trained, tmp_path):
     settings, inputs, outputs, _ = trained
-    method = LabelsAlone(kind="labels_alone", network="swin_unetr", encoder="vectors")
+    (name,) = get_args(kind.model_fields["kind"].annotation)
+    method = kind(kind=name, network="swin_unetr", encoder="vectors")
     settings = CheckSettings(training=settings.model_copy(update={"method": method}), snapshots=SNAPSHOTS)
-    assert teacher_files(settings.training, Execution(snapshots=SNAPSHOTS), outputs) == []
+    assert teacher_files(settings.training, KEEPING, outputs) == []
     given = pseudo_labels.Inputs(**vars(inputs), teachers=outputs.teachers, truth=())
-    with pytest.raises(UserError, match="lacuna: is a training without a teacher"):
+    with pytest.raises(UserError, match="lacuna: is a training in which no teacher teaches"):
         pseudo_labels.run(settings, EXECUTION, given, pseudo_labels.Outputs(tmp_path / "nothing.csv"))
+
+
+def test_the_trainings_of_a_config_with_hermes_are_those_whose_teachers_teach():
+    config = load_config(BASE / "config" / "ablation_cpu.yaml", BASE)
+    assert checked_trainings(config) == ()
+    assert str(why_none_is_checked(config)).startswith("pseudo_labels.snapshots: is empty")
+    keeping = config.pseudo_labels.model_copy(update={"snapshots": (1.0,)})
+    config = config.model_copy(update={"pseudo_labels": keeping, "compare": ("baseline", "hermes", "latent_class")})
+    checked = {config.run(run).method for run in checked_trainings(config)}
+    assert checked == {"latent_class"}
+    untaught = config.model_copy(update={"compare": ("baseline", "hermes")})
+    assert str(why_none_is_checked(untaught)).startswith("compare: names no method in which a teacher teaches")
+    real = config.datasets.model_copy(update={"partially_labelled": ()})
+    assert "has no phantom" in str(why_none_is_checked(config.model_copy(update={"datasets": real})))
+
+
+def test_a_share_that_was_added_after_the_training_is_named(trained, tmp_path):
+    settings, inputs, outputs, _ = trained
+    given = pseudo_labels.Inputs(**vars(inputs), teachers=outputs.teachers, truth=())
+    more = CheckSettings(training=settings, snapshots=(0.1, *SNAPSHOTS))
+    with pytest.raises(UserError, match=r"snapshots: lacuna has not kept its teacher after 0\.1 .*--forcerun train"):
+        pseudo_labels.run(more, EXECUTION, given, pseudo_labels.Outputs(tmp_path / "nothing.csv"))
+
+
+def test_crops_of_which_no_truth_is_known_end_in_a_line(trained, tmp_path):
+    settings, inputs, outputs, _ = trained
+    given = pseudo_labels.Inputs(**vars(inputs), teachers=outputs.teachers, truth=())
+    with pytest.raises(UserError, match="lacuna: the first 6 crops of the training leave no ROI open"):
+        pseudo_labels.run(
+            CheckSettings(training=settings, snapshots=SNAPSHOTS),
+            EXECUTION,
+            given,
+            pseudo_labels.Outputs(tmp_path / "nothing.csv"),
+        )
+    assert not (tmp_path / "nothing.csv").exists()

@@ -17,7 +17,7 @@ import torch
 from pipeline_lib.config.existence import DecisionRule, Existence
 from pipeline_lib.config.method_settings import SupervisedLoss
 from pipeline_lib.config.methods import Method
-from pipeline_lib.config.optimisation import Execution, Optimisation
+from pipeline_lib.config.optimisation import Optimisation
 from pipeline_lib.config.validation import Validation
 from pipeline_lib.data.crops import TrainingCase
 from pipeline_lib.errors import UserError
@@ -27,6 +27,7 @@ from pipeline_lib.methods.mean_teacher.settings import MeanTeacher
 from pipeline_lib.networks.model_file import load_segmentation_model
 from pipeline_lib.networks.swin_unetr.network import TextConditionedSwinUnetr
 from pipeline_lib.stages.train import run as segmentation
+from pipeline_lib.stages.train.settings import TrainingExecution
 from pipeline_lib.text.embeddings import write_embeddings
 from pipeline_lib.training.checkpoints import Checkpoints
 from pipeline_lib.training.distributed import Distributed, init_distributed
@@ -126,6 +127,22 @@ def test_each_data_set_trains_its_own_part(part, here, tmp_path):
     assert trained(torch.zeros(1, 1, *settings.patches.shape)).shape == (1, len(ROIS), *settings.patches.shape)
     rows = read_history(outputs.history)
     assert all(0 < row["loss"]["total"] < 10 for row in rows)
+
+
+def test_a_teacherless_training_has_an_empty_folder_of_snapshots_only_where_they_are_asked_for(
+    trained, world, monkeypatch
+):
+    outputs = trained("labels_alone")
+    assert not outputs.teachers.exists()
+    folder = outputs.model.parents[2]
+    monkeypatch.chdir(folder)
+    settings = segmentation_settings("labels_alone", METHODS["labels_alone"], optimisation=SHORT)
+    inputs, _ = paths(world, "labels_alone", folder)
+    monkeypatch.setattr(segmentation, "train", None)
+    for snapshots, found in (((0.5, 1.0), []), ((), None)):
+        execution = EXECUTION.model_copy(update={"snapshots": snapshots})
+        segmentation.run(settings, execution, inputs, outputs)
+        assert (list(outputs.teachers.iterdir()) if outputs.teachers.exists() else None) == found
 
 
 def labelling(**rois_of_cases):
@@ -374,7 +391,7 @@ def test_validation_is_part_of_what_a_training_is_only_where_cases_are_held_out(
 
 def test_killed_or_stopped_it_ends_with_the_same_weights(here, tmp_path):
     settings = segmentation_settings(optimisation=Optimisation(epochs=3, batch_size=2, learning_rate=1e-3))
-    how = Execution(device="cpu", precision="float32", num_workers=1, checkpoint_minutes=1e-9)
+    how = TrainingExecution(device="cpu", precision="float32", num_workers=1, checkpoint_minutes=1e-9)
 
     def run(folder, strike_at=None):
         """Train in `folder`; the process kills itself where checkpoint number `strike_at` would be written."""
@@ -483,7 +500,7 @@ def test_a_method_that_needs_the_whole_batch_is_not_divided(here, tmp_path, monk
 def test_torchrun_starts_processes_that_share_the_batch(here, tmp_path, monkeypatch):
     (tmp_path / "alone").mkdir()
     settings = segmentation_settings(optimisation=SHORT)
-    execution = Execution(device="cpu", precision="float32", num_workers=0)
+    execution = TrainingExecution(device="cpu", precision="float32", num_workers=0)
     shared, alone = (paths(here, "latent_class", tmp_path / name) for name in ("shared", "alone"))
     torchrun = start_stage(stage_arguments("train", settings, execution, *shared), tmp_path, processes=2)
     _, said = torchrun.communicate(timeout=240)

@@ -26,6 +26,7 @@ from pipeline_lib.methods.latent_class.task import LatentClassTask
 from pipeline_lib.training.checkpoints import Checkpoints
 from pipeline_lib.training.distributed import init_distributed
 from pipeline_lib.training.loop import TrainingData, train
+from pipeline_lib.training.snapshots import Snapshots
 from pipeline_lib.training.validation import Validation
 from tests.support.synthetic import WINDOW, write_case
 
@@ -77,6 +78,7 @@ class Tiny:
     held_out: tuple[TrainingCase, ...] = ()
     keep_best: bool = False
     max_time_share: float = 1.0
+    snapshots: tuple[float, ...] = ()
 
     @property
     def execution(self) -> Execution:
@@ -123,6 +125,16 @@ class Tiny:
         how = {"every_epochs": 2, "keep_best": self.keep_best, "max_time_share": self.max_time_share}
         return Validation(networks, self.held_out, ROIS, window, self.plan, **how)
 
+    @property
+    def kept(self) -> Snapshots:
+        """Snapshots as empty files."""
+
+        def save(path: Path) -> None:
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+
+        return Snapshots(self.snapshots, self.plan.steps, self.work / "checkpoints" / "teachers", save)
+
     def run(self, prepare=lambda task: None) -> LatentClassTask:
         """Train to the end, after `prepare` has had its way with the task; writes `work`/weights.pt."""
         task = self.task()
@@ -140,6 +152,7 @@ class Tiny:
                 execution_key="tiny.execution",
                 divisible=True,
                 validation=self.validation(task),
+                snapshots=self.kept,
             )
             if distributed.is_main:
                 self.work.mkdir(exist_ok=True)

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline_lib.config.augmentation import Augmentation
 from pipeline_lib.config.existence import Existence
 from pipeline_lib.config.method_settings import Teacher
-from pipeline_lib.config.optimisation import Execution, Optimisation
+from pipeline_lib.config.optimisation import Optimisation
 from pipeline_lib.config.roi_aware import RoiAware
 from pipeline_lib.label_bits import write_roi_bits
 from pipeline_lib.methods.latent_class.settings import LatentClass
@@ -24,6 +24,7 @@ from pipeline_lib.stages.score_existence import run as existence
 from pipeline_lib.stages.score_existence.settings import Settings as ScoreExistenceSettings
 from pipeline_lib.stages.train import run as segmentation
 from pipeline_lib.stages.train.settings import Settings as TrainSettings
+from pipeline_lib.stages.train.settings import TrainingExecution
 from pipeline_lib.stages.train_roi_aware import run as roi_aware
 from pipeline_lib.stages.train_roi_aware.settings import Settings as TrainRoiAwareSettings
 from pipeline_lib.text.embeddings import write_embeddings
@@ -43,7 +44,7 @@ TINY = {
     "hermes": HermesUnet(kind="hermes", width=8),
 }
 LATENT_CLASS = LatentClass(kind="latent_class", network="swin_unetr", encoder="vectors")
-EXECUTION = Execution(device="cpu", num_workers=0)
+EXECUTION = TrainingExecution(device="cpu", num_workers=0)
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,13 @@ def test_a_damaged_entry_is_named_and_not_used(trained, capsys):
     assert "history.jsonl is damaged or missing: ours is trained again" in capsys.readouterr().err
 
 
+def test_a_file_that_was_not_asked_for_when_the_training_was_kept_is_not_called_damaged(trained, capsys):
+    assert not ModelStore("train", identity(), "ours").restore([*trained, trained[0].parent / "0.5.safetensors"])
+    said = capsys.readouterr().err
+    assert "was kept without 0.5.safetensors: it is trained again" in said
+    assert "damaged" not in said
+
+
 def test_why_there_is_something_to_train(trained):
     assert ModelStore("train", identity(), "another").why_train() == "none is kept in models/train"
     changed = identity(Optimisation(epochs=3, learning_rate=1e-3), version="2")

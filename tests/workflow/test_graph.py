@@ -197,7 +197,18 @@ def test_no_training_reads_what_the_check_of_pseudo_labels_made(all_inputs):
     reading = {rule for rule, files in all_inputs.items() if "results/pseudo_labels/" in files}
     assert reading == {"pseudo_labels"}, "and the report, once it is made"
     assert "results/models/latent_class-seed0/teachers" in all_inputs["check_pseudo_labels"]
-    assert "baseline" not in all_inputs["check_pseudo_labels"], "it has no teacher"
+    assert "models/baseline" not in all_inputs["check_pseudo_labels"], "it has no teacher"
+
+
+def test_setting_the_key_of_snapshots_trains_nothing_again_until_they_are_asked_for(finished):
+    """The command of `train` is the same with the key and without, so that removing it reruns nothing either."""
+    keeping = finished.edited("pseudo_labels", {"snapshots": [0.5, 1]})
+    assert keeping.planned() == {}
+    assert keeping.planned("pseudo_labels") == {"train": 1, "check_pseudo_labels": 1, "pseudo_labels": 1}
+    refused = forked_snakemake(finished.arguments("--dry-run", "pseudo_labels"), BASE)
+    assert refused.returncode != 0
+    lines = refused.stderr.strip().splitlines()
+    assert lines[-1].startswith("error: pseudo_labels.snapshots: is empty, so no training keeps its teacher; set it")
 
 
 def test_what_the_check_of_existence_made_goes_into_the_report_alone(finished, tmp_path):

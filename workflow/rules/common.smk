@@ -176,6 +176,11 @@ def encoder_of(run):
     return LACUNA.methods[LACUNA.run(run).method].encoder
 
 
+def start_of(run):
+    """The file that a training starts from, if it names one that exists."""
+    return files_that_exist(LACUNA.methods[LACUNA.run(run).method].start_from)
+
+
 def models_of(run):
     """The models that a run predicts with, whose average it is if there are several."""
     return [
@@ -226,16 +231,16 @@ EXISTENCE_CHECK = (
 )
 
 
-# The trainings whose teachers are kept, and can be compared with the full truth of a phantom that they learn from.
-PSEUDO_LABELS = (
-    [
-        f"results/pseudo_labels/{training.name}.csv"
-        for training in LACUNA.trainings
-        if LACUNA.methods[training.method].needs_teacher
-    ]
-    if LACUNA.pseudo_labels.snapshots and set(LEARNED) & set(PHANTOM)
-    else []
-)
+PSEUDO_LABELS = [
+    f"results/pseudo_labels/{run}.csv" for run in checked_trainings(LACUNA)
+]
+
+
+def all_pseudo_labels(wildcards):
+    """The tables of the target `pseudo_labels`; ends in a line if there are none, which says why."""
+    if reason := why_none_is_checked(LACUNA):
+        sys.exit(f"error: {reason}")
+    return PSEUDO_LABELS
 
 
 def only_if_made(files):

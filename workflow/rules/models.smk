@@ -15,12 +15,11 @@ rule train:
             "results/roi_aware_network/model.safetensors"
         ),
         # So that an edit of it counts; the stage says in a line where there is none.
-        start=lambda wildcards: files_that_exist(
-            LACUNA.methods[LACUNA.run(wildcards.run).method].start_from
-        ),
+        start=lambda wildcards: start_of(wildcards.run),
     output:
         model="results/models/{run}/model.safetensors",
         history="results/models/{run}/history.jsonl",
+        # Beside the model; not in the command, so that setting or removing the key trains nothing that has none.
         teachers=(
             directory("results/models/{run}/teachers")
             if LACUNA.pseudo_labels.snapshots
@@ -49,8 +48,6 @@ rule train:
         shell_command(
             "train",
             launcher="{params.srun} python -m pipeline_lib.tools.launch --gpus {resources.gpu}",
-            # Without snapshots the command stays what it was, so that nothing is trained again.
-            without=() if LACUNA.pseudo_labels.snapshots else ("teachers",),
         )
 
 
@@ -64,13 +61,18 @@ rule check_pseudo_labels:
         existence=rules.train.input.existence,
         embeddings=lambda wildcards: f"results/embeddings/{encoder_of(wildcards.run)}.safetensors",
         roi_aware_model=rules.train.input.roi_aware_model,
+        # The task is built as in the training, and so starts from it.
+        start=lambda wildcards: start_of(wildcards.run),
         teachers="results/models/{run}/teachers",
         truth=expand(
             "resources/truth/{dataset}",
             dataset=[dataset for dataset in LEARNED if dataset in PHANTOM],
         ),
         code=code_of(
-            "stages/check_pseudo_labels/*.py", "methods/*.py", "methods/*/task.py"
+            "stages/check_pseudo_labels/*.py",
+            "methods/*.py",
+            "methods/*/task.py",
+            "reporting/pseudo_label_rates.py",
         ),
     output:
         table="results/pseudo_labels/{run}.csv",

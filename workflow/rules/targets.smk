@@ -79,7 +79,7 @@ rule existence_check:
 rule pseudo_labels:
     """How much of what the teachers of all methods teach is true; not part of `all`."""
     input:
-        PSEUDO_LABELS,
+        all_pseudo_labels,
 
 
 rule models:

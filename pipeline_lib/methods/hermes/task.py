@@ -15,17 +15,17 @@ from torch import Tensor, nn
 from ...data.batches import Batch
 from ...networks.probabilities import at_least_float32, probabilities
 from ...training.task import Losses
+from ..averaged_student import AveragedStudent
 from ..label_counts import label_counts
 from ..roi_maps import mean_over_rois, mean_over_voxels, selected_maps, with_known_voxels
 from ..segmentation_task import Ingredients
-from ..taught_student import TaughtStudent
 from .settings import Hermes
 
 _EPSILON = 1e-6
 _WEIGHTS = (0.2, 0.8)
 
 
-class HermesTask(TaughtStudent):
+class HermesTask(AveragedStudent):
     """Both terms of the labelled ROIs; the student sees x_S. The teacher teaches nothing: it is there to predict."""
 
     terms = Hermes.terms

@@ -51,9 +51,15 @@ class LatentClassTask(DecidingStudent[LatentClass]):
         return Losses(total, terms, {**unlabelled_counts(decisions, batch), **label_counts(logits, batch)})
 
     def pseudo_labels(self, batch: Batch) -> PseudoLabels:
-        """Negative latent ROIs have the teacher's output for their target too, as in the paper."""
+        """Negative latent ROIs have the teacher's output for their target too, as in the paper.
+
+        Nothing is taught of ambiguous ones without Eq. 3.
+        """
         decisions, _ = self.decided(batch)
-        return PseudoLabels(self._teacher_logits(batch) >= 0, unlabelled_decisions(decisions))
+        masks = self._teacher_logits(batch) >= 0
+        if not self.settings.consistency:
+            masks &= ~decisions.ambiguous[:, :, None, None, None]
+        return PseudoLabels(masks, unlabelled_decisions(decisions))
 
     def _teacher_logits(self, batch: Batch) -> Tensor:
         return self.teacher.logits(batch, self.rivals if self.settings.exclusive_organs else None)

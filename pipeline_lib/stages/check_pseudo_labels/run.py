@@ -35,10 +35,10 @@ from ...files import atomic_write
 from ...methods.exclusive_organs import Structures, exclusive_rois
 from ...methods.pseudo_labels import counted
 from ...methods.ramp_up import teacher_weight
-from ...methods.segmentation_task import SegmentationTask
 from ...methods.taught_student import TaughtStudent
 from ...networks.model_file import load_segmentation_model
 from ...progress import Progress
+from ...reporting.pseudo_label_rates import with_rates
 from ...training.distributed import Distributed, init_distributed
 from ...training.loop import TrainingData
 from ...training.snapshots import snapshot_name, step_at
@@ -53,10 +53,17 @@ _CROPS = 128
 _Sums = dict[tuple[str, str, int], NDArray[np.int64]]
 """Data set, decision and ROI → crops, those of them that contain the ROI, and the voxels of `Counts` in its order."""
 
+_COLUMNS = (
+    *("crops", "crops_with_roi"),
+    *("voxels_predicted", "voxels_true", "voxels_true_positive", "voxels_in_rivals"),
+)
+"""What `_Sums` begin with; a column for each ROI of `Counts.inside` follows."""
+
 
 def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outputs) -> None:
     """Compare the pseudo labels of every snapshot with the full truth of the data sets that have one."""
-    training = settings.training
+    training, schedule = settings.training, schedule_of(settings.training)
+    check_snapshots(settings, inputs.teachers)
     given = train.Inputs(inputs.cases, inputs.existence, inputs.embeddings, inputs.roi_aware_model)
     cases = training_stage.training_cases(training, given)
     folders, title = {folder.name: folder for folder in inputs.truth}, f"check_pseudo_labels {training.run}"
@@ -68,18 +75,29 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
         known = [case.dataset in folders for case in cases]
         samples = range(min(_CROPS, seen.plan.steps * seen.plan.batch_size))
         crops = Crops(seen, true, [sample for sample in samples if known[seen.plan.crop(sample).case]])
-        rows = list(
-            table_rows(settings, taught_student(task, training.run), crops, inputs.teachers, distributed, title)
-        )
+        assert isinstance(task, TaughtStudent)
+        rows = list(table_rows(settings, schedule, task, crops, inputs.teachers, distributed, title))
+    if not rows:
+        wrong = f"the first {len(samples)} crops of the training leave no ROI open where the full truth is known"
+        raise UserError(training.run, wrong, "let it learn from phantoms that do not label every ROI")
     with atomic_write(outputs.table) as partial:
-        pd.DataFrame(rows).to_csv(partial, index=False, float_format="%.6g")
+        with_rates(pd.DataFrame(rows)).to_csv(partial, index=False, float_format="%.6g")
 
 
-def taught_student(task: SegmentationTask, run: str) -> TaughtStudent:
-    """The task; UserError if it has no teacher."""
-    if not isinstance(task, TaughtStudent):
-        raise UserError(run, "is a training without a teacher", "name one of another method")
-    return task
+def schedule_of(training: train.Settings) -> TeacherScheduleSettings:
+    """When the teacher's terms count; UserError if no teacher teaches."""
+    if not isinstance(training.method, TeacherScheduleSettings):
+        raise UserError(training.run, "is a training in which no teacher teaches", "name one of another method")
+    return training.method
+
+
+def check_snapshots(settings: Settings, teachers: Path) -> None:
+    """UserError if the training has not kept its teacher after every share: some were added after it."""
+    if missing := [share for share in settings.snapshots if not (teachers / snapshot_name(share)).is_file()]:
+        shares = ", ".join(f"{share:g}" for share in missing)
+        wrong = f"{settings.training.run} has not kept its teacher after {shares} of the training"
+        remedy = "train again (snakemake pseudo_labels --forcerun train), or remove those shares"
+        raise UserError("pseudo_labels.snapshots", wrong, remedy)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,22 +117,31 @@ class Crops:
 
 
 def table_rows(
-    settings: Settings, task: TaughtStudent, crops: Crops, teachers: Path, distributed: Distributed, title: str
+    settings: Settings,
+    schedule: TeacherScheduleSettings,
+    task: TaughtStudent,
+    crops: Crops,
+    teachers: Path,
+    distributed: Distributed,
+    title: str,
 ) -> Iterator[dict[str, Any]]:
-    """One row per snapshot, data set, decision and ROI."""
+    """One row per snapshot, data set, decision and ROI: its counts."""
     training, steps = settings.training, crops.seen.plan.steps
+    columns = (*_COLUMNS, *(f"inside_{roi}" for roi in training.rois))
     progress = Progress(title, len(settings.snapshots) * len(crops.samples), "crops")
     for share in settings.snapshots:
         teacher, _ = load_segmentation_model(teachers / snapshot_name(share), distributed.device)
         task.load_state_dict({"teacher": teacher.state_dict(), "updates": 0})
-        sums: _Sums = defaultdict(lambda: np.zeros(6 + len(training.rois), np.int64))
+        sums: _Sums = defaultdict(lambda: np.zeros(len(columns), np.int64))
         for batch, truth in crops.batches(training.optimisation.batch_size):
             _add(sums, task, batch, truth, training.structures)
             progress.advance(len(batch.names))
-        when = {"snapshot": share, "step": step_at(share, steps), "weight": _weight(training, share)}
+        # 0 in the warm-up.
+        weight = teacher_weight(share, schedule.warmup_fraction, schedule.rampup_fraction)
+        when = {"snapshot": share, "step": step_at(share, steps), "weight": weight}
         for dataset, decision, roi in sorted(sums):
             who = {"run": training.run, "dataset": dataset, "roi": training.rois[roi], "decision": decision}
-            yield {**who, **when, **_measures(sums[dataset, decision, roi], training.rois)}
+            yield {**who, **when, **dict(zip(columns, sums[dataset, decision, roi].tolist(), strict=True))}
 
 
 def _weak_views(data: TrainingData, samples: Sequence[int]) -> Batch:
@@ -127,36 +154,12 @@ def _add(sums: _Sums, task: TaughtStudent, batch: Batch, truth: Tensor, structur
     """Add what the batch's pseudo labels hold to `sums`."""
     pseudo = task.pseudo_labels(batch)
     counts = counted(pseudo, truth, batch, exclusive_rois(structures))
-    voxels = torch.stack([counts.taught, counts.true, counts.right, counts.in_rivals], dim=2)
+    voxels = torch.stack([counts.predicted, counts.true, counts.true_positives, counts.in_rivals], dim=2)
     values = torch.cat([voxels, counts.inside], dim=2).cpu().numpy()
     for decision, decided in pseudo.decisions.items():
         for sample, roi in decided.nonzero().tolist():
             present = int(values[sample, roi, 1] > 0)
             sums[batch.datasets[sample], decision, roi] += np.array([1, present, *values[sample, roi]])
-
-
-def _measures(sums: NDArray[np.int64], rois: Sequence[str]) -> dict[str, Any]:
-    """The columns of a row from its sums: crops, those with the ROI, and the voxels of `Counts`."""
-    crops, present, taught, true, right, in_rivals, *inside = sums.tolist()
-    return {
-        "crops": crops,
-        "crops_with_roi": present,
-        "voxels_taught": taught,
-        "voxels_true": true,
-        "voxels_right": right,
-        "voxels_in_rivals": in_rivals,
-        "precision": right / taught if taught else float("nan"),
-        "recall": right / true if true else float("nan"),
-        "in_rivals": in_rivals / taught if taught else float("nan"),
-        **{f"inside_{other}": count for other, count in zip(rois, inside, strict=True)},
-    }
-
-
-def _weight(training: train.Settings, share: float) -> float:
-    """Factor of the teacher's terms when `share` of the training is done; 0 in the warm-up."""
-    method = training.method
-    assert isinstance(method, TeacherScheduleSettings)
-    return teacher_weight(share, method.warmup_fraction, method.rampup_fraction)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...config import optimisation
 from ...config.evaluation import Prediction, PredictionExecution
+from ...config.optimisation import Execution
 from ...config.sides import partner_indices
 from ...data.batches import ViewMaker
 from ...data.crops import CropPlan, TrainingCase
@@ -55,15 +55,15 @@ from ...training.validation import Validation
 from ..command import stage_command
 from ..resample.settings import VERSION as VOLUMES_VERSION
 from .parts import check_samples_together, divisible, with_parts
-from .saving import description_of, make_teachers_folder, save, save_teacher, teacher_files
-from .settings import VERSION, Execution, Inputs, Outputs, Settings
+from .saving import clean_teachers_folder, description_of, save, save_teacher, teacher_files
+from .settings import VERSION, Inputs, Outputs, Settings, TrainingExecution
 from .start import checked_start, online_scorer, start_digest
 
 START = "start_from"
 """Part of a training's identity: the digest of the file that it starts from."""
 
 
-def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outputs) -> None:
+def run(settings: Settings, execution: TrainingExecution, inputs: Inputs, outputs: Outputs) -> None:
     """Train `settings.method` to the end of its schedule and write the network, unless it is kept already."""
     title = f"train {settings.run}"
     teachers = teacher_files(settings, execution, outputs)
@@ -75,8 +75,8 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
         init_distributed(execution) as distributed,
         locked_folder(checkpoints.folder, distributed, title),
     ):
+        clean_teachers_folder(execution, outputs, distributed)
         if store.restored(distributed, [outputs.model, outputs.history, *teachers]):
-            make_teachers_folder(outputs, distributed)
             return
         check_samples_together(settings.method, execution.parts, distributed)
         sized = with_parts(settings, execution, distributed, title)
@@ -106,12 +106,12 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
             snapshots=snapshots,
         )
         if distributed.is_main:
+            snapshots.check(data.plan.steps)
             save(settings, task, labelled, outputs, identity.parts.get(START))
             for source, made in zip([history, *snapshots.files], [outputs.history, *teachers], strict=True):
                 with atomic_write(made) as unfinished:
                     shutil.copyfile(source, unfinished)
             store.keep([outputs.model, outputs.history, *teachers])
-            make_teachers_folder(outputs, distributed)
             checkpoints.remove()
 
 
@@ -156,7 +156,7 @@ def held_out_cases(settings: Settings, inputs: Inputs) -> tuple[TrainingCase, ..
 
 def validation_of(
     settings: Settings,
-    execution: optimisation.Execution,
+    execution: Execution,
     inputs: Inputs,
     task: SegmentationTask,
     plan: CropPlan,
@@ -190,7 +190,7 @@ def training_data(settings: Settings, cases: tuple[TrainingCase, ...], distribut
 
 def segmentation_task(
     settings: Settings,
-    execution: optimisation.Execution,
+    execution: Execution,
     inputs: Inputs,
     labelled: Mapping[str, Sequence[str]],
     distributed: Distributed,
@@ -256,4 +256,4 @@ def rois_of_data_sets(settings: Settings, cases: Sequence[TrainingCase]) -> dict
 
 
 if __name__ == "__main__":
-    stage_command(run, Settings, Inputs, Outputs, execution=Execution)
+    stage_command(run, Settings, Inputs, Outputs, execution=TrainingExecution)

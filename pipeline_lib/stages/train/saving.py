@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...config.method_settings import TeacherScheduleSettings
 from ...methods.segmentation_task import SegmentationTask
 from ...networks.model_file import save_model
 from ...training.distributed import Distributed
 from ...training.snapshots import snapshot_name
-from .settings import Execution, Outputs, Settings
+from .settings import Outputs, Settings, TrainingExecution
 
 
 def save(
@@ -31,17 +33,19 @@ def save(
     save_model(outputs.model, predictors["student"], description, predictors.get("teacher"))
 
 
-def teacher_files(settings: Settings, execution: Execution, outputs: Outputs) -> list[Path]:
-    """Where the teacher's snapshots end; none for a method without a teacher, or if nobody asks for them."""
-    if outputs.teachers is None or not settings.method.needs_teacher:
+def teacher_files(settings: Settings, execution: TrainingExecution, outputs: Outputs) -> list[Path]:
+    """Where the teacher's snapshots end; none where no teacher teaches, or if nobody asks for them."""
+    if not isinstance(settings.method, TeacherScheduleSettings):
         return []
     return [outputs.teachers / snapshot_name(share) for share in execution.snapshots]
 
 
-def make_teachers_folder(outputs: Outputs, distributed: Distributed) -> None:
-    """Make the folder of snapshots if it is asked for: without a teacher nothing else does."""
-    if distributed.is_main and outputs.teachers is not None:
-        outputs.teachers.mkdir(parents=True, exist_ok=True)
+def clean_teachers_folder(execution: TrainingExecution, outputs: Outputs, distributed: Distributed) -> None:
+    """Delete the snapshots of an earlier training, and make the folder anew if snapshots are asked for."""
+    if distributed.is_main:
+        shutil.rmtree(outputs.teachers, ignore_errors=True)
+        if execution.snapshots:
+            outputs.teachers.mkdir(parents=True)
 
 
 def save_teacher(settings: Settings, task: SegmentationTask, labelled: Mapping[str, Sequence[str]], path: Path) -> None:

@@ -8,13 +8,12 @@ from pathlib import Path
 
 from pydantic import Field
 
-from ...config import optimisation
 from ...config.augmentation import Augmentation
 from ...config.existence import Existence
 from ...config.method_settings import Teacher
 from ...config.methods import Method
 from ...config.networks import Network
-from ...config.optimisation import Optimisation
+from ...config.optimisation import Execution, Optimisation
 from ...config.pseudo_labels import Share
 from ...config.rois import existence_structures
 from ...config.schema import Config
@@ -57,7 +56,7 @@ class Settings(Section):
     held_out: dict[str, tuple[str, ...]] = Field(default={})
 
 
-class Execution(optimisation.Execution):
+class TrainingExecution(Execution):
     """How the training runs, and after which shares of it the teacher is kept: nothing here changes what is learned."""
 
     snapshots: tuple[Share, ...] = ()
@@ -79,14 +78,18 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outputs:
-    """The trained network, and what happened on the way, one line of JSON per few steps.
-
-    `teachers`: where the execution asks for snapshots, the folder of them; empty for a method without a teacher.
-    """
+    """The trained network, and what happened on the way, one line of JSON per few steps."""
 
     model: Path
     history: Path
-    teachers: Path | None = None
+
+    @property
+    def teachers(self) -> Path:
+        """Folder of the teacher's snapshots, where the execution asks for them; empty if no teacher teaches.
+
+        It is not on the command line, which is the same with snapshots and without, so that nothing is trained again.
+        """
+        return self.model.parent / "teachers"
 
 
 def settings_from(config: Config, run: str) -> Settings:
@@ -127,9 +130,9 @@ def settings_from(config: Config, run: str) -> Settings:
     )
 
 
-def execution_from(config: Config) -> Execution:
+def execution_from(config: Config) -> TrainingExecution:
     """How the training runs: editing it reruns nothing."""
-    return Execution(**config.execution.model_dump(), snapshots=config.pseudo_labels.snapshots)
+    return TrainingExecution(**config.execution.model_dump(), snapshots=config.pseudo_labels.snapshots)
 
 
 def _drawn_cases(dataset: str, cases: tuple[str, ...], method: Method, seed: int) -> tuple[str, ...]:
