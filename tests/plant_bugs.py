@@ -648,8 +648,8 @@ BUGS = (
     Bug(
         "organ written over its lesion",
         "prediction/label_map.py",
-        "(_LESION if lesion else 0)",
-        "(0 if lesion else _LESION)",
+        "        if lesion:\n            claim += _LESION",
+        "        if not lesion:\n            claim += _LESION",
         "tests/prediction/test_label_map.py",
     ),
     Bug(

@@ -91,6 +91,7 @@ def test_an_absent_roi_has_no_numbers_but_its_volume(tmp_path):
         "certainty": None,
         "expected_dice": None,
         "look_at": None,
+        "agreement": None,
     }
     write_csv(tmp_path / "table.csv", [("case", rows)])
     with (tmp_path / "table.csv").open(newline="") as file:
