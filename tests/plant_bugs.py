@@ -57,8 +57,8 @@ BUGS = (
     Bug(
         "settled ROIs have a row among the decisions",
         "methods/pseudo_labels.py",
-        "{UNLABELLED: ~settled}",
-        "{UNLABELLED: settled | True}",
+        "{UNLABELLED: ~labelled_throughout(batch.labelled, batch.known)}",
+        "{UNLABELLED: labelled_throughout(batch.labelled, batch.known) | True}",
         _PSEUDO_LABELS,
     ),
     Bug(

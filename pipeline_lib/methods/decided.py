@@ -7,6 +7,7 @@ from torch import Tensor
 from ..config.existence import DecisionRule
 from ..data.batches import Batch
 from ..existence.decisions import Decisions, decide
+from .roi_maps import labelled_throughout
 
 
 def decided(batch: Batch, scores: Tensor, rule: DecisionRule) -> tuple[Decisions, Tensor | None]:
@@ -17,5 +18,5 @@ def decided(batch: Batch, scores: Tensor, rule: DecisionRule) -> tuple[Decisions
     known = batch.known
     if known is None:
         return decide(batch.labelled, scores, rule), None
-    throughout = batch.labelled & known.flatten(2).all(2)
+    throughout = labelled_throughout(batch.labelled, known)
     return decide(throughout, scores, rule, batch.labelled & (batch.labelled_voxels > 0)), ~known

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..data.batches import Batch
 from .exclusive_organs import Rivals
-from .roi_maps import told_voxels
+from .roi_maps import labelled_throughout, told_voxels
 
 UNLABELLED = "unlabelled"
 """The one decision of a method that decides nothing about existence."""
@@ -31,8 +31,7 @@ class PseudoLabels:
     @classmethod
     def of_unlabelled(cls, masks: Tensor, batch: Batch) -> Self:
         """Those of a method that decides nothing about existence."""
-        settled = batch.labelled if batch.known is None else batch.labelled & batch.known.flatten(2).all(2)
-        return cls(masks, {UNLABELLED: ~settled})
+        return cls(masks, {UNLABELLED: ~labelled_throughout(batch.labelled, batch.known)})
 
 
 @dataclass(frozen=True, eq=False)

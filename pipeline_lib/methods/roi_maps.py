@@ -26,6 +26,11 @@ def with_known_voxels(labelled: Tensor, known: Tensor | None) -> Tensor:
     return labelled if known is None else labelled & known.flatten(2).any(2)
 
 
+def labelled_throughout(labelled: Tensor, known: Tensor | None) -> Tensor:
+    """The labelled ROIs of which every voxel is known: bool B K, and bool B K D H W or None as above → B K."""
+    return labelled if known is None else labelled & known.flatten(2).all(2)
+
+
 def told_voxels(labelled: Tensor, known: Tensor | None) -> Tensor:
     """Where labels say something of a ROI: bool B K and bool B K D H W, or None as above → B K D H W, or B K 1 1 1."""
     return labelled[:, :, None, None, None] if known is None else known

@@ -95,7 +95,7 @@ class Ensemble(nn.Module):
 
     def start_counting(self) -> None:
         """Reset the counts: the next windows are another volume's. Without this call nothing is counted."""
-        self._counts = np.zeros((0, len(self.networks)), np.int64)
+        self._counts = np.zeros((1, len(self.networks)), np.int64)
 
     def agreement(self) -> list[float | None]:
         """Of each ROI the Dice between the masks of any two members, all pairs together; None where all are empty.
@@ -116,7 +116,7 @@ class Ensemble(nn.Module):
         seen = votes.transpose(0, 1).flatten(1)
         found = torch.stack([(seen == count).sum(1) for count in range(1, len(self.networks) + 1)], 1).cpu().numpy()
         assert self._counts is not None
-        self._counts = found + (self._counts if len(self._counts) else 0)
+        self._counts = self._counts + found
 
 
 def as_they_are(probabilities: Tensor) -> Tensor:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+COUNTS = ("crops", "crops_with_roi", "voxels_predicted", "voxels_true", "voxels_true_positive", "voxels_in_rivals")
+"""Columns of sums; one follows for each ROI that false voxels may lie in."""
+
 
 def with_rates(sums: pd.DataFrame) -> pd.DataFrame:
     """The table with columns `precision`, `recall` and `in_rivals`, from its sums of voxels; NaN where a sum is 0."""

@@ -9,11 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from .pseudo_label_rates import with_rates
+from .pseudo_label_rates import COUNTS, with_rates
 from .results import method_label, roi_label
 from .style import method_colours, method_markers
 
-_COUNTS = ("crops", "crops_with_roi", "voxels_predicted", "voxels_true", "voxels_true_positive", "voxels_in_rivals")
 _INSIDE = "inside_"
 _KEYS = ("method", "roi", "snapshot")
 _TITLES = {
@@ -43,7 +42,7 @@ def read_pseudo_labels(files: Sequence[Path], methods: Mapping[str, str]) -> pd.
     rows = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
     rows["method"] = rows["run"].map(methods)
     inside = [name for name in rows if name.startswith(_INSIDE)]
-    sums = rows.groupby([*_KEYS, "decision"], sort=False, as_index=False)[[*_COUNTS, *inside]].sum()
+    sums = rows.groupby([*_KEYS, "decision"], sort=False, as_index=False)[[*COUNTS, *inside]].sum()
     return with_rates(sums)
 
 
@@ -52,7 +51,7 @@ def over_decisions(table: pd.DataFrame) -> pd.DataFrame:
 
     `ruled_out` is the share of the ROI's voxels that lie in crops decided to lack it; NaN where nothing is so decided.
     """
-    sums = table.groupby(list(_KEYS), sort=False)[list(_COUNTS)].sum()
+    sums = table.groupby(list(_KEYS), sort=False)[list(COUNTS)].sum()
     negative = table[table["decision"] == "negative"].set_index(list(_KEYS))["voxels_true"]
     sums["ruled_out"] = negative.reindex(sums.index) / sums["voxels_true"]
     return with_rates(sums.reset_index())

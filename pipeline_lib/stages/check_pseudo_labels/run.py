@@ -32,13 +32,13 @@ from ...data.batches import Batch, ViewMaker, unpacked
 from ...data.full_truth import with_full_truth
 from ...errors import UserError
 from ...files import atomic_write
-from ...methods.exclusive_organs import Structures, exclusive_rois
+from ...methods.exclusive_organs import Rivals, exclusive_rois
 from ...methods.pseudo_labels import counted
 from ...methods.ramp_up import teacher_weight
 from ...methods.taught_student import TaughtStudent
 from ...networks.model_file import load_segmentation_model
 from ...progress import Progress
-from ...reporting.pseudo_label_rates import with_rates
+from ...reporting.pseudo_label_rates import COUNTS, with_rates
 from ...training.distributed import Distributed, init_distributed
 from ...training.loop import TrainingData
 from ...training.snapshots import snapshot_name, step_at
@@ -51,13 +51,7 @@ _CROPS = 128
 """How many of a training's first samples are compared, but for those of data sets without a full truth."""
 
 _Sums = dict[tuple[str, str, int], NDArray[np.int64]]
-"""Data set, decision and ROI → crops, those of them that contain the ROI, and the voxels of `Counts` in its order."""
-
-_COLUMNS = (
-    *("crops", "crops_with_roi"),
-    *("voxels_predicted", "voxels_true", "voxels_true_positive", "voxels_in_rivals"),
-)
-"""What `_Sums` begin with; a column for each ROI of `Counts.inside` follows."""
+"""Data set, decision and ROI → the sums of COUNTS, and those of `Counts.inside` for each ROI."""
 
 
 def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outputs) -> None:
@@ -127,14 +121,15 @@ def table_rows(
 ) -> Iterator[dict[str, Any]]:
     """One row per snapshot, data set, decision and ROI: its counts."""
     training, steps = settings.training, crops.seen.plan.steps
-    columns = (*_COLUMNS, *(f"inside_{roi}" for roi in training.rois))
+    rivals = exclusive_rois(training.structures)
+    columns = (*COUNTS, *(f"inside_{roi}" for roi in training.rois))
     progress = Progress(title, len(settings.snapshots) * len(crops.samples), "crops")
     for share in settings.snapshots:
         teacher, _ = load_segmentation_model(teachers / snapshot_name(share), distributed.device)
         task.load_state_dict({"teacher": teacher.state_dict(), "updates": 0})
         sums: _Sums = defaultdict(lambda: np.zeros(len(columns), np.int64))
         for batch, truth in crops.batches(training.optimisation.batch_size):
-            _add(sums, task, batch, truth, training.structures)
+            _add(sums, task, batch, truth, rivals)
             progress.advance(len(batch.names))
         # 0 in the warm-up.
         weight = teacher_weight(share, schedule.warmup_fraction, schedule.rampup_fraction)
@@ -150,10 +145,10 @@ def _weak_views(data: TrainingData, samples: Sequence[int]) -> Batch:
     return weak.batch([data.reader.read(sample) for sample in samples])
 
 
-def _add(sums: _Sums, task: TaughtStudent, batch: Batch, truth: Tensor, structures: Structures) -> None:
+def _add(sums: _Sums, task: TaughtStudent, batch: Batch, truth: Tensor, rivals: Rivals) -> None:
     """Add what the batch's pseudo labels hold to `sums`."""
     pseudo = task.pseudo_labels(batch)
-    counts = counted(pseudo, truth, batch, exclusive_rois(structures))
+    counts = counted(pseudo, truth, batch, rivals)
     voxels = torch.stack([counts.predicted, counts.true, counts.true_positives, counts.in_rivals], dim=2)
     values = torch.cat([voxels, counts.inside], dim=2).cpu().numpy()
     for decision, decided in pseudo.decisions.items():
