@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+from collections.abc import Generator
 
 # Read when torch is imported: a sum over two threads rounds otherwise than one over one, and trainings are compared
 # bit by bit with such that ran in processes of their own.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import pytest
 import torch
 from hypothesis import settings
 
@@ -40,3 +43,16 @@ def pytest_collection_modifyitems(items) -> None:
     """
     order = {name: place for place, name in enumerate((*_FIRST, "", *_LAST))}
     items.sort(key=lambda item: order.get(item.path.name, order[""]))
+
+
+_TEARDOWN_SECONDS = 300
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None, object, object]:
+    """End this process when a teardown hangs: the timers of pytest-timeout and of pytest end with a test that fails."""
+    faulthandler.dump_traceback_later(_TEARDOWN_SECONDS, exit=True)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()

@@ -20,4 +20,4 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
 
 @pytest.fixture
 def retry_policy() -> RetryPolicy:
-    return RetryPolicy(attempts=4, first_pause=0.005, longest_pause=0.01, longest_wait=0.5, stall=0.3)
+    return RetryPolicy(attempts=4, first_pause=0.005, longest_pause=0.01, longest_wait=0.5, stall=1.0)

@@ -36,7 +36,7 @@ class FaultyServer:
         self.released = threading.Event()
         handler = type("Handler", (_Handler,), {"owner": self})
         self._server = _QuietServer(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     def url(self, path: str) -> str:
@@ -48,12 +48,18 @@ class FaultyServer:
 
     def close(self) -> None:
         self.released.set()
-        self._server.shutdown()
+        # `shutdown` of a server waits for ever where its thread does not get to run.
+        self._thread.join(10)
         self._server.server_close()
+
+    def _serve(self) -> None:
+        while not self.released.is_set():
+            self._server.handle_request()
 
 
 class _QuietServer(ThreadingHTTPServer):
     daemon_threads = True
+    timeout = 0.01
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Clients that leave are what these tests are about."""
