@@ -176,6 +176,9 @@ class Config(Section):
         if (run.average or run.fold is not None) and (run.fold or 0) >= (self.folds or 0):
             remedy = f"name a fold from 0 to {self.folds - 1}" if self.folds else "set it"
             raise UserError("config: folds", f"is {self.folds or 'not set'}, so there is no {name}", remedy)
+        if (run.average or run.seed is None) and not self.has_test_cases:
+            remedy = f"name a training, as {self.trainings[0].name}"
+            raise UserError("config: datasets", f"no data set has a test case, which {name} would predict", remedy)
         return run
 
     @cached_property

@@ -14,10 +14,13 @@ def facts(evidence: Evidence, setup: TrainingSetup, config: Sequence[Path], comm
     """Term and text of each line: the config's files, data, training, networks and code."""
     results = evidence.results
     cases = results.scores[["dataset", "case"]].drop_duplicates()
-    scored = "out of fold" if results.out_of_fold else "test"
     counted = cases["dataset"].value_counts()
     trained = [
-        _cases_of(dataset, f"{counted.get(dataset.name, 0)} {scored}", setup.held_out.get(dataset.name, 0))
+        _cases_of(
+            dataset,
+            "scored out of fold" if results.out_of_fold else f"{counted.get(dataset.name, 0)} test",
+            setup.held_out.get(dataset.name, 0),
+        )
         for dataset in evidence.data.datasets
     ]
     patch, spacing = _product(setup.patch_voxels), _product(setup.spacing_mm)

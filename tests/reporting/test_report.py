@@ -123,7 +123,7 @@ def test_without_test_cases_the_report_shows_what_is_out_of_fold(made, workspace
     assert "Test cases, " not in said
     text = " ".join(re.sub(r"<[^>]+>", " ", (tmp_path / "report/index.html").read_text()).split())
     assert "4 training cases, each predicted by the networks of its fold" in text
-    assert "set_liver (5 training, 2 out of fold)" in text
+    assert "set_liver (5 training, scored out of fold)" in text
     assert text.count("test case") == text.count("There are no test cases.") == 1
 
 
