@@ -19,8 +19,9 @@ and the weights in float32, checked in ONNX Runtime; FILE.json beside it says wh
 needs the packages onnx, onnxscript and onnxruntime.
 With --calibrate the model predicts labelled cases that it did not learn from, and the copy holds how its certainty of a
 mask relates to the Dice: `lacuna predict` then says which Dice to expect, and which masks to look at. `held-out` takes
-the training cases that `validation` of the config held out, which must be the config of the training; `test` takes the
-test cases, whose scores then no longer show how well the calibration does. Run it where the pipeline ran.
+the training cases that `validation` of the config held out, which must be the config of the training; `out-of-fold`
+takes those that the model's fold held out (`folds`), `test` the test cases. The scores of these two then no longer show
+how well the calibration does. Run it where the pipeline ran.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--calibrate",
-        choices=("held-out", "test"),
+        choices=("held-out", "out-of-fold", "test"),
         help="make predictions give an expected Dice, fitted on these cases",
     )
     parser.add_argument(
@@ -171,7 +172,7 @@ def _checked(given: argparse.Namespace) -> Sequence[Path]:
         )
     for option in ("volumes", "device"):
         if getattr(given, option) is not None and given.calibrate is None:
-            raise UserError(f"--{option}", "is for a calibration", "add --calibrate held-out or --calibrate test")
+            raise UserError(f"--{option}", "is for a calibration", "add --calibrate held-out, out-of-fold or test")
     for option in ("licence", "authors", "copyright"):
         if getattr(given, option) is not None and given.monai_bundle is None:
             raise UserError(f"--{option}", "is for a MONAI bundle", "add --monai-bundle DIR")
@@ -183,7 +184,7 @@ def _checked(given: argparse.Namespace) -> Sequence[Path]:
 def _fold(config: Config, run: str, calibrate: CalibrationCases | None) -> int | None:
     """The fold without whose cases `run` was trained; None if there is none in the config.
 
-    Raises UserError if `calibrate` asks for held-out cases and the config is not that of the training.
+    Raises UserError if `calibrate` asks for cases held out and the config is not that of the training.
     """
     from ..config.runs import read_run
     from ..errors import UserError
@@ -192,7 +193,7 @@ def _fold(config: Config, run: str, calibrate: CalibrationCases | None) -> int |
     fold = trained.fold if trained is not None else None
     if fold is None or fold < (config.folds or 0):
         return fold
-    if calibrate == "held-out":
+    if calibrate in ("held-out", "out-of-fold"):
         wrong = f"has no fold {fold}, and the model is the run {run}"
         raise UserError("--configfile", wrong, "give the config of the training")
     return None

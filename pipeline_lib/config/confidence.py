@@ -11,8 +11,11 @@ from .section import Fraction, Name, Section
 STEEPEST = 20.0
 """Largest slope of a calibration; a steeper one follows from masks of nearly one certainty."""
 
-CalibrationCases = Literal["held-out", "test"]
-"""Training cases that `validation` holds out, or the test cases, which then say nothing more about the calibration."""
+CalibrationCases = Literal["held-out", "out-of-fold", "test"]
+"""Training cases that `validation` or the model's fold holds out, or test cases.
+
+The scores of the latter two then say nothing more about the calibration.
+"""
 
 
 class RoiCalibration(Section):

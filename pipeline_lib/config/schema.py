@@ -59,8 +59,8 @@ class Config(Section):
     folds: Annotated[int, Field(ge=2)] | None = Field(
         default=None,
         description="Cross-validation: each data set's training cases are split into so many folds, by patient (null: "
-        "none). Every method is trained once per seed and fold, without the fold's cases, and scored on them; the test "
-        "cases are predicted with the average of a seed's folds.",
+        "none). Every method is trained once per seed and fold, without the fold's cases, and scored on them; test "
+        "cases, which are optional then, are predicted with the average of a seed's folds.",
     )
     ensemble: bool = Field(
         default=False,
@@ -125,6 +125,10 @@ class Config(Section):
         return (*self.datasets.partially_labelled, *((full,) if full else ()))
 
     @property
+    def has_test_cases(self) -> bool:
+        return any(dataset.split_cases("test") for dataset in self.datasets.partially_labelled)
+
+    @property
     def trainings(self) -> tuple[Run, ...]:
         """Every training that the default target needs: of each method and seed one, or one per fold."""
         return tuple(training for run in self._by_seed for training in members(self, run))
@@ -133,8 +137,10 @@ class Config(Section):
     def runs(self) -> tuple[Run, ...]:
         """Everything that predicts the test cases: of each method and seed a training or the average of its folds.
 
-        The ensembles, where they are asked for, come last.
+        The ensembles, where they are asked for, come last. None where no data set has a test case.
         """
+        if not self.has_test_cases:
+            return ()
         ensembles = self.compare or self.methods if self.ensemble else ()
         return (*self._by_seed, *(Run.of_ensemble(method) for method in ensembles))
 
@@ -170,6 +176,9 @@ class Config(Section):
         if (run.average or run.fold is not None) and (run.fold or 0) >= (self.folds or 0):
             remedy = f"name a fold from 0 to {self.folds - 1}" if self.folds else "set it"
             raise UserError("config: folds", f"is {self.folds or 'not set'}, so there is no {name}", remedy)
+        if (run.average or run.seed is None) and not self.has_test_cases:
+            remedy = f"name a training, as {self.trainings[0].name}"
+            raise UserError("config: datasets", f"no data set has a test case, which {name} would predict", remedy)
         return run
 
     @cached_property
@@ -208,8 +217,11 @@ def _check_labels(config: Config) -> None:
     if config.unlabelled_rois and all(method.start_from is None for method in config.methods.values()):
         never = ", ".join(config.unlabelled_rois)
         raise ValueError(f"no data set with training cases labels {never}: remove it from `rois` or add a data set")
-    if not any(dataset.split_cases("test") for dataset in config.datasets.partially_labelled):
-        raise ValueError("no data set has a test case, so nothing could be scored: see `split` of the data sets")
+    if not config.has_test_cases and config.folds is None:
+        raise ValueError(
+            "no data set has a test case, so nothing could be scored: set `folds`, which scores training cases out of "
+            "fold, or see `split` of the data sets"
+        )
     if config.scores.truth == "full" and not all(
         isinstance(dataset.source, PhantomSource) for dataset in config.datasets.partially_labelled
     ):

@@ -18,6 +18,7 @@ from ..reporting.statistics import summary_table
 
 _CALIBRATED_ON: dict[CalibrationCases, str] = {
     "held-out": "training cases that were held out",
+    "out-of-fold": "the training cases that its fold held out, so their scores do not show how well it does",
     "test": "the test cases, so their scores do not show how well it does",
 }
 _NOT_SAID = "not known: give `--configfile`"

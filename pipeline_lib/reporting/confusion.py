@@ -19,12 +19,7 @@ _CELL_INCHES = 0.42
 _DARK_FROM, _STRONGEST = 0.3, 0.5
 """Share from which a cell's number is white, and from which a colour does not get stronger."""
 
-CONFUSION_CAPTION = (
-    "Of the voxels of each true ROI (row), how many in % are predicted as each ROI (column); mean over the test cases "
-    "that label the true ROI and contain it, and over trainings (confusion.csv has the numbers of both). Blue: the ROI "
-    "itself, its recall; red: another one. Voxels that belong to both ROIs, as those of a tumour do to its organ, are "
-    "left out. A dash: nothing is left, or an organ cannot be told from what lies in it, since only one is labelled."
-)
+CONFUSION_TABLE = "confusion.csv"
 
 
 def read_confusion(files: Sequence[Path], runs: Runs) -> pd.DataFrame:
@@ -33,16 +28,18 @@ def read_confusion(files: Sequence[Path], runs: Runs) -> pd.DataFrame:
     A row per method, predicted `roi` and labelled `true_roi`, of which `share` (0 … 1) of the voxels is predicted as
     `roi`: with itself its recall. As in the tables of scores, cases count equally, and so do trainings.
     """
-    known = {run: (method, seed) for run, method, seed in runs}
+    of_run = {run: {"method": method, "seed": seed} for run, method, seed in runs}
     rows = pd.concat([pd.read_csv(file, dtype={"case": str, "dataset": str}) for file in files], ignore_index=True)
-    rows["method"] = rows["run"].map(lambda run: known[run][0])
+    for name in ("method", "seed"):
+        rows[name] = rows["run"].map(lambda run, name=name: of_run[run][name])
     rows["share"] = rows["voxels_predicted"] / rows["voxels_true"]
     keys = ["method", "roi", "true_roi"]
-    by_run = rows.groupby([*keys, "run"], sort=False, as_index=False).agg(
+    # The folds of a seed are one training.
+    by_seed = rows.groupby([*keys, "seed"], sort=False, as_index=False).agg(
         share=("share", "mean"), cases=("case", "size")
     )
-    means = by_run.groupby(keys, sort=False, as_index=False).agg(
-        share=("share", "mean"), cases=("cases", "max"), trainings=("run", "nunique")
+    means = by_seed.groupby(keys, sort=False, as_index=False).agg(
+        share=("share", "mean"), cases=("cases", "max"), trainings=("seed", "nunique")
     )
     return means[list(CONFUSION_COLUMNS)]
 
@@ -52,10 +49,20 @@ def any_pair(confusion: pd.DataFrame) -> bool:
     return bool((confusion["roi"] != confusion["true_roi"]).any())
 
 
+def confusion_caption(results: Results) -> str:
+    return (
+        "Of the voxels of each true ROI (row), how many in % are predicted as each ROI (column); mean over the "
+        f"{results.case_noun}s that label the true ROI and contain it, and over trainings "
+        f"({results.file_name(CONFUSION_TABLE)} has the numbers of both). Blue: the ROI itself, its recall; red: "
+        "another one. Voxels that belong to both ROIs, as those of a tumour do to its organ, are left out. A dash: "
+        "nothing is left, or an organ cannot be told from what lies in it, since only one is labelled."
+    )
+
+
 def confusion_figure(confusion: pd.DataFrame, results: Results) -> Figure:
     """A matrix per method, a row per true ROI and a column per predicted one, in %; `confusion` is `read_confusion`'s.
 
-    Only ROIs that some test case labels have a row.
+    Only ROIs that some case labels have a row.
     """
     rois, methods = results.rois, results.methods
     true_rois = [roi for roi in rois if (confusion["true_roi"] == roi).any()]

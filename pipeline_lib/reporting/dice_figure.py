@@ -64,7 +64,7 @@ def dice_figure(results: Results, summary: pd.DataFrame) -> Figure:
     axes.set_yticks(range(len(rois)), [f"{roi_label(roi)}  ({_held(results, roi)})" for roi in rois])
     axes.set_ylim(len(rois) - 0.5, -0.5)
     axes.set_xlim(-1, 101)
-    axes.set_xlabel("Dice in % (in brackets: how many of the test cases contain the ROI)")
+    axes.set_xlabel(f"Dice in % (in brackets: how many of the {results.case_noun}s contain the ROI)")
     axes.grid(axis="x", linewidth=0.4, alpha=0.6)
     axes.tick_params(axis="y", length=0)
     rows = -(-len(methods) // 5)

@@ -56,7 +56,7 @@ class Mistakes:
 
 @dataclass(frozen=True)
 class Slices:
-    """Test cases by (data set, case), and for each method the run that stands for it."""
+    """Scored cases by (data set, case), and for each method the run that stands for it."""
 
     scans: Mapping[tuple[str, str], Scan]
     runs: Mapping[str, str]
@@ -106,7 +106,11 @@ class Data:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that a report shows; `out_of_fold` are the scores of cross-validation, None where there is none."""
+    """Everything that a report shows.
+
+    `evaluation` has the scores of the test cases and `out_of_fold` those of cross-validation, None where there is none.
+    Where there are no test cases, `evaluation` is that of cross-validation and `out_of_fold` None.
+    """
 
     evaluation: Evaluation
     mistakes: Mistakes
@@ -119,3 +123,7 @@ class Evidence:
     @property
     def results(self) -> Results:
         return self.evaluation.results
+
+    @property
+    def has_folds(self) -> bool:
+        return self.results.out_of_fold or self.out_of_fold is not None

@@ -14,9 +14,13 @@ def facts(evidence: Evidence, setup: TrainingSetup, config: Sequence[Path], comm
     """Term and text of each line: the config's files, data, training, networks and code."""
     results = evidence.results
     cases = results.scores[["dataset", "case"]].drop_duplicates()
-    tested = cases["dataset"].value_counts()
+    counted = cases["dataset"].value_counts()
     trained = [
-        _cases_of(dataset, int(tested.get(dataset.name, 0)), setup.held_out.get(dataset.name, 0))
+        _cases_of(
+            dataset,
+            "scored out of fold" if results.out_of_fold else f"{counted.get(dataset.name, 0)} test",
+            setup.held_out.get(dataset.name, 0),
+        )
         for dataset in evidence.data.datasets
     ]
     patch, spacing = _product(setup.patch_voxels), _product(setup.spacing_mm)
@@ -60,12 +64,12 @@ def length(evidence: Evidence) -> str:
     return f"{_counted(epochs, 'epoch')}, {_counted(steps, 'step')}, "
 
 
-def _cases_of(dataset: Dataset, tested: int, held_out: int) -> str:
+def _cases_of(dataset: Dataset, scored: str, held_out: int) -> str:
     training = len(dataset.split_cases("train")) - held_out
     if not dataset.labels:
         return f"{dataset.name} ({training} for the ROI-aware network)"
     validated = f"{held_out} held out, " if held_out else ""
-    return f"{dataset.name} ({training} training, {validated}{tested} test)"
+    return f"{dataset.name} ({training} training, {validated}{scored})"
 
 
 def _counted(number: str, noun: str) -> str:

@@ -17,11 +17,7 @@ _PLACES = {
 }
 """Columns of the score files `volume_false_NAME_ml`: their titles and colours."""
 
-FALSE_VOXELS_CAPTION = (
-    "The part of what is predicted that is false, by where it lies: in another organ that the case labels; else up to "
-    f"{NEAR_BORDER_MM:g} mm from the ROI's own true surface; else elsewhere, where unlabelled organs may lie. "
-    "All test cases together, mean over trainings. The volumes are in false_voxels.csv."
-)
+FALSE_VOXELS_TABLE = "false_voxels.csv"
 
 
 def false_voxel_table(results: Results) -> pd.DataFrame:
@@ -39,6 +35,15 @@ def false_voxel_table(results: Results) -> pd.DataFrame:
     for name in _PLACES:
         table[f"false_{name}"] = table[f"false_{name}_ml"] / table["predicted_ml"].where(table["predicted_ml"] > 0)
     return table.reset_index()
+
+
+def false_voxels_caption(results: Results) -> str:
+    return (
+        "The part of what is predicted that is false, by where it lies: in another organ that the case labels; else up "
+        f"to {NEAR_BORDER_MM:g} mm from the ROI's own true surface; else elsewhere, where unlabelled organs may lie. "
+        f"All {results.case_noun}s together, mean over trainings. The volumes are in "
+        f"{results.file_name(FALSE_VOXELS_TABLE)}."
+    )
 
 
 def false_voxel_figure(table: pd.DataFrame, results: Results) -> Figure:
@@ -68,7 +73,7 @@ def false_voxel_figure(table: pd.DataFrame, results: Results) -> Figure:
     axes.set_ylim(len(rois) * lines - 1.2, -1.5)
     axes.set_xlim(0, 108)
     axes.set_xticks(range(0, 101, 20))
-    axes.set_xlabel("false voxels in % of the predicted volume, all test cases together")
+    axes.set_xlabel(f"false voxels in % of the predicted volume, all {results.case_noun}s together")
     axes.grid(axis="x", linewidth=0.4, alpha=0.6)
     axes.tick_params(axis="y", length=0)
     figure.legend(loc="outside upper center", ncols=len(_PLACES), fontsize=9)

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 
 from ..config.datasets import Dataset
 from ..scoring.dice import CONVENTION_TEXTS
-from .confusion import CONFUSION_CAPTION, any_pair, confusion_figure
+from .confusion import any_pair, confusion_caption, confusion_figure
 from .data_card import label_volume_figure, labelled_by_case
 from .dice_figure import dice_figure
 from .evidence import Evidence
 from .existence_check import existence_check_caption, existence_check_figure
-from .false_voxels import FALSE_VOXELS_CAPTION, false_voxel_figure
+from .false_voxels import false_voxel_figure, false_voxels_caption
 from .figure_kind import ALONE, DATA, EXISTENCE, SCORES, SLICES, TRAINING, FigureKind
 from .label_curve import LabelCurve, label_curve_figure, label_curves
 from .overview import choose_median_cases, overview_panel
@@ -63,7 +63,7 @@ def _dice(evidence: Evidence, _: str) -> Figure:
 def _dice_caption(evidence: Evidence, _: str) -> str:
     text = (
         f"The large marker is the mean, the line its 95 % interval over {_over_what(evidence)}; the faint points below "
-        f"are the test cases. Dice: {CONVENTION_TEXTS[evidence.evaluation.settings.convention]}."
+        f"are the {evidence.results.case_noun}s. Dice: {CONVENTION_TEXTS[evidence.evaluation.settings.convention]}."
     )
     if evidence.evaluation.other_where_present.any():
         text += " Hollow marker: the mean over the cases that contain the ROI, where others count too."
@@ -79,7 +79,7 @@ def _curved_datasets(evidence: Evidence) -> list[str]:
 
 
 def _curves(evidence: Evidence, dataset: Dataset) -> list[LabelCurve]:
-    return label_curves(dataset, evidence.trainings.methods, evidence.results, evidence.out_of_fold is not None)
+    return label_curves(dataset, evidence.trainings.methods, evidence.results, evidence.has_folds)
 
 
 def _label_curve(evidence: Evidence, name: str) -> Figure:
@@ -89,9 +89,9 @@ def _label_curve(evidence: Evidence, name: str) -> Figure:
 
 def _label_curve_caption(evidence: Evidence, name: str) -> str:
     return (
-        f"Mean Dice of the ROIs that {name} labels, over all test cases, against the number of its labelled cases in "
-        "the training; all else is equal, including the length of the training. Line: mean over trainings; band: 95 % "
-        f"interval over {_over_what(evidence)}; faint: single trainings."
+        f"Mean Dice of the ROIs that {name} labels, over all {evidence.results.case_noun}s, against the number of its "
+        "labelled cases in the training; all else is equal, including the length of the training. Line: mean over "
+        f"trainings; band: 95 % interval over {_over_what(evidence)}; faint: single trainings."
     )
 
 
@@ -105,9 +105,10 @@ def _overview(evidence: Evidence, _: str) -> Figure:
 
 def _overview_caption(evidence: Evidence, _: str) -> str:
     return (
-        "The median test case of each data set by Dice, averaged over ROIs and methods: the truth beside the "
-        "prediction of each method, all ROIs at once. A ROI whose truth is unknown is not drawn in the truth. The "
-        f"slices are those that cut the most ROIs. R, L: the patient's right and left.{_which_training(evidence)}"
+        f"The median {evidence.results.case_noun} of each data set by Dice, averaged over ROIs and methods: the truth "
+        "beside the prediction of each method, all ROIs at once. A ROI whose truth is unknown is not drawn in the "
+        "truth. The slices are those that cut the most ROIs. R, L: the patient's right and left."
+        f"{_which_training(evidence)}"
     )
 
 
@@ -124,9 +125,9 @@ def _roi_panel_caption(evidence: Evidence, roi: str) -> str:
     choices = choose_cases(evidence.results, roi, evidence.slices.runs)
     cases = "; ".join(f"{choice.rank}: {choice.dataset}/{choice.case}" for choice in choices)
     return (
-        f"The median and the worst test case by the Dice of {roi_label(roi)}, averaged over the methods, among the "
-        f"cases that contain it ({cases}). The slice is the one in which the truth is largest. White: truth; colour: "
-        "the method's prediction, with its Dice. R, L: the patient's right and left."
+        f"The median and the worst {evidence.results.case_noun} by the Dice of {roi_label(roi)}, averaged over the "
+        f"methods, among the cases that contain it ({cases}). The slice is the one in which the truth is largest. "
+        "White: truth; colour: the method's prediction, with its Dice. R, L: the patient's right and left."
         f"{_clipping(evidence, choices, roi)}{_which_training(evidence)}"
     )
 
@@ -251,9 +252,16 @@ FIGURES: tuple[FigureKind, ...] = (
         "Organ confusion",
         lambda evidence: ALONE if any_pair(evidence.mistakes.confusion) else (),
         lambda evidence, _: confusion_figure(evidence.mistakes.confusion, evidence.results),
-        CONFUSION_CAPTION,
+        lambda evidence, _: confusion_caption(evidence.results),
     ),
-    FigureKind("false_voxels", SCORES, "Where false voxels lie", lambda _: ALONE, _false_voxels, FALSE_VOXELS_CAPTION),
+    FigureKind(
+        "false_voxels",
+        SCORES,
+        "Where false voxels lie",
+        lambda _: ALONE,
+        _false_voxels,
+        lambda evidence, _: false_voxels_caption(evidence.results),
+    ),
     FigureKind(
         "labelled_cases", SCORES, "Labelled cases of {item}", _curved_datasets, _label_curve, _label_curve_caption
     ),

@@ -59,6 +59,8 @@ def write_page(
             table=dice_rows(evaluation),
             table_caption=_table_caption(evaluation),
             differences=difference_rows(evaluation.differences),
+            case_noun=results.case_noun,
+            only_out_of_fold=results.out_of_fold,
             out_of_fold=_out_of_fold(evidence.out_of_fold),
             scores=score_rows(evaluation.summary),
             scores_caption=_scores_caption(evaluation),

@@ -1,4 +1,4 @@
-"""Slices of test cases with the contours of truth and predictions; cases are chosen by score, not by hand."""
+"""Slices of scored cases with the contours of truth and predictions; cases are chosen by score, not by hand."""
 
 from __future__ import annotations
 

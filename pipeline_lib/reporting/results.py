@@ -9,20 +9,37 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..config.runs import ENSEMBLE_SEED
+from ..config.runs import ENSEMBLE_SEED, Run
 from ..errors import UserError
 
 Runs = Sequence[tuple[str, str, int]]
 """(run, method, seed) in the order of the config. The trainings of a seed's folds are one run in several files."""
 
+OUT_OF_FOLD = "out_of_fold_"
+"""How the names of the tables of cross-validation begin."""
+
 
 @dataclass(frozen=True)
 class Results:
-    """All scores: one row per run, case and ROI; `rois` and `methods` are in the order of the config."""
+    """All scores: one row per run, case and ROI; `rois` and `methods` are in the order of the config.
+
+    The cases are test cases or, with `out_of_fold`, training cases that a fold holds out. `predicted_by` is the
+    training or average that predicted a case; `run` is the same except that all folds of a seed are one run.
+    """
 
     scores: pd.DataFrame
     rois: tuple[str, ...]
     methods: tuple[str, ...]
+    out_of_fold: bool = False
+
+    @property
+    def case_noun(self) -> str:
+        """What one of the cases is called, to which an s may be added."""
+        return "out-of-fold case" if self.out_of_fold else "test case"
+
+    def file_name(self, table: str) -> str:
+        """The name that a table of these scores has in the report's folder."""
+        return f"{OUT_OF_FOLD}{table}" if self.out_of_fold else table
 
     @property
     def trainings(self) -> int:
@@ -103,8 +120,8 @@ class Results:
         return rows if roi is None else rows[rows["roi"] == roi]
 
 
-def read_results(files: Sequence[Path], runs: Runs, rois: Sequence[str]) -> Results:
-    """Read results/scores/RUN.csv of every run.
+def read_results(files: Sequence[Path], runs: Runs, rois: Sequence[str], out_of_fold: bool = False) -> Results:
+    """Read results/scores/RUN.csv of every run, or of every training with a fold if `out_of_fold`.
 
     `method` and `seed` of each run become columns. Raises UserError for a file that does not belong to any of `runs`.
     """
@@ -117,9 +134,17 @@ def read_results(files: Sequence[Path], runs: Runs, rois: Sequence[str]) -> Resu
             raise UserError(str(file), f"scores the run {strange[0]!r}", f"expected one of: {', '.join(known)}")
         part.insert(0, "method", part["run"].map(lambda run: known[run][0]))
         part.insert(1, "seed", part["run"].map(lambda run: known[run][1]))
+        part.insert(2, "predicted_by", part["run"])
+        if out_of_fold:
+            part["run"] = part["run"].map(lambda run: run_of_folds(*known[run]))
         parts.append(part)
     methods = tuple(dict.fromkeys(method for _, method, _ in runs))
-    return Results(pd.concat(parts, ignore_index=True), tuple(rois), methods)
+    return Results(pd.concat(parts, ignore_index=True), tuple(rois), methods, out_of_fold)
+
+
+def run_of_folds(method: str, seed: int) -> str:
+    """The run that stands for all trainings of a seed's folds."""
+    return Run.of(method, seed).name
 
 
 def roi_label(roi: str) -> str:

@@ -1,4 +1,4 @@
-"""Test cases as people see them: CT, truth and predictions in one frame, as slices in millimetres.
+"""Scored cases as people see them: CT, truth and predictions in one frame, as slices in millimetres.
 
 The CT comes from the volume store. Predictions and full truth come from their own, original grids, the labels of real
 data sets from the volume; so every array keeps its grid, and slices are overlaid by their positions in mm.
@@ -78,7 +78,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """Files of one test case: its volume's folder, predictions by run, and its full truth if there is one."""
+    """Files of one scored case: its volume's folder, predictions by run, and its full truth if there is one."""
 
     dataset: str
     case: str
@@ -88,7 +88,7 @@ class CaseFiles:
 
 
 class Scan:
-    """One test case; files are read when they are first asked for."""
+    """One scored case; files are read when they are first asked for."""
 
     def __init__(self, files: CaseFiles, rois: Sequence[str]) -> None:
         self.files, self.rois = files, tuple(rois)

@@ -14,18 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .results import Results, method_label
+from .results import OUT_OF_FOLD, Results, method_label
 
 TABLE, PAGE = "table.csv", "index.html"
 """Names in the report's folder."""
 
-OUT_OF_FOLD = "out_of_fold_"
-"""How the names of the tables of cross-validation begin."""
-
-_TITLES = (
-    "Out of fold: training cases, each predicted by the network that did not learn from its patient",
-    "Test cases, predicted with the average of the folds",
-)
+_OUT_OF_FOLD_TITLE = "Out of fold: training cases, each predicted by the network that did not learn from its patient"
+_TEST_TITLE = "Test cases, predicted with the average of the folds"
 
 AVERAGE = "average"
 MEASURED, PAPER = "measured", "paper"
@@ -119,12 +114,12 @@ def text_table(table: pd.DataFrame) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def text_tables(of_tests: pd.DataFrame, out_of_fold: pd.DataFrame | None) -> str:
-    """The table of the test cases, below that of cross-validation where there is one."""
-    if out_of_fold is None:
+def text_tables(of_tests: pd.DataFrame | None, out_of_fold: pd.DataFrame | None) -> str:
+    """The table of the test cases, below that of cross-validation; either may be missing."""
+    if of_tests is not None and out_of_fold is None:
         return text_table(of_tests)
-    parts = zip(_TITLES, map(text_table, (out_of_fold, of_tests)), strict=True)
-    return "\n\n".join(f"{title}\n\n{table}" for title, table in parts)
+    titled = ((_OUT_OF_FOLD_TITLE, out_of_fold), (_TEST_TITLE, of_tests))
+    return "\n\n".join(f"{title}\n\n{text_table(table)}" for title, table in titled if table is not None)
 
 
 def _class_mean(results: Results, method: str, roi: str) -> float:
@@ -145,11 +140,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Print the Dice table of a report.")
     parser.add_argument("report", type=Path, help="the report's folder, results/report")
     folder = parser.parse_args().report
-    table = folder / TABLE
-    if not table.is_file():
-        sys.exit(f"error: {table}: is missing; make the report first (snakemake --cores all report)")
-    of_folds = folder / (OUT_OF_FOLD + TABLE)
-    print(text_tables(pd.read_csv(table), pd.read_csv(of_folds) if of_folds.is_file() else None))
+    paths = (folder / TABLE, folder / (OUT_OF_FOLD + TABLE))
+    of_tests, out_of_fold = (pd.read_csv(path) if path.is_file() else None for path in paths)
+    if of_tests is None and out_of_fold is None:
+        sys.exit(f"error: {paths[0]}: is missing; make the report first (snakemake --cores all report)")
+    print(text_tables(of_tests, out_of_fold))
     print(f"Report: {folder / PAGE}")
 
 

@@ -49,6 +49,7 @@ def viewer_markup(results: Results, scans: Mapping[tuple[str, str], Scan], runs:
             missing=None,
             shown=len(cases),
             total=len(scans),
+            case_noun=results.case_noun,
             windows=windows,
             has_lung_window=LUNG.name in {window.name for window in windows},
             data=Markup(_for_script(json.dumps(data, separators=(",", ":")))),

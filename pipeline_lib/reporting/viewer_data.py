@@ -1,4 +1,4 @@
-"""Test cases for the slice viewer: cropped to the body, downsampled if large, one byte per CT voxel, compressed."""
+"""Scored cases for the slice viewer: cropped to the body, downsampled if large, one byte per CT voxel, compressed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def embedded_cases(
 ) -> list[dict[str, Any]]:
     """Cases for the viewer, as JSON-able dicts, as many as fit.
 
-    Median cases of each data set come first, then the worst ones, then the others, so that a page of a large test set
+    Median cases of each data set come first, then the worst ones, then the others, so that a page of many cases
     still shows every data set. `runs` has, for each method, the run that is shown.
     """
     chosen, used = [], 0

@@ -197,7 +197,9 @@ def test_an_export_can_be_calibrated_on_cases_of_the_pipeline(tmp_path, capsys):
     assert "--calibrate: needs the cases of a config" in capsys.readouterr().err
     words += ["--configfile", str(config), "--volumes", str(tmp_path / "volumes")]
     assert main([*words, "--calibrate", "held-out"]) == 2
-    assert "the config holds none out" in capsys.readouterr().err
+    assert "names no case: the config holds none out" in capsys.readouterr().err
+    assert main([*words, "--calibrate", "out-of-fold"]) == 2
+    assert "names no case: the model is not that of a fold" in capsys.readouterr().err
     card = tmp_path / "card.md"
     assert main([*words, "--calibrate", "test", "--model-card", str(card)]) == 0
     held = read_description(out)[0]["calibration"]
@@ -216,21 +218,28 @@ def test_an_export_can_be_calibrated_on_cases_of_the_pipeline(tmp_path, capsys):
     assert "calibration" not in read_description(tmp_path / "other.safetensors")[0]
 
 
-@pytest.mark.parametrize(("fold", "fraction"), [(None, 0.25), (1, 0.5)])
-def test_a_calibration_on_held_out_cases_takes_none_that_the_run_learned_from(tmp_path, capsys, fold, fraction):
+@pytest.mark.parametrize(
+    ("chosen", "fold", "fraction"), [("held-out", None, 0.25), ("held-out", 1, 0.5), ("out-of-fold", 1, 0.5)]
+)
+def test_a_calibration_on_held_out_cases_takes_none_that_the_run_learned_from(tmp_path, capsys, chosen, fold, fraction):
     """Volumes of other cases than those do not exist."""
     more = f"validation: {{fraction: {fraction}}}\n" + ("" if fold is None else "folds: 2\n")
     path = config_of_more_cases(tmp_path, more)
     config, run = load_config(path), "baseline-seed0" + ("" if fold is None else f"-fold{fold}")
     datasets, rois, learned = config.datasets.partially_labelled, config.roi_names, learned_cases(config, fold)
-    held_out = {each.name: sorted({*training_cases(config, each, fold)} - {*learned[each.name]}) for each in datasets}
+    if chosen == "held-out":
+        known, unseen = learned, {each.name: training_cases(config, each, fold) for each in datasets}
+    else:
+        known = {each.name: training_cases(config, each, fold) for each in datasets}
+        unseen = {each.name: each.split_cases("train") for each in datasets}
+    held_out = {name: sorted({*cases} - {*known[name]}) for name, cases in unseen.items()}
     model = write_model_of_volumes(tmp_path / "model.safetensors", rois, run=run)
     write_volumes(tmp_path / "volumes", path, held_out)
-    words = ["--overlap", 0, "--device", "cpu", "--volumes", tmp_path / "volumes", "--calibrate", "held-out"]
+    words = ["--overlap", 0, "--device", "cpu", "--volumes", tmp_path / "volumes", "--calibrate", chosen]
     out = tmp_path / "given.safetensors"
     assert main(["export", *map(str, (model, "-o", out, "--configfile", path, *words))]) == 0
     held = read_description(out)[0]["calibration"]
-    assert held["cases"] == "held-out"
+    assert held["cases"] == chosen
     labelling = {roi: sum(len(held_out[each.name]) for each in datasets if roi in each.labels) for roi in rois}
     assert {roi: curve["masks"] for roi, curve in held["rois"].items()} == labelling
     if fold is not None:

@@ -307,7 +307,7 @@ def test_a_config_without_test_cases_is_refused(content):
     names = content["datasets"]["partially_labelled"]
     sets = [yaml.safe_load((BASE / "config" / "datasets" / f"{name}.yaml").read_text()) for name in names]
     content["datasets"]["partially_labelled"] = [{**one, "split": "all_training"} for one in sets]
-    assert "no data set has a test case" in refusal(content)
+    assert "no data set has a test case, so nothing could be scored: set `folds`" in refusal(content)
 
 
 def test_a_list_of_cases_is_refused_where_no_file_can_be_found(content):

@@ -96,6 +96,22 @@ def test_a_run_without_folds_is_as_before_and_averages_have_names_of_their_own(t
         train(folds, "baseline-ensemble")
 
 
+def test_without_test_cases_every_case_is_out_of_fold_and_nothing_is_averaged():
+    content = two_sharing_a_source([f"case_{number}" for number in range(10)])
+    content = _with(content, 0, split="all_training")
+    config = config_of(folds=2, seeds=[0, 1], **content)
+    assert not config.runs
+    assert [run.name for run in config.trainings] == [f"baseline-seed{s}-fold{f}" for s in (0, 1) for f in (0, 1)]
+    for dataset in config.datasets.partially_labelled:
+        predicted = [case for run in config.trainings[:2] for case in config.predicted_cases(run, dataset)]
+        assert sorted(predicted) == sorted(dataset.all_cases)
+    with pytest.raises(UserError, match="no data set has a test case, which baseline-seed0-folds would predict"):
+        config.run("baseline-seed0-folds")
+    refused(
+        "`ensemble` averages predictions of test cases, and no data", folds=2, seeds=[0, 1], ensemble=True, **content
+    )
+
+
 def test_a_copy_with_other_folds_splits_anew():
     config = config_of(folds=3)
     assert config.fold_of_cases != config.model_copy(update={"folds": 2}).fold_of_cases

@@ -44,8 +44,8 @@ def page_of(
     convention: str = "nnunet",
     out_of_fold: list[dict[str, object]] | None = None,
 ) -> str:
-    def evaluated(rows: list[dict[str, object]]) -> Evaluation:
-        results = Results(pd.DataFrame(rows), ("liver",), ("a", "b"))
+    def evaluated(rows: list[dict[str, object]], of_folds: bool = False) -> Evaluation:
+        results = Results(pd.DataFrame(rows), ("liver",), ("a", "b"), of_folds)
         return Evaluation.from_results(results, Scores(convention=convention), ())
 
     figure = folder / SCORES / "dice.png"
@@ -53,7 +53,7 @@ def page_of(
     figure.write_bytes(bytes(24))
     evidence = Evidence(
         evaluation=evaluated(rows),
-        out_of_fold=None if out_of_fold is None else evaluated(out_of_fold),
+        out_of_fold=None if out_of_fold is None else evaluated(out_of_fold, of_folds=True),
         mistakes=Mistakes(pd.DataFrame(), pd.DataFrame()),
         slices=Slices({}, {}),
         trainings=Trainings({}, {}),

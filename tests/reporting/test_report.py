@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
+from itertools import product
 from pathlib import Path
 
 import matplotlib.image
@@ -14,14 +16,17 @@ import pytest
 from pipeline_lib.errors import UserError
 from pipeline_lib.geometry import Geometry
 from pipeline_lib.label_bits import read_roi_bits
-from pipeline_lib.reporting import viewer
+from pipeline_lib.reporting import gallery, viewer
+from pipeline_lib.reporting.figure_kind import SCORES
+from pipeline_lib.reporting.figures import FIGURES
 from pipeline_lib.reporting.overview import busiest_slice
 from pipeline_lib.reporting.panels import choose_cases
 from pipeline_lib.reporting.results import read_results
 from pipeline_lib.reporting.scans import Layer
 from pipeline_lib.stages.write_report import run as report
+from pipeline_lib.stages.write_report.settings import Settings
 from tests.reporting.browser import chromium, page
-from tests.reporting.stand_in import ROIS
+from tests.reporting.stand_in import METHODS, ROIS
 
 SHARES = (
     *("recall", "positive_precision", "positive_organ_precision"),
@@ -81,6 +86,57 @@ def test_the_table_holds_the_means_of_the_score_files(made, workspace):
         for roi, mean in means.items():
             assert table.loc[file.stem, roi] == pytest.approx(mean, rel=1e-4)
         assert table.loc[file.stem, "average"] == pytest.approx(means.mean(), rel=1e-4)
+
+
+def dealt_to_folds(workspace, folder: Path) -> tuple[Settings, report.Inputs]:
+    """The stand-in's cases as training cases, each of which one of two folds has predicted."""
+    made, runs = {"scores": [], "confusion": []}, []
+    for method, fold in product(METHODS, range(2)):
+        run = f"{method}-seed0-fold{fold}"
+        runs.append((run, method, 0))
+        for kind, files in made.items():
+            rows = pd.read_csv(workspace.folder / "results" / kind / f"{method}.csv")
+            files.append(folder / kind / f"{run}.csv")
+            files[-1].parent.mkdir(exist_ok=True)
+            cases = sorted(rows["case"].unique())[fold::2]
+            rows[rows["case"].isin(cases)].assign(run=run).to_csv(files[-1], index=False)
+        shutil.copytree(workspace.folder / "results/predictions" / method, folder / "predictions" / run)
+    predictions = tuple((folder / "predictions").glob("*/*"))
+    files = {"scores": (), "out_of_fold": tuple(made["scores"]), "confusion": tuple(made["confusion"])}
+    settings = workspace.settings.model_copy(update={"runs": (), "out_of_fold": tuple(runs)})
+    return settings, dataclasses.replace(workspace.inputs, **files, predictions=predictions)
+
+
+def test_without_test_cases_the_report_shows_what_is_out_of_fold(made, workspace, tmp_path, monkeypatch, capfd):
+    settings, inputs = dealt_to_folds(workspace, tmp_path)
+    drawn = tuple(kind for kind in FIGURES if kind.section == SCORES)
+    monkeypatch.setattr(gallery, "FIGURES", drawn)
+    report.run(settings, inputs, report.Outputs(tmp_path / "report"))
+    for name in ("table", "summary", "differences", "comparison", "confusion", "false_voxels"):
+        # The same cases, whichever fold predicted each.
+        paths = (tmp_path / f"report/out_of_fold_{name}.csv", made / f"{name}.csv")
+        of_folds, of_tests = (pd.read_csv(path, index_col=[0, 1, 2]).sort_index() for path in paths)
+        pd.testing.assert_frame_equal(of_folds, of_tests, rtol=1e-4)
+        assert not (tmp_path / f"report/{name}.csv").exists()
+    said = "".join(capfd.readouterr())
+    assert "Out of fold: training cases, each predicted" in said
+    assert "Test cases, " not in said
+    text = " ".join(re.sub(r"<[^>]+>", " ", (tmp_path / "report/index.html").read_text()).split())
+    assert "4 training cases, each predicted by the networks of its fold" in text
+    assert "set_liver (5 training, scored out of fold)" in text
+    assert text.count("test case") == text.count("There are no test cases.") == 1
+
+
+def test_a_case_out_of_fold_is_shown_as_its_own_fold_predicted_it(workspace, tmp_path):
+    settings, inputs = dealt_to_folds(workspace, tmp_path)
+    slices = report.read_evidence(settings, inputs).slices
+    assert slices.runs == {method: f"{method}-seed0" for method in METHODS}
+    scores = pd.concat([pd.read_csv(file) for file in inputs.out_of_fold])
+    for (dataset, case), rows in scores.groupby(["dataset", "case"]):
+        predictions = slices.scans[dataset, case].files.predictions
+        assert {path.parts[-3] for path in predictions.values()} == set(rows["run"])
+        assert set(predictions) == set(slices.runs.values())
+        assert all(path.is_file() for path in predictions.values())
 
 
 def test_the_summary_states_the_difference_of_the_averages_beside_it(made):

@@ -14,7 +14,7 @@ from pipeline_lib.errors import UserError
 from pipeline_lib.reporting.intervals import ONE_ENSEMBLE
 from pipeline_lib.reporting.results import Results, read_results
 from pipeline_lib.reporting.statistics import comparison_table, difference_table, summary_table
-from pipeline_lib.reporting.tables import MOTS, best_cells, dice_table, text_table, text_tables
+from pipeline_lib.reporting.tables import MOTS, best_cells, dice_table, main, text_table, text_tables
 
 PAPER_ROIS = (
     "liver",
@@ -128,7 +128,7 @@ def test_the_text_has_one_aligned_line_per_method(tmp_path):
     assert "convention nnunet" in lines[-1]
 
 
-def test_the_command_prints_a_reports_table(tmp_path):
+def test_the_command_prints_a_reports_table(tmp_path, monkeypatch, capsys):
     table = paper_like(tmp_path, sorted(MOTS))
     table.to_csv(tmp_path / "table.csv", index=False)
     command = [sys.executable, "-m", "pipeline_lib.reporting.tables", str(tmp_path)]
@@ -139,6 +139,12 @@ def test_the_command_prints_a_reports_table(tmp_path):
     both = text_tables(table, of_folds)
     assert both.startswith("Out of fold: ")
     assert both.index(text_table(of_folds)) < both.index("Test cases, ") < both.index(text_table(table))
+    (tmp_path / "table.csv").rename(tmp_path / "out_of_fold_table.csv")
+    monkeypatch.setattr(sys, "argv", command[2:])
+    main()
+    said = capsys.readouterr().out
+    assert said.startswith("Out of fold: ")
+    assert "est cases" not in said
     missing = subprocess.run([*command[:-1], str(tmp_path / "none")], capture_output=True, text=True)
     assert missing.returncode != 0
     assert missing.stderr.startswith("error: ")

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from .conftest import Project, called, copied, job_server, planned_jobs
+from .conftest import Project, called, copied, inputs_by_rule, job_server, planned_jobs
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -142,6 +142,20 @@ def test_folds_train_without_their_cases_predict_those_and_average_for_the_test_
     inputs = {run: re.findall(r"results/models/(\S+?)/model", files) for files, run in predicted.items()}
     assert inputs["baseline-seed0-folds"] == folds[:2]
     assert inputs["baseline-seed0-fold1"] == folds[1:2]
+
+
+def test_folds_need_no_test_cases(finished):
+    """The report is then made of what the folds predict, and nothing averages them."""
+    project = with_datasets(finished, lambda sets: [{**each, "split": "all_training"} for each in sets])
+    done = project.edited("folds", 2).dry_run()
+    planned = planned_jobs(done.stdout)
+    assert {rule: planned[rule] for rule in ("train", "predict", "score")} == {"train": 4, "predict": 3 * 4, "score": 4}
+    assert "-folds" not in done.stdout
+    report = inputs_by_rule(done.stdout)["write_report"]
+    for kind in ("scores/{}.csv", "confusion/{}.csv", "models/{}/history.jsonl", "predictions/{}/tiny_kits"):
+        for run in ("baseline-seed0-fold0", "latent_class-seed0-fold1"):
+            assert f"results/{kind.format(run)}" in report
+    assert "resources/truth/tiny_kits" in report
 
 
 def test_an_ensemble_averages_the_seeds_and_trains_nothing_of_its_own(finished):

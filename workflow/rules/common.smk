@@ -19,12 +19,14 @@ TESTED = tuple(
     if dataset.split_cases("test")
 )
 TRAININGS = tuple(training.name for training in LACUNA.trainings)
-# What predicts the test cases: trainings, or averages of them.
+# What predicts the test cases, if there are any: trainings, or averages of them.
 RUNS = tuple(run.name for run in LACUNA.runs)
 # With `folds`: what predicts the cases that it has not learned from.
 OUT_OF_FOLD = tuple(
     training.name for training in LACUNA.trainings if training.fold is not None
 )
+# What the report's figures show: predictions of test cases, or out of fold where there are none.
+SHOWN = RUNS or OUT_OF_FOLD
 FULLY_LABELLED = (
     LACUNA.datasets.fully_labelled.name if LACUNA.datasets.fully_labelled else None
 )

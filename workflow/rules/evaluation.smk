@@ -58,7 +58,7 @@ rule write_report:
     """Tables, figures and one page that opens offline."""
     input:
         scores=expand("results/scores/{run}.csv", run=RUNS),
-        confusion=expand("results/confusion/{run}.csv", run=RUNS),
+        confusion=expand("results/confusion/{run}.csv", run=SHOWN),
         out_of_fold=expand("results/scores/{run}.csv", run=OUT_OF_FOLD),
         histories=expand("results/models/{run}/history.jsonl", run=TRAININGS),
         roi_aware_metrics=only_with_existence("results/roi_aware_network/metrics.json"),
@@ -68,8 +68,8 @@ rule write_report:
         cases=expand(
             "results/volumes/{dataset}/cases.csv", dataset=(*PHANTOM, *PUBLISHED)
         ),
-        predictions=predictions_of(RUNS),
-        truth=truth_of(TESTED),
+        predictions=predictions_of(SHOWN),
+        truth=truth_of(TESTED or LEARNED),
         code=code_of(
             "stages/write_report/*.py",
             "reporting/*.py",

@@ -13,25 +13,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import pandas as pd
 
 from ...config.runs import ENSEMBLE_SEED
 from ...files import atomic_folder, read_json
 from ...progress import Progress, say
-from ...reporting.confusion import read_confusion
+from ...reporting.confusion import CONFUSION_TABLE, read_confusion
 from ...reporting.data_card import data_card, labelled_rois, odd_cases, read_cases
 from ...reporting.evidence import Data, Evaluation, Evidence, Existence, Mistakes, Slices, Trainings
 from ...reporting.existence_check import read_existence_check
 from ...reporting.experiment import facts, notice
-from ...reporting.false_voxels import false_voxel_table
+from ...reporting.false_voxels import FALSE_VOXELS_TABLE, false_voxel_table
 from ...reporting.gallery import draw_all, planned
 from ...reporting.page import write_page
 from ...reporting.provenance import Origin, commit, costs, hardware, trained_on, versions
 from ...reporting.pseudo_labels import read_pseudo_labels
-from ...reporting.results import read_results
+from ...reporting.results import Results, read_results, run_of_folds
 from ...reporting.scans import CaseFiles, Scan
 from ...reporting.statistics import comparison_table
-from ...reporting.tables import OUT_OF_FOLD, PAGE, TABLE, text_tables
+from ...reporting.tables import PAGE, TABLE, text_tables
 from ...reporting.training_figures import read_history
 from ...reporting.viewer import viewer_markup
 from ..command import stage_command
@@ -52,8 +55,8 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
             progress.advance(note=figure.name)
         viewer = viewer_markup(evidence.results, evidence.slices.scans, evidence.slices.runs)
         write_page(evidence, _origin(settings, inputs, evidence), shown, viewer, folder / FIGURES, folder / PAGE)
-    of_folds = evidence.out_of_fold
-    say(text_tables(evidence.evaluation.dice, None if of_folds is None else of_folds.dice))
+    dice = {each.results.out_of_fold: each.dice for each in _evaluations(evidence)}
+    say(text_tables(dice.get(False), dice.get(True)))
     say(f"report: {outputs.folder / PAGE}")
 
 
@@ -63,21 +66,24 @@ def read_evidence(settings: Settings, inputs: Inputs) -> Evidence:
     Raises UserError for a damaged file.
     """
     methods = {run: method for run, method, _ in (*settings.runs, *settings.out_of_fold)}
-    first_runs: dict[str, str] = {}
-    for run, method, seed in settings.runs:
-        if seed != ENSEMBLE_SEED:
-            first_runs.setdefault(method, run)
     histories = {path.parent.name: path for path in inputs.histories if path.parent.name in methods}
-    results = read_results(inputs.scores, settings.runs, settings.rois)
-    out_of_fold = None
-    if inputs.out_of_fold:
-        of_folds = read_results(inputs.out_of_fold, settings.out_of_fold, settings.rois)
-        out_of_fold = Evaluation.from_results(of_folds, settings.scores, settings.datasets)
+    evaluations = [
+        Evaluation.from_results(read_results(files, runs, settings.rois, of_folds), settings.scores, settings.datasets)
+        for files, runs, of_folds in (
+            (inputs.scores, settings.runs, False),
+            (inputs.out_of_fold, settings.out_of_fold, True),
+        )
+        if files
+    ]
+    # Where there are no test cases, the report shows what is out of fold in all places.
+    results, first_runs = evaluations[0].results, _first_runs(settings)
     return Evidence(
-        evaluation=Evaluation.from_results(results, settings.scores, settings.datasets),
-        out_of_fold=out_of_fold,
-        mistakes=Mistakes(read_confusion(inputs.confusion, settings.runs), false_voxel_table(results)),
-        slices=Slices(scans=_scans(settings, inputs), runs=first_runs),
+        evaluation=evaluations[0],
+        out_of_fold=evaluations[1] if len(evaluations) > 1 else None,
+        mistakes=Mistakes(
+            read_confusion(inputs.confusion, settings.runs or settings.out_of_fold), false_voxel_table(results)
+        ),
+        slices=Slices(scans=_scans(settings, inputs, results, first_runs), runs=first_runs),
         trainings=Trainings(
             methods=settings.methods,
             histories={run: (methods[run], read_history(path)) for run, path in histories.items()},
@@ -96,13 +102,10 @@ def read_evidence(settings: Settings, inputs: Inputs) -> Evidence:
 def _tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
     """Every table of the report by its file's name."""
     data, results, pseudo_labels = evidence.data, evidence.results, evidence.trainings.pseudo_labels
-    tables = _score_tables(evidence.evaluation)
-    if evidence.out_of_fold is not None:
-        tables |= {f"{OUT_OF_FOLD}{name}": table for name, table in _score_tables(evidence.out_of_fold).items()}
     return {
-        **tables,
-        "confusion.csv": evidence.mistakes.confusion,
-        "false_voxels.csv": evidence.mistakes.false_voxels,
+        **{name: table for each in _evaluations(evidence) for name, table in _score_tables(each).items()},
+        results.file_name(CONFUSION_TABLE): evidence.mistakes.confusion,
+        results.file_name(FALSE_VOXELS_TABLE): evidence.mistakes.false_voxels,
         **({} if pseudo_labels is None else {"pseudo_labels.csv": pseudo_labels}),
         "data_card.csv": data_card(data.cases, data.datasets, results.rois),
         "data_card_rois.csv": labelled_rois(data.cases, data.datasets),
@@ -110,13 +113,19 @@ def _tables(evidence: Evidence) -> dict[str, pd.DataFrame]:
     }
 
 
+def _evaluations(evidence: Evidence) -> list[Evaluation]:
+    """That of the test cases and that of cross-validation, or one of the two."""
+    return [each for each in (evidence.evaluation, evidence.out_of_fold) if each is not None]
+
+
 def _score_tables(evaluation: Evaluation) -> dict[str, pd.DataFrame]:
-    return {
+    tables = {
         TABLE: evaluation.dice,
         "summary.csv": evaluation.summary,
         "differences.csv": evaluation.differences,
         "comparison.csv": comparison_table(evaluation.dice, evaluation.differences, evaluation.results),
     }
+    return {evaluation.results.file_name(name): table for name, table in tables.items()}
 
 
 def _origin(settings: Settings, inputs: Inputs, evidence: Evidence) -> Origin:
@@ -131,25 +140,41 @@ def _origin(settings: Settings, inputs: Inputs, evidence: Evidence) -> Origin:
     )
 
 
-def _scans(settings: Settings, inputs: Inputs) -> dict[tuple[str, str], Scan]:
-    """Every test case that has predictions, by data set and case."""
-    predictions = {(path.parent.name, path.name): path for path in inputs.predictions}
+def _first_runs(settings: Settings) -> dict[str, str]:
+    """Method → the run of its first seed, whose predictions are shown; an ensemble has none."""
+    found: dict[str, str] = {}
+    for run, method, seed in settings.runs or settings.out_of_fold:
+        if seed != ENSEMBLE_SEED:
+            found.setdefault(method, run if settings.runs else run_of_folds(method, seed))
+    return found
+
+
+def _scans(
+    settings: Settings, inputs: Inputs, results: Results, runs: Mapping[str, str]
+) -> dict[tuple[str, str], Scan]:
+    """Every scored case with its predictions by the runs that are shown, by data set and case."""
+    folders = {(path.parent.name, path.name): path for path in inputs.predictions}
     volumes = {path.parent.name: path.parent for path in inputs.cases}
     full = settings.scores.truth == "full"
     truth = {path.name: path for path in inputs.truth} if full else {}
-    scans = {}
-    for dataset in settings.datasets:
-        runs = [run for run, name in predictions if name == dataset.name]
-        for case in dataset.split_cases("test") if runs else ():
-            files = CaseFiles(
-                dataset=dataset.name,
+    shown = results.scores[results.scores["run"].isin(runs.values())]
+    predicted: dict[tuple[str, str], dict[str, Path]] = {}
+    for row in shown[["run", "predicted_by", "dataset", "case"]].drop_duplicates().itertuples():
+        path = folders[row.predicted_by, row.dataset] / f"{row.case}.nii.gz"
+        predicted.setdefault((row.dataset, row.case), {})[row.run] = path
+    return {
+        (dataset, case): Scan(
+            CaseFiles(
+                dataset=dataset,
                 case=case,
-                volume=volumes[dataset.name] / case,
-                predictions={run: predictions[run, dataset.name] / f"{case}.nii.gz" for run in runs},
-                truth=truth[dataset.name] / f"{case}.nii.gz" if full else None,
-            )
-            scans[dataset.name, case] = Scan(files, settings.rois)
-    return scans
+                volume=volumes[dataset] / case,
+                predictions=predictions,
+                truth=truth[dataset] / f"{case}.nii.gz" if full else None,
+            ),
+            settings.rois,
+        )
+        for (dataset, case), predictions in predicted.items()
+    }
 
 
 if __name__ == "__main__":

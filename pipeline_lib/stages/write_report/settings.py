@@ -30,8 +30,9 @@ class Settings(Section):
     """What the report compares.
 
     `runs` are (run, method, seed) of all that predicts test cases, where an ensemble is a method of its own without a
-    seed, and `out_of_fold` of the trainings that predict the cases of their folds. `methods` are those that are
-    compared; `fingerprint` is a short name of every setting that a number in the report depends on.
+    seed, and `out_of_fold` of the trainings that predict the cases of their folds; `runs` is empty where there are no
+    test cases. `methods` are those that are compared; `fingerprint` is a short name of every setting that a number in
+    the report depends on.
     """
 
     rois: tuple[str, ...]
@@ -49,9 +50,10 @@ class Settings(Section):
 class Inputs:
     """Everything that the pipeline has made; paths are recognised by their names, so their order does not matter.
 
-    scores, confusion: RUN.csv of every run; out_of_fold: RUN.csv of every training with a fold; histories:
-    RUN/history.jsonl of every training; predictions: RUN/DATASET of every run and every data set with test cases;
-    truth: for each of these data sets the folder of its full truth, or its raw manifest, as for stage score; cases:
+    scores: RUN.csv of every run; out_of_fold: RUN.csv of every training with a fold; histories: RUN/history.jsonl of
+    every training; confusion and predictions: RUN.csv of every run and RUN/DATASET of every run and every data set with
+    test cases, or where there are no test cases the same of every training with a fold; truth: for each of these data
+    sets the folder of its full truth, or its raw manifest, as for stage score; cases:
     cases.csv of any data sets, the fully labelled one's too; existence: DATASET.parquet; existence_check: agreement.csv
     and decisions.csv, where they were made; pseudo_labels: RUN.csv, where it was made; benchmarks: the folder of
     Snakemake's benchmark files; config: the config's files, of which the report states the names.
