@@ -34,8 +34,8 @@ def refusal(content: dict) -> str:
 
 def test_the_default_config_loads(content):
     config = load_config(content, BASE)
-    assert len(config.rois) == 11
-    assert len(config.datasets.partially_labelled) == 7
+    assert len(config.rois) == 7
+    assert len(config.datasets.partially_labelled) == 4
     assert set(config.methods) >= {"baseline", "mean_teacher", "without_mse", "dodnet", "latent_class"}
 
 
@@ -412,10 +412,10 @@ def grown(content: dict, start_from: str | None) -> dict:
 
 def test_rois_that_no_data_set_labels_need_a_model_that_knows_them(content):
     config = load_config(grown(content, "old/model.safetensors"), BASE)
-    assert len(config.unlabelled_rois) == 10
+    assert len(config.unlabelled_rois) == 6
     assert settings_from(config, "latent_class-seed0").method.start_from == "old/model.safetensors"
     assert (
-        len(load_config({**grown(content, "old/model.safetensors"), "validation": {"fraction": 0.2}}, BASE).rois) == 11
+        len(load_config({**grown(content, "old/model.safetensors"), "validation": {"fraction": 0.2}}, BASE).rois) == 7
     )
     assert "no data set with training cases labels liver, liver_tumor" in refusal(grown(content, None))
     with pytest.raises(UserError, match=r"mean_teacher cannot learn liver, .*; name a model that knows it in `start_"):
