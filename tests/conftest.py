@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import settings
 
 if not torch.cuda.is_available():
@@ -49,9 +50,11 @@ _TEARDOWN_SECONDS = 300
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown() -> Generator[None, object, object]:
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
     """End this process when a teardown hangs: the timers of pytest-timeout and of pytest end with a test that fails."""
-    faulthandler.dump_traceback_later(_TEARDOWN_SECONDS, exit=True)
+    # pytest's own copy of stderr: its capture keeps what is written to the other one until the test ends.
+    terminal = item.config.stash[fault_handler_stderr_fd_key]
+    faulthandler.dump_traceback_later(_TEARDOWN_SECONDS, exit=True, file=terminal)
     try:
         return (yield)
     finally:

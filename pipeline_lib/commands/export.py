@@ -19,9 +19,9 @@ and the weights in float32, checked in ONNX Runtime; FILE.json beside it says wh
 needs the packages onnx, onnxscript and onnxruntime.
 With --calibrate the model predicts labelled cases that it did not learn from, and the copy holds how its certainty of a
 mask relates to the Dice: `lacuna predict` then says which Dice to expect, and which masks to look at. `held-out` takes
-the training cases that `validation` of the config held out, which must be the config of the training; `out-of-fold`
-takes those that the model's fold held out (`folds`), `test` the test cases. The scores of these two then no longer show
-how well the calibration does. Run it where the pipeline ran.
+the training cases that `validation` of the config held out, `out-of-fold` those that the model's fold held out
+(`folds`), `test` the test cases. The scores of the last two then no longer show how well the calibration does. The
+config must be that of the training, which says what the model has learned from. Run it where the pipeline ran.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def _checked(given: argparse.Namespace) -> Sequence[Path]:
 def _fold(config: Config, run: str, calibrate: CalibrationCases | None) -> int | None:
     """The fold without whose cases `run` was trained; None if there is none in the config.
 
-    Raises UserError if `calibrate` asks for cases held out and the config is not that of the training.
+    Raises UserError if `calibrate` asks for cases held out and the config has no such fold.
     """
     from ..config.runs import read_run
     from ..errors import UserError

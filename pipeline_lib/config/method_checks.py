@@ -23,10 +23,10 @@ def check_methods(config: Config) -> None:
     for key, entries in (("compare", config.compare), ("seeds", config.seeds)):
         if len(set(entries)) != len(entries):
             raise ValueError(f"`{key}` names something twice: {', '.join(map(str, entries))}")
-    if config.ensemble and len(config.seeds) == 1:
-        raise ValueError("`ensemble` averages a method's seeds, and `seeds` names one: name more, or leave it out")
     if config.ensemble and not config.has_test_cases:
         raise ValueError("`ensemble` averages predictions of test cases, and no data set has any: leave it out")
+    if config.ensemble and len(config.seeds) == 1:
+        raise ValueError("`ensemble` averages a method's seeds, and `seeds` names one: name more, or leave it out")
     if config.ensemble and (taken := [name for name in config.methods if f"{name}_ensemble" in config.methods]):
         raise ValueError(
             f"`ensemble`: the report could not tell the ensemble of {taken[0]} from the method {taken[0]}_ensemble: "

@@ -176,9 +176,6 @@ class Config(Section):
         if (run.average or run.fold is not None) and (run.fold or 0) >= (self.folds or 0):
             remedy = f"name a fold from 0 to {self.folds - 1}" if self.folds else "set it"
             raise UserError("config: folds", f"is {self.folds or 'not set'}, so there is no {name}", remedy)
-        if (run.average or run.seed is None) and not self.has_test_cases:
-            remedy = f"name a training, as {self.trainings[0].name}"
-            raise UserError("config: datasets", f"no data set has a test case, which {name} would predict", remedy)
         return run
 
     @cached_property
@@ -193,9 +190,15 @@ class Config(Section):
         return copy
 
     def predicted_cases(self, run: Run, dataset: Dataset) -> tuple[str, ...]:
-        """The cases of a data set that a run predicts: the test cases, or those that its fold holds out."""
+        """The cases of a data set that a run predicts: the test cases, or those that its fold holds out.
+
+        UserError: it predicts test cases, and no data set has any.
+        """
         if run.fold is not None:
             return out_of_fold_cases(self, dataset.name, run.fold)
+        if not self.has_test_cases:
+            wrong = f"no data set has a test case, which {run.name} would predict"
+            raise UserError("config: datasets", wrong, f"name a training with a fold, as {self.trainings[0].name}")
         return dataset.split_cases("test")
 
 

@@ -47,7 +47,7 @@ SMALL = StepSizes(
     structures=12,
     roi_aware_width=16,
 )
-"""Those of config/config.yaml."""
+"""Those of config/config.yaml, but for the paper's eleven ROIs."""
 
 PAPER = StepSizes(
     patch=(96, 160, 160),

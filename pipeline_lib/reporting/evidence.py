@@ -125,5 +125,11 @@ class Evidence:
         return self.evaluation.results
 
     @property
+    def which_training(self) -> str:
+        """A sentence for the caption of a figure that shows one training of each method; empty if there is one."""
+        several = self.results.several_trainings
+        return " Where a method has several trainings, the first is shown." if several else ""
+
+    @property
     def has_folds(self) -> bool:
         return self.results.out_of_fold or self.out_of_fold is not None

@@ -5,7 +5,7 @@ A new figure is one more `FigureKind` in `FIGURES`, with a function that draws i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from matplotlib.figure import Figure
 
@@ -19,11 +19,10 @@ from .existence_check import existence_check_caption, existence_check_figure
 from .false_voxels import false_voxel_figure, false_voxels_caption
 from .figure_kind import ALONE, DATA, EXISTENCE, SCORES, SLICES, TRAINING, FigureKind
 from .label_curve import LabelCurve, label_curve_figure, label_curves
-from .overview import choose_median_cases, overview_panel
-from .panels import Choice, choose_cases, roi_panel
+from .overview import choose_median_cases
 from .pseudo_labels import PSEUDO_LABELS_CAPTION, pseudo_label_figure
-from .results import roi_label
 from .roi_aware_figure import reliability_figure
+from .slice_figures import overview_caption, overview_figure, roi_caption, roi_figure, rois_with_cases
 from .training_figures import (
     common_thresholds,
     decision_figure,
@@ -33,7 +32,6 @@ from .training_figures import (
     loss_terms,
 )
 from .validation_figure import VALIDATION_CAPTION, validated, validation_figure
-from .windows import window_of
 
 
 def _if_there(thing: object) -> Iterable[str]:
@@ -43,10 +41,6 @@ def _if_there(thing: object) -> Iterable[str]:
 def _over_what(evidence: Evidence) -> str:
     several = evidence.results.several_trainings
     return "cases and trainings" if several else "cases alone, since each method has one training"
-
-
-def _which_training(evidence: Evidence) -> str:
-    return " Where a method has several trainings, the first is shown." if evidence.results.several_trainings else ""
 
 
 def _dataset(evidence: Evidence, name: str) -> Dataset:
@@ -95,58 +89,6 @@ def _label_curve_caption(evidence: Evidence, name: str) -> str:
     )
 
 
-# Slices
-
-
-def _overview(evidence: Evidence, _: str) -> Figure:
-    slices = evidence.slices
-    return overview_panel([slices.scans[case] for case in choose_median_cases(evidence.results)], slices.runs)
-
-
-def _overview_caption(evidence: Evidence, _: str) -> str:
-    return (
-        f"The median {evidence.results.case_noun} of each data set by Dice, averaged over ROIs and methods: the truth "
-        "beside the prediction of each method, all ROIs at once. A ROI whose truth is unknown is not drawn in the "
-        "truth. The slices are those that cut the most ROIs. R, L: the patient's right and left."
-        f"{_which_training(evidence)}"
-    )
-
-
-def _rois_with_cases(evidence: Evidence) -> list[str]:
-    return [roi for roi in evidence.results.rois if choose_cases(evidence.results, roi, evidence.slices.runs)]
-
-
-def _roi_panel(evidence: Evidence, roi: str) -> Figure:
-    slices = evidence.slices
-    return roi_panel(roi, choose_cases(evidence.results, roi, slices.runs), slices.scans, slices.runs)
-
-
-def _roi_panel_caption(evidence: Evidence, roi: str) -> str:
-    choices = choose_cases(evidence.results, roi, evidence.slices.runs)
-    cases = "; ".join(f"{choice.rank}: {choice.dataset}/{choice.case}" for choice in choices)
-    return (
-        f"The median and the worst {evidence.results.case_noun} by the Dice of {roi_label(roi)}, averaged over the "
-        f"methods, among the cases that contain it ({cases}). The slice is the one in which the truth is largest. "
-        "White: truth; colour: the method's prediction, with its Dice. R, L: the patient's right and left."
-        f"{_clipping(evidence, choices, roi)}{_which_training(evidence)}"
-    )
-
-
-def _clipping(evidence: Evidence, choices: Sequence[Choice], roi: str) -> str:
-    """A sentence where volumes do not contain the whole window of the ROI, or a part of it coarsely; else empty."""
-    volumes = [evidence.slices.scans[choice.dataset, choice.case].volume for choice in choices]
-    shown = [(volume.record.window_hu, window_of(roi, volume.pictured_hu)) for volume in volumes]
-    if cut := sorted(stored for stored, window in shown if window.clipped):
-        low, high = cut[0]
-        limits = f"{low:g} to {high:g} HU".replace("-", "−")
-        darker = "anything darker is black, as the lungs are, anything brighter white"
-        return f" The volumes are clipped at {limits}: {darker}."
-    if coarse := sorted(low for (low, _), window in shown if window.low < low):
-        low_end = f"{coarse[0]:g} HU".replace("-", "−")
-        return f" The volumes end at {low_end}; what is darker, lungs and air, is drawn at half their resolution."
-    return ""
-
-
 # Training
 
 
@@ -177,7 +119,7 @@ def _decisions(evidence: Evidence, method: str) -> Figure:
 def _decisions_caption(evidence: Evidence, _: str) -> str:
     return (
         "What each ROI was in the samples of the training: labelled by the data set; positive or negative latent, "
-        f"where its existence score is above φ_h or below φ_l; ambiguous between the two.{_which_training(evidence)}"
+        f"where its existence score is above φ_h or below φ_l; ambiguous between the two.{evidence.which_training}"
     )
 
 
@@ -270,11 +212,11 @@ FIGURES: tuple[FigureKind, ...] = (
         SLICES,
         "All ROIs in one case of each data set",
         lambda evidence: ALONE if choose_median_cases(evidence.results) else (),
-        _overview,
-        _overview_caption,
+        overview_figure,
+        overview_caption,
     ),
     FigureKind(
-        "slices", SLICES, "{item}: median and worst case", _rois_with_cases, _roi_panel, _roi_panel_caption, folded=True
+        "slices", SLICES, "{item}: median and worst case", rois_with_cases, roi_figure, roi_caption, folded=True
     ),
     FigureKind(
         "losses",

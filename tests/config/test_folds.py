@@ -105,8 +105,9 @@ def test_without_test_cases_every_case_is_out_of_fold_and_nothing_is_averaged():
     for dataset in config.datasets.partially_labelled:
         predicted = [case for run in config.trainings[:2] for case in config.predicted_cases(run, dataset)]
         assert sorted(predicted) == sorted(dataset.all_cases)
-    with pytest.raises(UserError, match="no data set has a test case, which baseline-seed0-folds would predict"):
-        config.run("baseline-seed0-folds")
+    for name in ("baseline-seed0-folds", "baseline-seed0"):
+        with pytest.raises(UserError, match=f"no data set has a test case, which {name} would predict"):
+            config.predicted_cases(config.run(name), config.datasets.partially_labelled[0])
     refused(
         "`ensemble` averages predictions of test cases, and no data", folds=2, seeds=[0, 1], ensemble=True, **content
     )

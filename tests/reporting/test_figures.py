@@ -146,7 +146,8 @@ def test_a_caption_says_what_the_volumes_lack_of_the_window(roi, pictured, said)
     record = SimpleNamespace(window_hu=(-325.0, 325.0))
     scan = SimpleNamespace(volume=SimpleNamespace(record=record, pictured_hu=pictured))
     scans = {(row.dataset, row.case): scan for row in results.scores.itertuples()}
-    evidence = SimpleNamespace(results=results, slices=SimpleNamespace(scans=scans, runs={"one": "one-seed0"}))
+    slices = SimpleNamespace(scans=scans, runs={"one": "one-seed0"})
+    evidence = SimpleNamespace(results=results, slices=slices, which_training="")
     (kind,) = (kind for kind in FIGURES if kind.name == "slices" and kind.folded)
     caption = kind.caption_of(evidence, roi)
     assert said in caption

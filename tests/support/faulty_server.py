@@ -50,6 +50,7 @@ class FaultyServer:
         self.released.set()
         # `shutdown` of a server waits for ever where its thread does not get to run.
         self._thread.join(10)
+        assert not self._thread.is_alive(), "the server's thread has not ended"
         self._server.server_close()
 
     def _serve(self) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from ...config.runs import ENSEMBLE_SEED
+from ...errors import UserError
 from ...files import atomic_folder, read_json
 from ...progress import Progress, say
 from ...reporting.confusion import CONFUSION_TABLE, read_confusion
@@ -63,7 +64,7 @@ def run(settings: Settings, inputs: Inputs, outputs: Outputs) -> None:
 def read_evidence(settings: Settings, inputs: Inputs) -> Evidence:
     """Read everything that the report shows; images and predictions are read when they are drawn.
 
-    Raises UserError for a damaged file.
+    Raises UserError for a damaged file, and where there are no scores.
     """
     methods = {run: method for run, method, _ in (*settings.runs, *settings.out_of_fold)}
     histories = {path.parent.name: path for path in inputs.histories if path.parent.name in methods}
@@ -75,6 +76,8 @@ def read_evidence(settings: Settings, inputs: Inputs) -> Evidence:
         )
         if files
     ]
+    if not evaluations:
+        raise UserError("--scores", "names no file, so there is nothing to report", "name the tables of stage score")
     # Where there are no test cases, the report shows what is out of fold in all places.
     results, first_runs = evaluations[0].results, _first_runs(settings)
     return Evidence(
@@ -152,7 +155,7 @@ def _first_runs(settings: Settings) -> dict[str, str]:
 def _scans(
     settings: Settings, inputs: Inputs, results: Results, runs: Mapping[str, str]
 ) -> dict[tuple[str, str], Scan]:
-    """Every scored case with its predictions by the runs that are shown, by data set and case."""
+    """Every scored case that has predictions by the runs that are shown, by data set and case."""
     folders = {(path.parent.name, path.name): path for path in inputs.predictions}
     volumes = {path.parent.name: path.parent for path in inputs.cases}
     full = settings.scores.truth == "full"
@@ -160,8 +163,8 @@ def _scans(
     shown = results.scores[results.scores["run"].isin(runs.values())]
     predicted: dict[tuple[str, str], dict[str, Path]] = {}
     for row in shown[["run", "predicted_by", "dataset", "case"]].drop_duplicates().itertuples():
-        path = folders[row.predicted_by, row.dataset] / f"{row.case}.nii.gz"
-        predicted.setdefault((row.dataset, row.case), {})[row.run] = path
+        if (folder := folders.get((row.predicted_by, row.dataset))) is not None:
+            predicted.setdefault((row.dataset, row.case), {})[row.run] = folder / f"{row.case}.nii.gz"
     return {
         (dataset, case): Scan(
             CaseFiles(

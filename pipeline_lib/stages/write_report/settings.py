@@ -53,10 +53,10 @@ class Inputs:
     scores: RUN.csv of every run; out_of_fold: RUN.csv of every training with a fold; histories: RUN/history.jsonl of
     every training; confusion and predictions: RUN.csv of every run and RUN/DATASET of every run and every data set with
     test cases, or where there are no test cases the same of every training with a fold; truth: for each of these data
-    sets the folder of its full truth, or its raw manifest, as for stage score; cases:
-    cases.csv of any data sets, the fully labelled one's too; existence: DATASET.parquet; existence_check: agreement.csv
-    and decisions.csv, where they were made; pseudo_labels: RUN.csv, where it was made; benchmarks: the folder of
-    Snakemake's benchmark files; config: the config's files, of which the report states the names.
+    sets the folder of its full truth, or its raw manifest, as for stage score; cases: cases.csv of any data sets, the
+    fully labelled one's too; existence: DATASET.parquet; existence_check: agreement.csv and decisions.csv, where they
+    were made; pseudo_labels: RUN.csv, where it was made; benchmarks: the folder of Snakemake's benchmark files;
+    config: the config's files, of which the report states the names.
     """
 
     scores: tuple[Path, ...]
