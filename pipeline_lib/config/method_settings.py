@@ -93,6 +93,12 @@ class MethodSettings(Section):
         "weights of SwinUNETR (.pt).",
     )
 
+    keep_start: bool = Field(
+        default=True,
+        description="ROIs that the model of `start_from` knows, and that a case does not label, are labelled by that "
+        "model: without it they are forgotten. False: the method decides, as on every unlabelled ROI.",
+    )
+
     @field_validator("start_from")
     @classmethod
     def _is_not_made_here(cls, start_from: str | None) -> str | None:
@@ -102,6 +108,17 @@ class MethodSettings(Section):
                 "models/train/FINGERPRINT/model.safetensors, or copy the file"
             )
         return start_from
+
+    @model_validator(mode="after")
+    def _has_a_model_to_keep(self) -> Self:
+        if not self.keep_start and not self.starts_from_model:
+            raise ValueError("`keep_start` has no effect unless `start_from` names a segmentation model: leave it out")
+        return self
+
+    @property
+    def starts_from_model(self) -> bool:
+        """Whether `start_from` names a segmentation model, not self-supervised weights."""
+        return self.start_from is not None and not self.start_from.endswith(SELF_SUPERVISED)
 
     @property
     def needs_organs(self) -> bool:

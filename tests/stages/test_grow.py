@@ -18,6 +18,7 @@ from pipeline_lib.methods.target_adaptive.settings import TargetAdaptive
 from pipeline_lib.networks.model_file import load_segmentation_model
 from pipeline_lib.stages.score_existence import run as existence
 from pipeline_lib.stages.train import run as segmentation
+from pipeline_lib.stages.train.start import labelled_by_start
 from pipeline_lib.text.embeddings import write_embeddings
 from pipeline_lib.training.distributed import init_distributed
 from tests.support.synthetic import write_dataset
@@ -108,7 +109,7 @@ def test_the_old_model_is_the_first_teacher_and_its_roi_a_latent_class(mode, old
     """Who scores existence: the ROI-aware network's pools, or the old model itself."""
     inputs = place.inputs(scores=(0.5, 0.95) if mode == "cached" else ())
     method = growing(old_model, **({} if mode == "cached" else {"decision": SURE}))
-    settings = place.settings(method, existence=Existence(mode=mode))
+    settings = place.settings(method.model_copy(update={"keep_start": False}), existence=Existence(mode=mode))
     old, _ = load_segmentation_model(old_model, "cpu")
     patch = torch.rand(1, 1, *settings.patches.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with init_distributed(EXECUTION) as distributed, torch.no_grad():
@@ -131,6 +132,30 @@ def test_the_old_model_is_the_first_teacher_and_its_roi_a_latent_class(mode, old
     assert tuple(description["rois"]) == GROWN
     assert str(old_model) not in str(description)
     assert len(description["started_from"]) == 32
+
+
+def test_the_old_model_labels_the_rois_that_it_knows(old_model, place):
+    """Unless a case labels them itself, and whatever unlabelled bits hold."""
+    settings, inputs = place.settings(growing(old_model)), place.inputs()
+    old, _ = load_segmentation_model(old_model, "cpu")
+    with init_distributed(EXECUTION) as distributed, torch.no_grad():
+        cases = segmentation.training_cases(settings, inputs)
+        plain = segmentation.training_data(settings, cases, distributed)
+        kept = labelled_by_start(plain, settings, distributed)
+        decided = place.settings(growing(old_model, keep_start=False))
+        assert labelled_by_start(plain, decided, distributed) is plain
+        for sample in range(4):
+            own = plain.view_maker.batch([plain.reader.read(sample)])
+            batch = kept.view_maker.batch([plain.reader.read(sample)])
+            spleen, liver = (GROWN.index(roi) for roi in ("spleen", "liver"))
+            assert own.labelled[0].tolist() == [True, False] and batch.labelled[0].tolist() == [True, True]
+            torch.testing.assert_close(batch.labels[:, spleen], own.labels[:, spleen])
+            torch.testing.assert_close(batch.labels[:, liver], old(own.weak)[:, 0] >= 0)
+        labelled = replace(own, labelled=torch.tensor([[True, True]]))
+        torch.testing.assert_close(kept.view_maker.start.added_to(labelled).labels, labelled.labels)
+    outputs = outputs_in(place.folder / "results")
+    segmentation.run(settings, EXECUTION, inputs, outputs)
+    assert all(row["labelled"] == {"spleen": 1, "liver": 1} for row in read_history(outputs.history))
 
 
 def test_a_start_model_scores_by_the_probabilities_of_the_method_that_trained_it(place):
@@ -175,7 +200,7 @@ def test_the_start_model_is_known_by_its_content(old_model, place):
     elsewhere.write_bytes(elsewhere.read_bytes() + b"\0")
     other = identity_of(place.settings(growing(elsewhere)), inputs)
     assert here.differences(other.parts) == ["start_from"]
-    assert here.differences(identity_of(plain, inputs).parts) == ["start_from"]
+    assert here.differences(identity_of(plain, inputs).parts) == ["labels of the start model", "start_from"]
     elsewhere.unlink()
     with pytest.raises(UserError, match=r"start_from: there is no file .*copy\.safetensors; correct the path"):
         identity_of(place.settings(growing(elsewhere)), inputs)

@@ -57,7 +57,7 @@ from ..resample.settings import VERSION as VOLUMES_VERSION
 from .parts import check_samples_together, divisible, with_parts
 from .saving import clean_teachers_folder, description_of, save, save_teacher, teacher_files
 from .settings import VERSION, Inputs, Outputs, Settings, TrainingExecution
-from .start import checked_start, online_scorer, start_digest
+from .start import checked_start, labelled_by_start, online_scorer, start_digest
 
 START = "start_from"
 """Part of a training's identity: the digest of the file that it starts from."""
@@ -84,7 +84,7 @@ def run(settings: Settings, execution: TrainingExecution, inputs: Inputs, output
             write_json(checkpoints.folder / RUN_FILE, {"run": settings.run})
         labelled = rois_of_data_sets(settings, cases)
         task = segmentation_task(settings, sized, inputs, labelled, distributed)
-        data = training_data(settings, cases, distributed)
+        data = labelled_by_start(training_data(settings, cases, distributed), settings, distributed)
         snapshots = Snapshots(
             execution.snapshots if teachers else (),
             data.plan.steps,
@@ -129,7 +129,9 @@ def training_identity(settings: Settings, cases: tuple[TrainingCase, ...], input
         learned_from["ROI-aware model"] = file_digest(inputs.roi_aware_model)
     if settings.method.start_from is not None:
         learned_from[START] = start_digest(settings.method.start_from)
-        anywhere = settings.method.model_copy(update={"start_from": None})
+        if settings.method.starts_from_model and settings.method.keep_start:
+            learned_from["labels of the start model"] = "its masks"
+        anywhere = settings.method.model_copy(update={"start_from": None, "keep_start": True})
         settings = settings.model_copy(update={"method": anywhere})
     settings = settings.model_copy(update={"validation": settings.validation.that_tells_trainings_apart})
     if settings.held_out:

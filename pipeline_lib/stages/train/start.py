@@ -1,7 +1,11 @@
-"""What a training begins with, and who scores existence in every step: both may be a model that `start_from` names."""
+"""What a training begins with, who labels what that knows, and who scores existence in every step.
+
+All three may be a model that `start_from` names.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -9,9 +13,12 @@ from torch import Tensor
 from ...errors import UserError
 from ...existence.scores import Scorer, SegmentationScorer, load_scorer
 from ...files import file_digest
+from ...methods.start_labels import LabellingViewMaker, StartLabels
+from ...networks.model_file import load_segmentation_model
 from ...networks.start import Start, Wanted, read_start
 from ...prediction.windows import probabilities_of
 from ...training.distributed import Distributed
+from ...training.loop import TrainingData
 from .settings import Inputs, Settings
 
 
@@ -37,6 +44,16 @@ def checked_start(settings: Settings, embeddings: Tensor) -> Start | None:
         wrong = f"{', '.join(unknown)}: no training case labels it, nor does {settings.method.start_from} know it"
         raise UserError("rois", wrong, "remove it, or add a data set that labels it")
     return start
+
+
+def labelled_by_start(data: TrainingData, settings: Settings, distributed: Distributed) -> TrainingData:
+    """`data` whose samples are labelled by the start model too, or as it is where the method keeps none."""
+    method = settings.method
+    if method.start_from is None or not (method.starts_from_model and method.keep_start):
+        return data
+    model, description = load_segmentation_model(Path(method.start_from), distributed.device)
+    labels = StartLabels(model, tuple(description["rois"]), settings.rois, probabilities_of(description))
+    return replace(data, view_maker=LabellingViewMaker(**vars(data.view_maker), start=labels))
 
 
 def online_scorer(settings: Settings, inputs: Inputs, start: Start | None, distributed: Distributed) -> Scorer | None:
