@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from .method_settings import SELF_SUPERVISED
 from .methods import Method
 from .networks import Network
 from .rois import has_existence
@@ -74,8 +72,7 @@ def lacking_for(config: Config, method: Method) -> tuple[str, str] | None:
 
     Nobody knows what a start model has seen, so it is refused with `folds`.
     """
-    start = method.start_from
-    if config.folds is not None and start is not None and PurePath(start).suffix not in SELF_SUPERVISED:
+    if config.folds is not None and method.starts_from_model:
         return (
             "has a `start_from` that names a model that may have learned from the cases that a fold holds out",
             "leave out `folds`, or start from self-supervised weights (.pt)",

@@ -96,7 +96,8 @@ class MethodSettings(Section):
     keep_start: bool = Field(
         default=True,
         description="ROIs that the model of `start_from` knows, and that a case does not label, are labelled by that "
-        "model: without it they are forgotten. False: the method decides, as on every unlabelled ROI.",
+        "model, which keeps them; where the cases label all others, only the loss on labels is left. False: the "
+        "method decides, as on every unlabelled ROI; `latent_class` then forgot them (docs/evidence.md).",
     )
 
     @field_validator("start_from")
@@ -111,7 +112,7 @@ class MethodSettings(Section):
 
     @model_validator(mode="after")
     def _has_a_model_to_keep(self) -> Self:
-        if not self.keep_start and not self.starts_from_model:
+        if not (self.keep_start or self.starts_from_model):
             raise ValueError("`keep_start` has no effect unless `start_from` names a segmentation model: leave it out")
         return self
 
@@ -119,6 +120,11 @@ class MethodSettings(Section):
     def starts_from_model(self) -> bool:
         """Whether `start_from` names a segmentation model, not self-supervised weights."""
         return self.start_from is not None and not self.start_from.endswith(SELF_SUPERVISED)
+
+    @property
+    def keeps_start(self) -> bool:
+        """Whether a start model labels the ROIs that it knows."""
+        return self.starts_from_model and self.keep_start
 
     @property
     def needs_organs(self) -> bool:

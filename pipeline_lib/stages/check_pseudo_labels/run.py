@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from ...config.method_settings import TeacherScheduleSettings
 from ...config.optimisation import Execution
-from ...data.batches import Batch, ViewMaker, unpacked
+from ...data.batches import Batch, unpacked
 from ...data.full_truth import with_full_truth
 from ...errors import UserError
 from ...files import atomic_write
@@ -45,6 +45,7 @@ from ...training.snapshots import snapshot_name, step_at
 from ..command import stage_command
 from ..train import run as training_stage
 from ..train import settings as train
+from ..train.start import labelled_by_start
 from .settings import Inputs, Outputs, Settings
 
 _CROPS = 128
@@ -66,6 +67,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
         task = training_stage.segmentation_task(training, execution, given, labelled, distributed)
         true_cases = with_full_truth(cases, folders, Path(scratch), f"{title}: truth")
         seen, true = (training_stage.training_data(training, each, distributed) for each in (cases, true_cases))
+        seen = labelled_by_start(seen, training, distributed)
         known = [case.dataset in folders for case in cases]
         samples = range(min(_CROPS, seen.plan.steps * seen.plan.batch_size))
         crops = Crops(seen, true, [sample for sample in samples if known[seen.plan.crop(sample).case]])
@@ -140,8 +142,7 @@ def table_rows(
 
 
 def _weak_views(data: TrainingData, samples: Sequence[int]) -> Batch:
-    maker = data.view_maker
-    weak = ViewMaker(None, maker.patch, maker.window_hu, maker.seed, maker.device)
+    weak = replace(data.view_maker, strong=None)
     return weak.batch([data.reader.read(sample) for sample in samples])
 
 

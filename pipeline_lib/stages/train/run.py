@@ -129,7 +129,8 @@ def training_identity(settings: Settings, cases: tuple[TrainingCase, ...], input
         learned_from["ROI-aware model"] = file_digest(inputs.roi_aware_model)
     if settings.method.start_from is not None:
         learned_from[START] = start_digest(settings.method.start_from)
-        if settings.method.starts_from_model and settings.method.keep_start:
+        if settings.method.keeps_start:
+            # Earlier versions kept models that learned without these labels, under what is otherwise the same name.
             learned_from["labels of the start model"] = "its masks"
         anywhere = settings.method.model_copy(update={"start_from": None, "keep_start": True})
         settings = settings.model_copy(update={"method": anywhere})

@@ -1,4 +1,4 @@
-"""What a training begins with, who labels what that knows, and who scores existence in every step.
+"""What a training begins with, who labels the ROIs that a start model knows, and who scores existence in every step.
 
 All three may be a model that `start_from` names.
 """
@@ -13,6 +13,7 @@ from torch import Tensor
 from ...errors import UserError
 from ...existence.scores import Scorer, SegmentationScorer, load_scorer
 from ...files import file_digest
+from ...methods.exclusive_organs import exclusive_rois
 from ...methods.start_labels import LabellingViewMaker, StartLabels
 from ...networks.model_file import load_segmentation_model
 from ...networks.start import Start, Wanted, read_start
@@ -47,12 +48,21 @@ def checked_start(settings: Settings, embeddings: Tensor) -> Start | None:
 
 
 def labelled_by_start(data: TrainingData, settings: Settings, distributed: Distributed) -> TrainingData:
-    """`data` whose samples are labelled by the start model too, or as it is where the method keeps none."""
-    method = settings.method
-    if method.start_from is None or not (method.starts_from_model and method.keep_start):
+    """`data` whose samples are labelled by the start model too, or as it is where the method keeps none.
+
+    The model computes in float32 whatever autocast says, and estimates of time and memory leave it out.
+    """
+    start_from = settings.method.start_from
+    if start_from is None or not settings.method.keeps_start:
         return data
-    model, description = load_segmentation_model(Path(method.start_from), distributed.device)
-    labels = StartLabels(model, tuple(description["rois"]), settings.rois, probabilities_of(description))
+    model, description = load_segmentation_model(Path(start_from), distributed.device)
+    labels = StartLabels(
+        model,
+        tuple(description["rois"]),
+        settings.rois,
+        exclusive_rois(settings.structures),
+        probabilities_of(description),
+    )
     return replace(data, view_maker=LabellingViewMaker(**vars(data.view_maker), start=labels))
 
 
