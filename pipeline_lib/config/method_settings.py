@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -13,8 +14,12 @@ from .section import Count, Fraction, Name, Section
 Sampling = Literal["uniform_case", "uniform_dataset", "square_root"]
 DiceForm = Literal["published", "smoothed", "smoothed_100", "batch", "present"]
 
-SELF_SUPERVISED = (".pt", ".pth")
-"""How files of self-supervised weights end; every other one that `start_from` names is a segmentation model."""
+_SELF_SUPERVISED = (".pt", ".pth")
+
+
+def is_self_supervised(start_from: str | PurePath) -> bool:
+    """Whether a file that `start_from` names has self-supervised weights; every other is a segmentation model."""
+    return PurePath(start_from).suffix in _SELF_SUPERVISED
 
 
 class SupervisedLoss(Section):
@@ -119,7 +124,7 @@ class MethodSettings(Section):
     @property
     def starts_from_model(self) -> bool:
         """Whether `start_from` names a segmentation model, not self-supervised weights."""
-        return self.start_from is not None and not self.start_from.endswith(SELF_SUPERVISED)
+        return self.start_from is not None and not is_self_supervised(self.start_from)
 
     @property
     def keeps_start(self) -> bool:

@@ -126,6 +126,7 @@ class Config(Section):
 
     @property
     def has_test_cases(self) -> bool:
+        """Whether some data set has a test case; `folds` can do without any."""
         return any(dataset.split_cases("test") for dataset in self.datasets.partially_labelled)
 
     @property

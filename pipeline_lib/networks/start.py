@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..config.method_settings import SELF_SUPERVISED
+from ..config.method_settings import is_self_supervised
 from ..config.networks import Network
 from ..errors import UserError
 from .build import build_segmentation_network
@@ -76,7 +76,7 @@ def read_start(path: Path, wanted: Wanted) -> Start:
     if wanted.network.per_data_set is not None:
         wrong = "cannot be the start of a network that has parts for each data set"
         raise _misfit(path, wrong, "leave out `start_from`, or `per_data_set` of the network")
-    return _self_supervised(path, wanted) if path.suffix in SELF_SUPERVISED else _model(path, wanted)
+    return _self_supervised(path, wanted) if is_self_supervised(path) else _model(path, wanted)
 
 
 def _model(path: Path, wanted: Wanted) -> Start:

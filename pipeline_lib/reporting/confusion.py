@@ -28,10 +28,10 @@ def read_confusion(files: Sequence[Path], runs: Runs) -> pd.DataFrame:
     A row per method, predicted `roi` and labelled `true_roi`, of which `share` (0 … 1) of the voxels is predicted as
     `roi`: with itself its recall. As in the tables of scores, cases count equally, and so do trainings.
     """
-    of_run = {run: {"method": method, "seed": seed} for run, method, seed in runs}
+    known = {run: (method, seed) for run, method, seed in runs}
     rows = pd.concat([pd.read_csv(file, dtype={"case": str, "dataset": str}) for file in files], ignore_index=True)
-    for name in ("method", "seed"):
-        rows[name] = rows["run"].map(lambda run, name=name: of_run[run][name])
+    rows["method"] = rows["run"].map(lambda run: known[run][0])
+    rows["seed"] = rows["run"].map(lambda run: known[run][1])
     rows["share"] = rows["voxels_predicted"] / rows["voxels_true"]
     keys = ["method", "roi", "true_roi"]
     # The folds of a seed are one training.

@@ -132,4 +132,5 @@ class Evidence:
 
     @property
     def has_folds(self) -> bool:
+        """Whether there are scores of cross-validation, in either place."""
         return self.results.out_of_fold or self.out_of_fold is not None

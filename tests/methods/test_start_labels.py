@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from pipeline_lib.data.batches import Batch
 from pipeline_lib.label_bits import pack
@@ -17,15 +16,6 @@ KNOWN = ("roi_9", "gone", "roi_0", "roi_16")
 # roi_1 is a part of roi_0: all other pairs exclude each other.
 STRUCTURES = tuple((f"organ_{max(number, 1)}",) for number in range(17))
 SHAPE = (2, 3, 2)
-
-
-class Fixed(nn.Module):
-    def __init__(self, logits):
-        super().__init__()
-        self.logits = logits
-
-    def forward(self, images):
-        return self.logits
 
 
 @pytest.mark.parametrize("has_unknown", [False, True])
@@ -56,7 +46,7 @@ def test_masks_are_labels_where_the_case_labels_nothing(has_unknown):
                 taken = any(known[sample, other][voxel] and bits[sample, other][voxel] for other in rivals)
                 expected[sample, roi][voxel] = logits[sample, channel][voxel] >= 0 and not taken
             known[sample, roi], told[sample, roi] = True, True
-    start = StartLabels(Fixed(torch.from_numpy(logits)), KNOWN, ROIS, exclusive_rois(STRUCTURES), torch.sigmoid)
+    start = StartLabels(lambda _: torch.from_numpy(logits), KNOWN, ROIS, exclusive_rois(STRUCTURES), torch.sigmoid)
     found = start.added_to(batch)
     assert np.array_equal(found.labelled.numpy(), told)
     read = known & told[:, :, None, None, None]
