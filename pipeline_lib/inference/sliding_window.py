@@ -2,7 +2,7 @@
 
 Neighbouring windows are blended with Gaussian weights. Windows are visited from the lowest slice upwards; as soon as no
 later window can reach a slice, its probabilities are finished, rounded to bytes and handed out. Only one slab of
-K float32 channels, as thick as a window, exists at any time.
+K float32 channels, as thick as a window, exists at any time. Windows cover the patient's box, not the air around it.
 """
 
 from __future__ import annotations
@@ -93,18 +93,67 @@ def predict_slabs(
 ) -> Iterator[Slab]:
     """Probabilities of all ROIs, in slabs of finished slices from the lowest slice upwards.
 
+    Outside `occupied_box` there is nothing but air: no window is laid there, and probabilities are 0.
+
     Parameters
     ----------
     network: B 1 D H W in [−1, 1] → logits B K D H W, in eval mode, on `window.device`.
     read_image: (start, shape) → int16 HU, D H W; outside the volume the low end of the intensity window.
     volume_shape: (D, H, W) of the volume.
     roi_count: K.
-    on_windows: called with the number of windows just finished, for progress.
+    on_windows: called with the number of windows just finished, for progress; they add up to `window_count`.
     """
+    start, stop = occupied_box(read_image, volume_shape, window)
+    box: Shape = (stop[0] - start[0], stop[1] - start[1], stop[2] - start[2])
+    windows = window_count(box, window) if all(box) else 0
+    on_windows(window_count(volume_shape, window) - windows)
+
+    def read_in_box(place: Shape, shape: Shape) -> np.ndarray:
+        return read_image((place[0] + start[0], place[1] + start[1], place[2] + start[2]), shape)
+
+    if start[0]:
+        yield Slab(0, np.zeros((roi_count, start[0], *volume_shape[1:]), np.uint8))
+    if windows:
+        for slab in _slabs_of_box(network, read_in_box, box, roi_count, window, on_windows):
+            around = [(0, 0), (0, 0), *((start[axis], volume_shape[axis] - stop[axis]) for axis in (1, 2))]
+            yield Slab(start[0] + slab.start, np.pad(slab.probabilities, around))
+    if stop[0] < volume_shape[0]:
+        yield Slab(stop[0], np.zeros((roi_count, volume_shape[0] - stop[0], *volume_shape[1:]), np.uint8))
+
+
+def occupied_box(read_image: ReadImage, volume_shape: Shape, window: SlidingWindow) -> tuple[Shape, Shape]:
+    """Half-open box (z, y, x) of all voxels above the low end of the intensity window, table included.
+
+    Two equal corners if there are none. Read in slabs as thick as a window.
+    """
+    occupied = [np.zeros(length, bool) for length in volume_shape]
+    for first in range(0, volume_shape[0], window.shape[0]):
+        depth = min(window.shape[0], volume_shape[0] - first)
+        above = read_image((first, 0, 0), (depth, *volume_shape[1:])) > window.window_hu[0]
+        in_plane = above.any(axis=0)
+        occupied[0][first : first + depth] = above.any(axis=(1, 2))
+        occupied[1] |= in_plane.any(axis=1)
+        occupied[2] |= in_plane.any(axis=0)
+    if not occupied[0].any():
+        return (0, 0, 0), (0, 0, 0)
+    ends = [np.flatnonzero(axis)[[0, -1]] + (0, 1) for axis in occupied]
+    (z, end_z), (y, end_y), (x, end_x) = (map(int, pair) for pair in ends)
+    return (z, y, x), (end_z, end_y, end_x)
+
+
+def _slabs_of_box(
+    network: nn.Module,
+    read_image: ReadImage,
+    shape: Shape,
+    roi_count: int,
+    window: SlidingWindow,
+    on_windows: Callable[[int], None],
+) -> Iterator[Slab]:
+    """As `predict_slabs`, with windows over all of `shape`."""
     starts_z, starts_y, starts_x = (
-        window_starts(length, side, window.overlap) for length, side in zip(volume_shape, window.shape, strict=True)
+        window_starts(length, side, window.overlap) for length, side in zip(shape, window.shape, strict=True)
     )
-    canvas = _Canvas(volume_shape, roi_count, window, (starts_z, starts_y, starts_x))
+    canvas = _Canvas(shape, roi_count, window, (starts_z, starts_y, starts_x))
     predict = _Predictor(network, window)
     for place, start_z in enumerate(starts_z):
         origin = (start_z, starts_y[0], starts_x[0])
@@ -115,7 +164,7 @@ def predict_slabs(
             for index, probability in zip(chosen, output, strict=True):
                 canvas.add(probability, (start_z, *corners[index]))
             on_windows(len(chosen))
-        next_start = starts_z[place + 1] if place + 1 < len(starts_z) else volume_shape[0]
+        next_start = starts_z[place + 1] if place + 1 < len(starts_z) else shape[0]
         yield canvas.finish_below(next_start)
 
 

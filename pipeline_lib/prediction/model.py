@@ -88,9 +88,9 @@ class Model:
             ct = ct_from_image(ct, allow_other_units=allow_other_units)
         elif not isinstance(ct, Ct):
             ct = read_ct(Path(ct), allow_other_units=allow_other_units, series_uid=series_uid)
-        check_memory(ct, self.volume_grid(ct), len(self.rois), self.window)
-        total = self.window_count(ct)
         volume = volume_of(ct, self.spacing_mm, self.window.window_hu)
+        check_memory(volume, len(self.rois), self.window)
+        total = self.window_count(ct)
         joint = self.network if isinstance(self.network, Ensemble) else None
         if joint is not None:
             joint.start_counting()
@@ -109,7 +109,7 @@ class Model:
         )
 
     def window_count(self, ct: Ct) -> int:
-        """Number of windows that `predict` puts through the network."""
+        """Number of windows that cover the CT; `predict` counts those in the air around the patient as done."""
         return window_count(self.volume_grid(ct).shape, self.window)
 
     def volume_grid(self, ct: Ct) -> Geometry:

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from ..geometry import Geometry
-from ..inference.sliding_window import Shape, SlidingWindow
+from ..inference.sliding_window import ReadImage, SlidingWindow
 from ..volumes.resampling import image_volume
 from ..volumes.store import read_box
 from .ct import Ct
@@ -37,6 +37,12 @@ def volume_of(ct: Ct, spacing_mm: tuple[float, float, float], window_hu: tuple[f
     return Volume(ct, grid, image_volume(ct.image, grid, window_hu))
 
 
+def image_reader(volume: Volume, window: SlidingWindow) -> ReadImage:
+    """(start, shape) → int16 HU, D H W; outside the volume the low end of the intensity window."""
+    outside = round(window.window_hu[0])
+    return lambda start, shape: read_box(volume.hu, start, shape, outside)
+
+
 def probabilities_in(
     volume: Volume,
     network: nn.Module,
@@ -48,9 +54,5 @@ def probabilities_in(
 
     `on_windows` is called with the number of windows just finished.
     """
-    outside = round(window.window_hu[0])
-
-    def read_image(start: Shape, shape: Shape) -> np.ndarray:
-        return read_box(volume.hu, start, shape, outside)
-
+    read_image = image_reader(volume, window)
     return compressed_probabilities(network, read_image, volume.grid.shape, roi_count, window, on_windows)

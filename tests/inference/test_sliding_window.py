@@ -160,21 +160,46 @@ def test_the_window_batch_size_changes_nothing():
 
 def test_windows_of_air_share_one_pass_and_change_nothing():
     image = some_image((16, 8, 40))
-    image[..., 12:] = -1000
+    image[..., 12:32] = -1000
     network = Convolution()
     found = predicted(network, image, laid())
     passes = network.windows_seen
     assert np.abs(found - 255 * of_whole_volume(Convolution(), image, laid())).max() <= 0.5 + 1e-3
-    windows = 3 * 1 * 9
-    with_tissue = 3 * 3
+    windows, with_tissue = 3 * 1 * 9, 3 * 5
     assert passes == with_tissue + 1 < windows
 
 
-def test_progress_counts_every_window():
+@settings(deadline=None, max_examples=20)
+@given(st.tuples(*[st.tuples(st.integers(0, 9), st.integers(1, 11), st.integers(0, 9)) for _ in range(3)]))
+def test_windows_are_laid_around_the_patient_and_the_air_outside_holds_no_roi(axes):
+    """Any number of slices of air before and after each side of the patient."""
+    before, sides, after = zip(*axes, strict=True)
+    patient = some_image(sides)
+    for axis in range(3):  # every side of the box touches tissue
+        patient[(0,) * axis + (slice(None, None, max(sides[axis] - 1, 1)),) + (0,) * (2 - axis)] = 300
+    image = np.pad(patient, list(zip(before, after, strict=True)), constant_values=-1000)
+    inside = tuple(slice(first, first + side) for first, side in zip(before, sides, strict=True))
+    found = predicted(Convolution(), image, laid())
+    expected = np.zeros(found.shape)
+    expected[:, *inside] = 255 * of_whole_volume(Convolution(), patient, laid())
+    assert np.abs(found - expected).max() <= 0.5 + 1e-3
+
+
+def test_nothing_but_air_needs_no_network():
+    network = Convolution()
+    found = predicted(network, np.full((13, 9, 11), -1000, np.int16), laid())
+    assert found.shape == (ROIS, 13, 9, 11)
+    assert not found.any()
+    assert network.windows_seen == 0
+
+
+@pytest.mark.parametrize("air", [0, 5, 20])
+def test_progress_counts_every_window(air):
     counted = []
-    window = laid()
-    list(predict_slabs(Convolution(), reader(some_image((13, 9, 11))), (13, 9, 11), ROIS, window, counted.append))
-    assert sum(counted) == 3 * 2 * 2
+    image = some_image((13, 9, 20))
+    image[..., 20 - air :] = -1000
+    list(predict_slabs(Convolution(), reader(image), image.shape, ROIS, laid(), counted.append))
+    assert sum(counted) == 3 * 2 * 4
 
 
 @settings(deadline=None)

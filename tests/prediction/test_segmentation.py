@@ -136,12 +136,14 @@ def test_several_models_are_averaged(files, masks, model):
 def test_several_models_say_how_far_they_agree(files, tmp_path, masks):
     """Three models against their masks alone, pair by pair, of the second CT that they see.
 
-    Windows lie side by side, so that each voxel counts once.
+    Windows lie side by side over the whole CT, which has tissue in two opposite corners: each voxel counts once.
     """
     paths = [files / "one.safetensors", files / "two.safetensors"]
     paths.append(write_tiny_model(tmp_path / "three.safetensors", seed=3))
     grid = Geometry(size=(64, 64, 64), spacing_mm=SPACING, origin_mm=(0, 0, 0))
-    ct = grid.image(hounsfield(grid.shape))
+    hu = hounsfield(grid.shape)
+    hu[0, 0, 0] = hu[-1, -1, -1] = 40
+    ct = grid.image(hu)
     joint = lacuna.load(*paths, **CPU, fast=True)
     joint.predict(files / "ct.nii.gz")
     found = joint.predict(ct)
@@ -253,15 +255,17 @@ def test_too_little_memory_is_said_before_the_start(model, files, monkeypatch):
 def test_the_memory_that_is_asked_for_grows_with_rois_and_voxels(model, files):
     from pipeline_lib.prediction.ct import read_ct
     from pipeline_lib.prediction.memory import least_memory
+    from pipeline_lib.prediction.volume import volume_of
 
-    ct = read_ct(files / "ct.nii.gz")
-    grid = model.volume_grid(ct)
-    least = least_memory(ct, grid, 3, model.window)
-    # At least the sums of a slab (28 slices here, fewer than a window's 32) and the volume itself.
-    assert least >= 28 * 26 * 30 * (3 * 4 + 2)
-    assert least_memory(ct, grid, 6, model.window) > 1.7 * least
-    thin = replace(model.window, shape=(8, 32, 64))
-    assert least_memory(ct, grid, 3, thin) < least
+    volume = volume_of(read_ct(files / "ct.nii.gz"), model.spacing_mm, model.window.window_hu)
+    volume.hu[:] = 40
+    least = least_memory(volume, 3, model.window)
+    # At least the sums of a slab: 28 slices here, fewer than a window's 32.
+    assert least >= 28 * 26 * 30 * 3 * 4
+    assert least_memory(volume, 6, model.window) > 1.7 * least
+    assert least_memory(volume, 3, replace(model.window, shape=(8, 32, 64))) < least
+    volume.hu[..., :15] = -1024
+    assert least_memory(volume, 3, model.window) < 0.7 * least
 
 
 @needs_openvino

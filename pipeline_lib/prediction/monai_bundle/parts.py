@@ -94,7 +94,7 @@ class WindowInferer:
 
     def __call__(self, inputs: Volume, network: nn.Module) -> blosc2.NDArray:
         """Raises UserError if there is certainly too little memory."""
-        check_memory(inputs.ct, inputs.grid, self.roi_count, self.window)
+        check_memory(inputs, self.roi_count, self.window)
         progress = Progress(f"predict {inputs.ct.name}", window_count(inputs.grid.shape, self.window), "windows")
         return probabilities_in(inputs, network, self.roi_count, self.window, progress.advance)
 

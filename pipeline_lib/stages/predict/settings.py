@@ -9,7 +9,7 @@ from ...config.evaluation import Prediction, PredictionExecution
 from ...config.schema import Config
 from ...config.section import Section
 
-VERSION = 2
+VERSION = 3
 
 Execution = PredictionExecution
 
