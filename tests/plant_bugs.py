@@ -40,6 +40,7 @@ class Bug:
 _STEP, _VIEWS = "tests/training/test_step.py", "tests/data/test_views.py"
 _SIDES = "tests/data/test_mirroring.py"
 _UNKNOWN = "tests/methods/test_unknown_voxels.py"
+_LTUDA = "tests/methods/test_ltuda.py"
 _EVERY_METHOD = "tests/methods/test_unknown_voxels_of_all_methods.py"
 _PSEUDO_LABELS, _SNAPSHOTS = "tests/methods/test_pseudo_labels.py", "tests/training/test_snapshots.py"
 _SERIES = "tests/datasets/test_dicom_series.py"
@@ -193,6 +194,34 @@ BUGS = (
         "told_voxels(labelled, known), labels, pseudo)",
         "told_voxels(labelled, None), labels, pseudo)",
         _EVERY_METHOD,
+    ),
+    Bug(
+        "prototypes of unlabelled voxels follow labelled ones",
+        "methods/ltuda/task.py",
+        "(in_label | (classes == _BACKGROUND), ~in_label)",
+        "(in_label | (classes == _BACKGROUND), in_label | ~in_label)",
+        _LTUDA,
+    ),
+    Bug(
+        "prototypes see the sample where its partner is mixed in",
+        "methods/ltuda/voxels.py",
+        "torch.where(inside, partners(samples)[:, None], samples[:, None])",
+        "torch.where(inside, samples[:, None], samples[:, None])",
+        _LTUDA,
+    ),
+    Bug(
+        "a resumed training has fresh prototypes",
+        "methods/ltuda/task.py",
+        'self.banks = self._next_banks = state["banks"].to(self.banks.device)',
+        "pass",
+        _LTUDA,
+    ),
+    Bug(
+        "prototypes move though the step is skipped",
+        "methods/ltuda/task.py",
+        "self._next_banks = torch.stack(banks)",
+        "self.banks = self._next_banks = torch.stack(banks)",
+        _LTUDA,
     ),
     Bug(
         "outputs for ROIs that no case labels",

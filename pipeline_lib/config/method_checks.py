@@ -52,6 +52,11 @@ def check_methods(config: Config) -> None:
                 f"method {name} asks for one ROI of each sample, which needs a network of kind conemos without "
                 f"`per_data_set`; {method.network} is not one"
             )
+        if method.needs_features and not network.has_features:
+            raise ValueError(
+                f"method {name} learns from features that all ROIs share, and a network of kind {network.kind} has "
+                "others for each ROI: name another network"
+            )
         if network.per_data_set is not None and not method.sees_data_sets:
             raise ValueError(
                 f"method {name}: only labels_alone trains the parts of data sets that {method.network} has: leave out "

@@ -16,6 +16,7 @@ from ..methods.labels_alone.settings import LabelsAlone
 from ..methods.lacuna.settings import Lacuna
 from ..methods.latent_class.settings import LatentClass
 from ..methods.leaf_dice.settings import LeafDice
+from ..methods.ltuda.settings import Ltuda
 from ..methods.ltuda_cda.settings import LtudaCda
 from ..methods.marginal_exclusion.settings import MarginalExclusion
 from ..methods.mean_teacher.settings import MeanTeacher
@@ -32,6 +33,7 @@ Method = Annotated[
     | LeafDice
     | Background
     | LtudaCda
+    | Ltuda
     | Conemos
     | Hermes
     | Lacuna,

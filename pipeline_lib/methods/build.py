@@ -20,6 +20,8 @@ from .latent_class.settings import LatentClass
 from .latent_class.task import LatentClassTask
 from .leaf_dice.settings import LeafDice
 from .leaf_dice.task import LeafDiceTask
+from .ltuda.settings import Ltuda
+from .ltuda.task import LtudaTask
 from .ltuda_cda.settings import LtudaCda
 from .ltuda_cda.task import LtudaCdaTask
 from .marginal_exclusion.settings import MarginalExclusion
@@ -40,6 +42,7 @@ TASKS: dict[type[MethodSettings], type[SegmentationTask]] = {
     LeafDice: LeafDiceTask,
     Background: BackgroundTask,
     LtudaCda: LtudaCdaTask,
+    Ltuda: LtudaTask,
     Conemos: ConemosTask,
     Hermes: HermesTask,
     Lacuna: LacunaTask,

@@ -196,6 +196,12 @@ def test_mixing_is_refused_where_it_would_depend_on_accumulation_or_has_no_secon
     assert "method mixing mixes samples of a batch: set `segmentation.batch_size` to at least 2" in refusal(content)
 
 
+def test_prototypes_are_refused_on_a_network_without_features_that_all_rois_share(content):
+    content["networks"]["conemos"] = {"kind": "conemos"}
+    content["methods"]["prototypes"] = {"kind": "ltuda", "network": "conemos", "encoder": "wordllama"}
+    assert "method prototypes learns from features that all ROIs share" in refusal(content)
+
+
 def test_parts_of_data_sets_are_refused_where_the_method_does_not_tell_the_data_set(content):
     content["networks"]["parts"] = {"kind": "swin_unetr", "feature_size": 12, "per_data_set": "head"}
     content["methods"]["baseline"]["network"] = "parts"

@@ -13,7 +13,7 @@ from pipeline_lib.methods.cutmix import draw_box
 from pipeline_lib.methods.ltuda_cda.settings import LtudaCda
 from pipeline_lib.methods.ltuda_cda.task import hard_targets, label_loss, target_loss
 from pipeline_lib.methods.supervised_loss import supervised_loss
-from tests.support.partial_labels import RIVALS, STRUCTURES, Scaled, drawn, drawn_batch, task_of
+from tests.support.partial_labels import RIVALS, Scaled, drawn, drawn_batch, naive_target, task_of
 
 SHARED = {"kind": "ltuda_cda", "network": "n", "encoder": "e"}
 LN2, LN3 = math.log(2), math.log(3)
@@ -72,18 +72,6 @@ def sigmoid(value):
 
 def entropy(logit, target):
     return -math.log(sigmoid(logit if target else -logit))
-
-
-def naive_target(b, k, voxel, teacher, labels, labelled):
-    """What ROI k of sample b is taught to be at a voxel."""
-    if labelled[b, k]:
-        return bool(labels[b, k][voxel])
-    rivals = [j for j, other in enumerate(STRUCTURES) if not set(STRUCTURES[k]) & set(other)]
-    if any(labels[b, j][voxel] for j in rivals if labelled[b, j]):
-        return False
-    highest = max((float(teacher[b, j][voxel]) for j in rivals if not labelled[b, j]), default=-math.inf)
-    own = float(teacher[b, k][voxel])
-    return sigmoid(own) >= 0.5 and own >= highest
 
 
 def naive_copy(batch, view, weights, teacher):

@@ -10,6 +10,7 @@ import torch
 
 from pipeline_lib.methods.lacuna.settings import Lacuna
 from pipeline_lib.methods.latent_class.settings import LatentClass
+from pipeline_lib.methods.ltuda.settings import Ltuda
 from pipeline_lib.methods.ltuda_cda.settings import LtudaCda
 from pipeline_lib.methods.mean_teacher.settings import MeanTeacher
 from pipeline_lib.methods.pseudo_labels import PseudoLabels, counted
@@ -20,6 +21,7 @@ METHODS = {
     "mean_teacher": MeanTeacher(kind="mean_teacher", **SHARED),
     "exclusive": MeanTeacher(kind="mean_teacher", exclusive_organs=True, **SHARED),
     "ltuda_cda": LtudaCda(kind="ltuda_cda", **SHARED),
+    "ltuda": Ltuda(kind="ltuda", **SHARED),
     "latent_class": LatentClass(kind="latent_class", **SHARED),
     "without_mse": LatentClass(kind="latent_class", consistency=False, **SHARED),
     "lacuna": Lacuna(kind="lacuna", **SHARED),

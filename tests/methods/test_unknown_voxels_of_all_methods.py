@@ -43,9 +43,17 @@ seeds = st.integers(0, 2**32)
 
 
 class Logits(nn.Module):
-    """Its images have a channel of logits for each ROI."""
+    """Its images have a channel of logits for each ROI, which are its features too."""
 
-    def forward(self, image, rois=None):
+    feature_channels = len(ROIS)
+
+    def __init__(self):
+        super().__init__()
+        self.without_effect = nn.Parameter(torch.zeros(()))
+
+    def forward(self, image, rois=None, with_features=False):
+        if with_features:
+            return image, image
         return image if rois is None else image[torch.arange(len(rois)), rois][:, None]
 
 

@@ -45,6 +45,15 @@ def test_embeddings_have_an_effect_where_the_settings_say_so(name, part, patch):
     assert torch.equal(*logits) != network.reads_embeddings
 
 
+@pytest.mark.parametrize("name", [name for name, network in NETWORKS.items() if network.has_features])
+def test_features_come_with_the_same_logits_when_they_are_asked_for(name, build, patch):
+    network = build(name)
+    with torch.no_grad():
+        logits, features = network(patch[:1], with_features=True)
+        assert torch.equal(logits, network(patch[:1]))
+    assert features.shape == (1, network.feature_channels, *patch.shape[2:])
+
+
 def test_every_parameter_gets_a_gradient(network_name, build, patch):
     """DistributedDataParallel waits for ever for one that does not."""
     network = build(network_name)

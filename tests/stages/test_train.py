@@ -112,7 +112,7 @@ def test_every_method_trains_and_its_model_can_be_used(name, trained):
     assert same != settings.method.needs_teacher
     rows = read_history(outputs.history)
     assert [row["step"] for row in rows] == [1, 2, 3]
-    assert all(0 < row["loss"]["total"] < 10 for row in rows)
+    assert all(0 < row["loss"]["total"] < 20 for row in rows)
     assert ("positive" in rows[0]) == settings.method.needs_existence
 
 
@@ -436,7 +436,7 @@ def test_killed_or_stopped_it_ends_with_the_same_weights(here, tmp_path):
 @pytest.mark.parametrize(
     ("method", "wrong"),
     [
-        pytest.param(METHODS["ltuda_cda"], "is ltuda_cda, which mixes samples", id="mixing"),
+        *(pytest.param(METHODS[name], f"is {name}, which mixes samples", id=name) for name in ("ltuda_cda", "ltuda")),
         pytest.param(
             METHODS["labels_alone"].model_copy(update={"supervised": SupervisedLoss(dice="batch")}),
             "dice: is batch",

@@ -65,14 +65,17 @@ def drawn(seed):
 
 
 class Scaled(nn.Module):
-    """Logits of ROI k are the image times weight k."""
+    """Logits of ROI k are the image times weight k; they are the features too."""
+
+    feature_channels = len(ROIS)
 
     def __init__(self):
         super().__init__()
         self.weights = nn.Parameter(torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64))
 
-    def forward(self, image):
-        return image * self.weights[:, None, None, None]
+    def forward(self, image, with_features=False):
+        logits = image * self.weights[:, None, None, None]
+        return (logits, logits) if with_features else logits
 
 
 def drawn_batch(seed, weak=None):
@@ -83,6 +86,18 @@ def drawn_batch(seed, weak=None):
     weak = torch.full_like(image, math.nan) if weak is None else weak
     samples = {"datasets": ("x", "y", "x"), "samples": (7, 8, 9)}
     return Batch(("a", "b", "c"), weak, image, planes, labelled, torch.zeros(3, 4), **samples)
+
+
+def naive_target(sample, k, voxel, teacher, labels, labelled):
+    """What LTUDA teaches ROI k of a sample to be at a voxel; `teacher` are its teacher's logits."""
+    if labelled[sample, k]:
+        return bool(labels[sample, k][voxel])
+    rivals = [j for j, other in enumerate(STRUCTURES) if not set(STRUCTURES[k]) & set(other)]
+    if any(labels[sample, j][voxel] for j in rivals if labelled[sample, j]):
+        return False
+    highest = max((float(teacher[sample, j][voxel]) for j in rivals if not labelled[sample, j]), default=-math.inf)
+    own = float(teacher[sample, k][voxel])
+    return own >= 0 and own >= highest
 
 
 def task_of(method, seed=0):

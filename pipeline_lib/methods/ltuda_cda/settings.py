@@ -1,4 +1,4 @@
-"""Settings of LTUDA's first stage, cross-set data augmentation."""
+"""Settings of LTUDA's first stage, cross-set data augmentation, and what the whole of it shares with this."""
 
 from __future__ import annotations
 
@@ -11,14 +11,8 @@ from ...config.method_settings import TeacherScheduleSettings
 from ...config.section import NonNegative
 
 
-class LtudaCda(TeacherScheduleSettings):
-    """Eq. 1, and hard pseudo labels of one organ per voxel on samples that are mixed with those of other data sets.
-
-    Jiang et al.: "Labeled-to-unlabeled distribution alignment for partially-supervised multi-organ medical image
-    segmentation", Medical Image Analysis, 2025. Published: the pseudo labels, the mixing and the weights. Ours: three
-    dimensions; Eq. 1 with Dice on the plain view (theirs: `dice: null`); intensity augmentation of the student's views;
-    means per sample, not per class; ROIs of one organ may overlap; no second stage with prototypes.
-    """
+class CrossSetSettings(TeacherScheduleSettings):
+    """The keys of every method that mixes samples with those of other data sets."""
 
     terms: ClassVar[Mapping[str, str]] = {
         "supervised": "supervised loss (Eq. 1)",
@@ -26,7 +20,6 @@ class LtudaCda(TeacherScheduleSettings):
         "mixed": "labels of mixed samples",
     }
 
-    kind: Literal["ltuda_cda"]
     mixed_views: Literal[1, 2] = Field(
         default=2, description="Mixed copies of each sample, each another pass of the student (published: 2)."
     )
@@ -39,3 +32,15 @@ class LtudaCda(TeacherScheduleSettings):
     @property
     def mixes_samples(self) -> bool:
         return True
+
+
+class LtudaCda(CrossSetSettings):
+    """Eq. 1, and hard pseudo labels of one organ per voxel on samples that are mixed with those of other data sets.
+
+    Jiang et al.: "Labeled-to-unlabeled distribution alignment for partially-supervised multi-organ medical image
+    segmentation", Medical Image Analysis, 2025. Published: the pseudo labels, the mixing and the weights. Ours: three
+    dimensions; Eq. 1 with Dice on the plain view (theirs: `dice: null`); intensity augmentation of the student's views;
+    means per sample, not per class; ROIs of one organ may overlap; no second stage (`ltuda` has it).
+    """
+
+    kind: Literal["ltuda_cda"]

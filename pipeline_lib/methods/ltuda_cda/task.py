@@ -6,7 +6,7 @@ segmentation", Medical Image Analysis, 2025.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import torch
@@ -26,7 +26,7 @@ from ..roi_maps import told_voxels, with_known_voxels
 from ..segmentation_task import Ingredients
 from ..supervised_loss import supervised_loss
 from ..taught_student import TaughtStudent
-from .settings import LtudaCda
+from .settings import CrossSetSettings, LtudaCda
 
 
 class LtudaCdaTask(TaughtStudent):
@@ -42,17 +42,18 @@ class LtudaCdaTask(TaughtStudent):
         *,
         student: nn.Module,
         names: tuple[str, ...],
-        settings: LtudaCda,
+        settings: CrossSetSettings,
         teacher: Teacher,
         structures: Structures,
         seed: int,
     ) -> None:
         super().__init__(student, names, teacher)
-        self.settings, self.seed = settings, seed
+        self.settings: CrossSetSettings = settings
+        self.seed = seed
         self.rivals = exclusive_rois(structures)
 
     @classmethod
-    def build(cls, settings: LtudaCda, ingredients: Ingredients) -> Self:
+    def build(cls, settings: CrossSetSettings, ingredients: Ingredients) -> Self:
         return cls(
             student=ingredients.new_network(),
             names=ingredients.rois,
@@ -64,19 +65,22 @@ class LtudaCdaTask(TaughtStudent):
 
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts how often each ROI was labelled."""
+        boxes, weight = self._boxes(batch), self._teacher_weight(progress)
+        logits = networks["student"](views_of(batch, boxes))
+        return self._losses_of(logits, batch, boxes, self._targets(batch) if weight > 0 else None, weight)
+
+    def _losses_of(
+        self, logits: Tensor, batch: Batch, boxes: Sequence[Tensor], targets: Tensor | None, weight: float
+    ) -> Losses:
+        """Losses of the `logits` of `views_of(batch, boxes)`; `weight` is that of the `targets`, None if it is 0."""
         settings, labels, labelled, known = self.settings, batch.labels, batch.labelled, batch.known
-        weight = teacher_weight(progress, settings.warmup_fraction, settings.rampup_fraction)
-        boxes = [self._boxes(batch, view) for view in range(settings.mixed_views)]
-        # One pass: DistributedDataParallel expects a single one before it goes backward.
-        views = torch.cat([batch.strong, *(mixed(batch.strong, box) for box in boxes)])
-        logits, *of_copies = networks["student"](views).chunk(1 + len(boxes))
+        logits, *of_copies = logits.chunk(1 + len(boxes))
         supervised = supervised_loss(logits, labels, labelled, settings.supervised, known)
         terms = {
             "supervised": supervised,
             "pseudo": torch.zeros_like(supervised),
             "mixed": torch.zeros_like(supervised),
         }
-        targets = self._targets(batch) if weight > 0 else None
         for copy, box in zip(of_copies, boxes, strict=True):
             terms["mixed"] = terms["mixed"] + label_loss(copy, labels, labelled, box, known)
             if targets is not None:
@@ -87,12 +91,25 @@ class LtudaCdaTask(TaughtStudent):
     def pseudo_labels(self, batch: Batch) -> PseudoLabels:
         return PseudoLabels.of_unlabelled(self._targets(batch), batch)
 
-    def _boxes(self, batch: Batch, view: int) -> Tensor:
+    def _teacher_weight(self, progress: float) -> float:
+        return teacher_weight(progress, self.settings.warmup_fraction, self.settings.rampup_fraction)
+
+    def _boxes(self, batch: Batch) -> list[Tensor]:
+        """Of each mixed copy, bool B 1 D H W."""
         depth, height, width = batch.strong.shape[2:]
-        return box_masks((depth, height, width), self.seed, batch.samples, view, batch.strong.device)
+        key = ((depth, height, width), self.seed, batch.samples)
+        return [box_masks(*key, view, batch.strong.device) for view in range(self.settings.mixed_views)]
 
     def _targets(self, batch: Batch) -> Tensor:
         return hard_targets(self.teacher.logits(batch), batch.labels, batch.labelled, self.rivals, batch.known)
+
+
+def views_of(batch: Batch, boxes: Sequence[Tensor]) -> Tensor:
+    """x_S and its copies that are mixed in the `boxes`, (1 + views)·B 1 D H W.
+
+    They are one batch: DistributedDataParallel expects a single pass before it goes backward.
+    """
+    return torch.cat([batch.strong, *(mixed(batch.strong, box) for box in boxes)])
 
 
 def hard_targets(

@@ -89,7 +89,7 @@ class DodNetwork(nn.Module):
         self.maps = int(maps.max()) + 1
         self.register_buffer("_map_of_roi", tasks * self.maps + maps, persistent=False)
 
-        width = sizes.width
+        width = self.feature_channels = sizes.width
         widths = (width, 2 * width, 4 * width, 8 * width, 8 * width)
         self.stem = StandardisedConv3d(1, width, 3, padding=1, bias=False)
         encoders = [ResidualBlock(width, width)]
@@ -115,8 +115,11 @@ class DodNetwork(nn.Module):
         self.controller = nn.Linear(widths[-1] + embeddings.shape[1], parameter_count(self.maps))
         start_as_plain_network(self.controller, self.maps, one_hot=embeddings.shape[1])
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits B K D H W of `image` B 1 D H W in −1…1; D, H and W must divide by 16."""
+    def forward(self, image: Tensor, with_features: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """Logits B K D H W of `image` B 1 D H W in −1…1; D, H and W must divide by 16.
+
+        With `with_features` also what the head sees at each voxel, the last decoder's output B C D H W.
+        """
         values = self._run(self.encoders[0], self.stem(image))
         skips = []
         for encoder in self.encoders[1:]:
@@ -129,7 +132,8 @@ class DodNetwork(nn.Module):
             values = self._run(decoder, values)
         parameters = self.controller(self._condition(bottleneck))
         logits = generated_layers(self.features(values), parameters, self.maps, self.fused_head)
-        return logits.flatten(1, 2).index_select(1, self._map_of_roi)
+        logits = logits.flatten(1, 2).index_select(1, self._map_of_roi)
+        return (logits, values) if with_features else logits
 
     def for_prediction(self, device: torch.device, precision: torch.dtype) -> nn.Module:
         """This network: it has no faster form."""

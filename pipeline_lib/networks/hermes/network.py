@@ -58,6 +58,7 @@ class HermesNetwork(nn.Module):
         self.recomputes_blocks = gradient_checkpointing == "all"
         self.register_buffer("embeddings", embeddings.detach().float().clone())
         width, rois = sizes.width, len(embeddings)
+        self.feature_channels = width
         one, two, four, eight, ten = (times * width for times in _WIDTHS)
         self.stem = nn.Sequential(nn.Conv3d(1, one, 3, padding=1, bias=False), ResidualBlock(one, one))
         self.encoders = nn.ModuleList(_blocks(*pair) for pair in ((one, two), (two, four), (four, eight), (eight, ten)))
@@ -76,11 +77,13 @@ class HermesNetwork(nn.Module):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, image: Tensor, asked: Tensor | None = None) -> Tensor:
+    def forward(
+        self, image: Tensor, asked: Tensor | None = None, with_features: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Logits B K D H W of `image` B 1 D H W in −1…1; D, H and W must divide by 16.
 
         `asked` bool B K are the ROIs that are asked for, without it all. Those that are not have logits that mean
-        nothing.
+        nothing. With `with_features` also the last decoder's output, B C D H W.
         """
         if asked is None:
             asked = image.new_ones(len(image), len(self.embeddings), dtype=torch.bool)  # type: ignore[arg-type]
@@ -96,7 +99,8 @@ class HermesNetwork(nn.Module):
             if level < 2:
                 values = self._exchange(values, asked, tokens)
         weights = self.output(torch.cat(tokens, 2))
-        return torch.einsum("bkc,bcdhw->bkdhw", weights, values)
+        logits = torch.einsum("bkc,bcdhw->bkdhw", weights, values)
+        return (logits, values) if with_features else logits
 
     def for_prediction(self, device: torch.device, precision: torch.dtype) -> nn.Module:
         """This network: it has no faster form."""

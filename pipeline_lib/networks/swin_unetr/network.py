@@ -35,6 +35,7 @@ class SwinUnetrTrunk(nn.Module):
     def __init__(self, sizes: SwinUnetr, embeddings: Tensor, gradient_checkpointing: Checkpointing) -> None:
         super().__init__()
         self.recomputes_blocks = gradient_checkpointing == "all"
+        self.feature_channels = sizes.feature_size
         self.trunk = SwinUNETR(
             in_channels=1,
             out_channels=1,
@@ -111,16 +112,21 @@ class TextConditionedSwinUnetr(SwinUnetrTrunk):
                 published_start=sizes.head_start == "published",
             )
 
-    def forward(self, image: Tensor, datasets: Tensor | None = None) -> Tensor:
+    def forward(
+        self, image: Tensor, datasets: Tensor | None = None, with_features: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Logits B K D H W of `image` B 1 D H W in −1…1; D, H and W must divide by 32.
 
-        `datasets` int64 B are the samples', for a head that has parts for each (see per_data_set.py).
+        `datasets` int64 B are the samples', for a head that has parts for each (see per_data_set.py). With
+        `with_features` also what the head sees at each voxel, the last decoder's output B C D H W.
         """
         bottleneck, skips = self.encoded(image)
         decoded = self.decoded(bottleneck, skips)
         if isinstance(self.head, PerDataSet):
-            return self.head(decoded, datasets)
-        return self.head(decoded, bottleneck, self.embeddings)
+            logits = self.head(decoded, datasets)
+        else:
+            logits = self.head(decoded, bottleneck, self.embeddings)
+        return (logits, decoded) if with_features else logits
 
 
 class PromptedSwinUnetr(SwinUnetrTrunk):

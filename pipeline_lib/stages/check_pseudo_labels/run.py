@@ -128,7 +128,8 @@ def table_rows(
     progress = Progress(title, len(settings.snapshots) * len(crops.samples), "crops")
     for share in settings.snapshots:
         teacher, _ = load_segmentation_model(teachers / snapshot_name(share), distributed.device)
-        task.load_state_dict({"teacher": teacher.state_dict(), "updates": 0})
+        # The teacher alone: a snapshot has nothing else of what a checkpoint holds.
+        task.teacher.load_state_dict({"teacher": teacher.state_dict(), "updates": 0})
         sums: _Sums = defaultdict(lambda: np.zeros(len(columns), np.int64))
         for batch, truth in crops.batches(training.optimisation.batch_size):
             _add(sums, task, batch, truth, rivals)
