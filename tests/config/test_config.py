@@ -196,8 +196,9 @@ def test_mixing_is_refused_where_it_would_depend_on_accumulation_or_has_no_secon
     assert "method mixing mixes samples of a batch: set `segmentation.batch_size` to at least 2" in refusal(content)
 
 
-def test_parts_of_data_sets_are_refused_where_the_method_does_not_tell_the_data_set(content):
-    content["networks"]["parts"] = {"kind": "swin_unetr", "feature_size": 12, "per_data_set": "head"}
+@pytest.mark.parametrize("network", [{"kind": "swin_unetr", "per_data_set": "head"}, {"kind": "uniseg_unet"}])
+def test_parts_of_data_sets_are_refused_where_the_method_does_not_tell_the_data_set(content, network):
+    content["networks"]["parts"] = network
     content["methods"]["baseline"]["network"] = "parts"
     load_config(content, BASE)
     content["methods"]["mean_teacher"]["network"] = "parts"
