@@ -54,11 +54,12 @@ def patch():
 
 def described(name):
     """What a segmentation model file says of itself."""
+    labelled = LABELLED if NETWORKS[name].per_data_set else {}
     return {
         "method": LabelsAlone(kind="labels_alone", network=name, encoder="any").model_dump(mode="json"),
         "network": NETWORKS[name].model_dump(mode="json"),
         "rois": list(ROIS),
-        "labelled": {name: list(rois) for name, rois in LABELLED.items()},
+        "labelled": {dataset: list(rois) for dataset, rois in labelled.items()},
         "patches": {"size_voxels": [32, 64, 32]},
         "spacing_mm": [0.8, 0.8, 1.5],
         "window_hu": [-325.0, 325.0],
