@@ -716,6 +716,27 @@ BUGS = (
         "if False:",
         "tests/commands/test_predict.py -k never",
     ),
+    Bug(
+        "prompt of another data set in training",
+        "networks/universal_prompt.py",
+        "device=prompts.device), datasets]",
+        "device=prompts.device), datasets * 0]",
+        "tests/networks/test_uniseg_unet.py",
+    ),
+    Bug(
+        "prompt of the first data set for all in prediction",
+        "networks/universal_prompt.py",
+        "decoder(prompts[:, [place]])",
+        "decoder(prompts[:, [0]])",
+        "tests/networks/test_uniseg_unet.py",
+    ),
+    Bug(
+        "skip before the upsampled maps",
+        "networks/uniseg_unet/network.py",
+        "[self.upsampling(values), skip]",
+        "[skip, self.upsampling(values)]",
+        "tests/networks/test_uniseg_unet.py",
+    ),
 )
 
 

@@ -59,8 +59,8 @@ def check_methods(config: Config) -> None:
             )
         if network.per_data_set is not None and not method.sees_data_sets:
             raise ValueError(
-                f"method {name}: only labels_alone trains the parts of data sets that {method.network} has: leave out "
-                "`per_data_set`, or name another network"
+                f"method {name}: only labels_alone trains the parts of data sets that {method.network} has: name a "
+                "network without `per_data_set`"
             )
         _check_patches(config.patches, name, network)
         _check_labelled_cases(config, name, method)

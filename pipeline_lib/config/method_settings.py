@@ -76,8 +76,8 @@ class MethodSettings(Section):
     network: Name = Field(description="Network that it trains, one of `networks`.")
     encoder: Name = Field(
         description="Text encoder, one of `text.encoders`, of the kind that the network needs: one_hot for dodnet, "
-        "any other for the rest. Only swin_unetr's text-conditioned head reads its embeddings; conemos and hermes, "
-        "and the heads that `per_data_set` puts in its place, ignore them."
+        "any other for the rest. Only swin_unetr's text-conditioned head reads its embeddings; conemos, hermes and "
+        "uniseg_unet, and the heads that `per_data_set` puts in its place, ignore them."
     )
     labelled_cases: dict[Name, Count] = Field(
         default={},

@@ -10,8 +10,9 @@ from ..networks.conemos.settings import ConemosUnet
 from ..networks.dodnet.settings import DodNet
 from ..networks.hermes.settings import HermesUnet
 from ..networks.swin_unetr.settings import SwinUnetr
+from ..networks.uniseg_unet.settings import UnisegUnet
 
-Network = Annotated[SwinUnetr | DodNet | ConemosUnet | HermesUnet, Field(discriminator="kind")]
+Network = Annotated[SwinUnetr | DodNet | ConemosUnet | HermesUnet | UnisegUnet, Field(discriminator="kind")]
 """A segmentation network of some size; `kind` says which of these it is."""
 
 DEFAULT_NETWORKS: dict[str, Network] = {

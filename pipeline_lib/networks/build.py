@@ -21,9 +21,17 @@ from .per_data_set import OneNetworkPerDataSet
 from .roi_aware import roi_aware_network
 from .swin_unetr.network import PromptedSwinUnetr, TextConditionedSwinUnetr
 from .swin_unetr.settings import SwinUnetr
+from .uniseg_unet.network import UnisegNetwork
+from .uniseg_unet.settings import UnisegUnet
 
 BuiltNetwork = (
-    DodNetwork | TextConditionedSwinUnetr | PromptedSwinUnetr | ConemosNetwork | HermesNetwork | OneNetworkPerDataSet
+    DodNetwork
+    | TextConditionedSwinUnetr
+    | PromptedSwinUnetr
+    | ConemosNetwork
+    | HermesNetwork
+    | UnisegNetwork
+    | OneNetworkPerDataSet
 )
 
 
@@ -77,6 +85,8 @@ def build_segmentation_network(
             return ConemosNetwork(network, embeddings, gradient_checkpointing)
         case HermesUnet():
             return HermesNetwork(network, embeddings, gradient_checkpointing)
+        case UnisegUnet():
+            return UnisegNetwork(network, embeddings, gradient_checkpointing, own, patch)
 
 
 def build_roi_aware_network(roi_aware: RoiAware, count: int) -> nn.Module:

@@ -75,7 +75,7 @@ def read_start(path: Path, wanted: Wanted) -> Start:
     """What the file `path` gives to a network; UserError: it is missing, broken or unsafe, or does not fit."""
     if wanted.network.per_data_set is not None:
         wrong = "cannot be the start of a network that has parts for each data set"
-        raise _misfit(path, wrong, "leave out `start_from`, or `per_data_set` of the network")
+        raise _misfit(path, wrong, "leave out `start_from`, or name a network without `per_data_set`")
     return _self_supervised(path, wanted) if is_self_supervised(path) else _model(path, wanted)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
 
-from .instance_norm import InstanceNorm
+from .convolution_block import convolution_block
+from .per_data_set import joined, placed
 
 
 class UniversalPrompt(nn.Module):
@@ -19,7 +22,11 @@ class UniversalPrompt(nn.Module):
         super().__init__()
         self.universal = nn.Parameter(torch.randn(1, count, *shape))
         hidden = (channels + count) // 4
-        self.fusion = nn.Sequential(_block(channels + count, hidden), _block(hidden, hidden), _block(hidden, count))
+        self.fusion = nn.Sequential(
+            convolution_block(channels + count, hidden),
+            convolution_block(hidden, hidden),
+            convolution_block(hidden, count),
+        )
 
     def forward(self, bottleneck: Tensor) -> Tensor:
         """B C D H W → B T D H W."""
@@ -27,9 +34,23 @@ class UniversalPrompt(nn.Module):
         return self.fusion(torch.cat([bottleneck, universal], 1))
 
 
-def _block(channels: int, out_channels: int) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv3d(channels, out_channels, kernel_size=3, padding=1),
-        InstanceNorm(nn.InstanceNorm3d(out_channels, affine=True)),
-        nn.LeakyReLU(0.01),
-    )
+def prompted(
+    decoder: Callable[[Tensor], Tensor],
+    prompts: Tensor,
+    rois: Sequence[Sequence[int]],
+    count: int,
+    datasets: Tensor | None,
+) -> Tensor:
+    """Logits of all `count` ROIs, B K D H W, from a `decoder` that gives B M D H W for a data set's prompt.
+
+    `prompts` B T D H W are those of all data sets, of which the decoder gets one for each sample, B 1 D H W. Map j is
+    the j-th of the ROIs `rois[t]` of data set t. `datasets` int64 B are the samples': ROIs that a sample's data set
+    does not label have logit 0. Without it, as in prediction, the decoder runs once for each data set, and a ROI's
+    probability is the mean over the data sets that label it.
+    """
+    if datasets is None:
+        outputs = [decoder(prompts[:, [place]])[:, : len(own)] for place, own in enumerate(rois)]
+        return joined(outputs, rois, count)
+    logits = decoder(prompts[torch.arange(len(prompts), device=prompts.device), datasets][:, None])
+    each = zip(logits.split(1), datasets.tolist(), strict=True)
+    return torch.cat([placed(maps[:, : len(rois[place])], rois[place], count) for maps, place in each])

@@ -202,8 +202,9 @@ def test_prototypes_are_refused_on_a_network_without_features_that_all_rois_shar
     assert "method prototypes learns from features that all ROIs share" in refusal(content)
 
 
-def test_parts_of_data_sets_are_refused_where_the_method_does_not_tell_the_data_set(content):
-    content["networks"]["parts"] = {"kind": "swin_unetr", "feature_size": 12, "per_data_set": "head"}
+@pytest.mark.parametrize("network", [{"kind": "swin_unetr", "per_data_set": "head"}, {"kind": "uniseg_unet"}])
+def test_parts_of_data_sets_are_refused_where_the_method_does_not_tell_the_data_set(content, network):
+    content["networks"]["parts"] = network
     content["methods"]["baseline"]["network"] = "parts"
     load_config(content, BASE)
     content["methods"]["mean_teacher"]["network"] = "parts"

@@ -22,6 +22,7 @@ MOTS_LABELLED = tuple(MOTS[first:end] for first, end in ((0, 2), (2, 4), (4, 6),
 PARTS = [
     *(("swin_unetr", "outputs"), ("swin_unetr", "head"), ("swin_unetr", "prompt"), ("swin_unetr", "network")),
     ("dodnet", "network"),
+    ("uniseg_unet", "prompt"),
 ]
 
 
@@ -125,7 +126,7 @@ def test_its_model_file_brings_it_back(kind, part, patch, tmp_path):
         ({}, "does not say which ROIs each labels"),
         ({"livers": ["liver"], "spleens": []}, "does not say which ROIs each labels"),
         ({"livers": ["liver"]}, "comes from another version of Lacuna"),
-        ({f"set_{number}": ["liver"] for number in range(100_000)}, "a network of 100000 blocks"),
+        ({f"set_{number}": ["liver"] for number in range(10_000)}, "a network of 10000 blocks"),
     ],
 )
 def test_a_file_that_does_not_say_what_its_parts_label_is_one_line(kind, part, labelled, said, tmp_path):
@@ -137,10 +138,11 @@ def test_a_file_that_does_not_say_what_its_parts_label_is_one_line(kind, part, l
     assert "\n" not in str(error.value)
 
 
-def test_a_prompt_is_learned_by_all_data_sets_and_changes_what_a_map_means():
+@pytest.mark.parametrize(("kind", "shape"), [("swin_unetr", (64, 64, 64)), ("uniseg_unet", (32, 64, 64))])
+def test_a_prompt_is_learned_by_all_data_sets_and_changes_what_a_map_means(kind, shape):
     # Eight voxels in the bottleneck: normalised, two are ±1 whatever the prompt.
-    network = tiny("swin_unetr", "prompt", (64, 64, 64))
-    image = torch.rand(1, 1, 64, 64, 64, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    network = tiny(kind, "prompt", shape)
+    image = torch.rand(1, 1, *shape, generator=torch.Generator().manual_seed(2)) * 2 - 1
     # Map 0 is the liver of the first data set and the spleen of the second.
     liver, spleen = (network(image, torch.tensor([place])) for place in (0, 1))
     assert not torch.allclose(liver[0, 0], spleen[0, 2], atol=1e-3)

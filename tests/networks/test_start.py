@@ -20,6 +20,7 @@ from pipeline_lib.networks.hermes.settings import HermesUnet
 from pipeline_lib.networks.model_file import save_model
 from pipeline_lib.networks.start import Wanted, read_start
 from pipeline_lib.networks.swin_unetr.settings import SwinUnetr
+from pipeline_lib.networks.uniseg_unet.settings import UnisegUnet
 
 TINY = SwinUnetr(kind="swin_unetr", feature_size=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), window_size=2)
 DODNET = DodNet(kind="dodnet", width=8)
@@ -144,6 +145,14 @@ def refusal(path, target):
     assert "\n" not in message
     assert str(path) in message
     return message
+
+
+@pytest.mark.parametrize(
+    "network", [TINY.model_copy(update={"per_data_set": "prompt"}), UnisegUnet(kind="uniseg_unet")]
+)
+def test_a_network_with_parts_of_data_sets_starts_from_nothing(network, tmp_path):
+    said = refusal(tmp_path / "old.safetensors", wanted(OLD, network))
+    assert "has parts for each data set; leave out `start_from`, or name a network without `per_data_set`" in said
 
 
 def test_a_model_that_does_not_fit_is_refused(tmp_path):

@@ -116,9 +116,12 @@ def test_every_method_trains_and_its_model_can_be_used(name, trained):
     assert ("positive" in rows[0]) == settings.method.needs_existence
 
 
-@pytest.mark.parametrize("part", ["outputs", "head", "prompt", "network"])
-def test_each_data_set_trains_its_own_part(part, here, tmp_path):
-    network = TINY["swin_unetr"].model_copy(update={"per_data_set": part})
+PARTS = [("swin_unetr", part) for part in ("outputs", "head", "prompt", "network")]
+
+
+@pytest.mark.parametrize(("kind", "part"), [*PARTS, ("uniseg_unet", "prompt")])
+def test_each_data_set_trains_its_own_part(kind, part, here, tmp_path):
+    network = TINY[kind].model_copy(update={"per_data_set": part})
     settings = segmentation_settings(part, METHODS["labels_alone"], optimisation=SHORT, network=network)
     inputs, outputs = paths(here, part, tmp_path)
     segmentation.run(settings, EXECUTION, inputs, outputs)
@@ -275,7 +278,7 @@ def test_another_config_or_other_data_is_another_training(here, tmp_path):
 
 
 SWIN_UNETR = TINY["swin_unetr"]
-NOT_READING = [TINY["conemos"], TINY["hermes"]]
+NOT_READING = [TINY["conemos"], TINY["hermes"], TINY["uniseg_unet"]]
 NOT_READING += [SWIN_UNETR.model_copy(update={"per_data_set": part}) for part in ("outputs", "head", "prompt")]
 READING = [SWIN_UNETR, SWIN_UNETR.model_copy(update={"per_data_set": "network"})]
 

@@ -20,6 +20,7 @@ from pipeline_lib.networks.conemos.settings import ConemosUnet
 from pipeline_lib.networks.dodnet.settings import DodNet
 from pipeline_lib.networks.hermes.settings import HermesUnet
 from pipeline_lib.networks.swin_unetr.settings import SwinUnetr
+from pipeline_lib.networks.uniseg_unet.settings import UnisegUnet
 from pipeline_lib.stages.score_existence import run as existence
 from pipeline_lib.stages.score_existence.settings import Settings as ScoreExistenceSettings
 from pipeline_lib.stages.train import run as segmentation
@@ -42,6 +43,7 @@ TINY = {
     "dodnet": DodNet(kind="dodnet", width=8),
     "conemos": ConemosUnet(kind="conemos", width=4),
     "hermes": HermesUnet(kind="hermes", width=8),
+    "uniseg_unet": UnisegUnet(kind="uniseg_unet", width=2),
 }
 LATENT_CLASS = LatentClass(kind="latent_class", network="swin_unetr", encoder="vectors")
 EXECUTION = TrainingExecution(device="cpu", num_workers=0)

@@ -11,10 +11,10 @@ from ...config.optimisation import Checkpointing
 from ...monai_parts import SwinUNETR, UnetrUpBlock
 from ..dynamic_head import TextConditionedHead
 from ..instance_norm import InstanceNorm
-from ..per_data_set import PerDataSet, head_per_data_set, joined, output_per_roi, placed
+from ..per_data_set import PerDataSet, head_per_data_set, output_per_roi
 from ..recomputing import recomputed
 from ..replacing import replace
-from ..universal_prompt import UniversalPrompt
+from ..universal_prompt import UniversalPrompt, prompted
 from .fast_form import fast_form
 from .settings import SwinUnetr
 from .window_attention import fuse_attention
@@ -168,21 +168,12 @@ class PromptedSwinUnetr(SwinUnetrTrunk):
 
     def forward(self, image: Tensor, datasets: Tensor | None = None) -> Tensor:
         """Logits B K D H W of `image` B 1 D H W in −1…1; `datasets` int64 B are the samples', without them all's."""
-        bottleneck, skips = self.encoded(image)
-        prompts, count = self.prompt(bottleneck), len(self.embeddings)  # type: ignore[arg-type]
-        if datasets is None:
-            kept = list(skips)
-            outputs = [
-                self._answer(bottleneck, prompts[:, [place]], kept)[:, : len(rois)]
-                for place, rois in enumerate(self.rois)
-            ]
-            return joined(outputs, self.rois, count)
-        own = prompts[torch.arange(len(image), device=image.device), datasets][:, None]
-        logits = self._answer(bottleneck, own, skips)
-        places = [self.rois[place] for place in datasets.tolist()]
-        each = zip(logits.split(1), places, strict=True)
-        return torch.cat([placed(maps[:, : len(rois)], rois, count) for maps, rois in each])
+        bottleneck, computed = self.encoded(image)
+        # The decoder of each data set needs them.
+        skips = list(computed) if datasets is None else computed
 
-    def _answer(self, bottleneck: Tensor, prompt: Tensor, skips: Iterable[Tensor]) -> Tensor:
-        """Logits B M D H W of the data set with this `prompt`, B 1 D/32 H/32 W/32."""
-        return self.head(self.decoded(torch.cat([bottleneck, prompt], 1), skips))
+        def decoded(prompt: Tensor) -> Tensor:
+            return self.head(self.decoded(torch.cat([bottleneck, prompt], 1), skips))
+
+        count = len(self.embeddings)  # type: ignore[arg-type]
+        return prompted(decoded, self.prompt(bottleneck), self.rois, count, datasets)
