@@ -5,11 +5,12 @@
 
 Patches, batch and SwinUNETR are those of config/config.yaml; the other networks have a quarter of their published
 width, as DoDNet has there. Crops come from made-up volumes of seven data sets, 11 ROIs and existence scores of every
-kind; the teacher's terms count from the first step. Each row of each round runs in a process of its own, for the
-memory, and the rows take turns, so that whatever else the machine does meets all alike. Processor seconds of one
-thread, which neighbours on the machine disturb less: the median of a round's steps after two that do not count, and the
-median over rounds of the ratio to the round's baseline. Memory is the process's peak above what it had before the
-network was built. A prediction is that of one patch, in eval mode. The table is that of docs/performance.md.
+kind; steps are those of the second half of a training, in which all terms count. Each row of each round runs in a
+process of its own, for the memory, and the rows take turns, so that whatever else the machine does meets all alike.
+Processor seconds of one thread, which neighbours on the machine disturb less: the median of a round's steps after two
+that do not count, and the median over rounds of the ratio to the round's baseline. Memory is the process's peak above
+what it had before the network was built. A prediction is that of one patch, in eval mode. The table is that of
+docs/performance.md.
 """
 
 from __future__ import annotations
