@@ -37,7 +37,7 @@ class Experiment:
     new: Results
 
     def counts(self, kind: str) -> list[int]:
-        """Numbers of new cases with which there is a `kind` of training, rising."""
+        """Numbers of new cases with which there is a `kind` of training, in ascending order."""
         return sorted(int(name.removeprefix(f"{kind}_")) for name in self.new.methods if name.startswith(f"{kind}_"))
 
 
@@ -137,6 +137,8 @@ def main() -> None:
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
     experiments = read(options.scores)
+    if not any(one.counts("grown") for one in experiments):
+        parser.error(f"{options.scores} has no run named grown_N-seedS")
     for one in experiments:
         print_table(one)
     if options.figure is not None:

@@ -6,7 +6,7 @@
 
 The volume is a body of soft tissue in air. Each row is one pass over it in a process of its own:
 
-- lacuna: `networks/*/network.py` in `inference/sliding_window.py`, all ROIs at once, windows of air computed once,
+- lacuna: `networks/*/network.py` in `inference/sliding_window.py`, all ROIs at once, windows over the body alone,
   finished slabs kept as bytes;
 - monai: `SlidingWindowInferer` with Gaussian weights around the same trunk, the dynamic head called for one ROI after
   the other, as in the public code of DoDNet and the Universal Model; K float32 channels of the whole volume. It

@@ -49,6 +49,20 @@ _LABELS = "tests/volumes/test_resampling.py"
 # differs, even where a mask fills the box.
 BUGS = (
     Bug(
+        "the patient's last slice is taken for air",
+        "inference/sliding_window.py",
+        "np.flatnonzero(axis)[[0, -1]] + (0, 1)",
+        "np.flatnonzero(axis)[[0, -1]] + (0, 0)",
+        "tests/inference/test_sliding_window.py",
+    ),
+    Bug(
+        "windows cover the air around the patient",
+        "inference/sliding_window.py",
+        "(depth, *volume_shape[1:])) > window.window_hu[0]",
+        "(depth, *volume_shape[1:])) >= window.window_hu[0]",
+        "tests/inference/test_sliding_window.py",
+    ),
+    Bug(
         "voxels that labels settle count as pseudo labels",
         "methods/pseudo_labels.py",
         "left_open = ~told_voxels(batch.labelled, batch.known)",

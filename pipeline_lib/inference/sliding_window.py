@@ -105,20 +105,39 @@ def predict_slabs(
     """
     start, stop = occupied_box(read_image, volume_shape, window)
     box: Shape = (stop[0] - start[0], stop[1] - start[1], stop[2] - start[2])
-    windows = window_count(box, window) if all(box) else 0
-    on_windows(window_count(volume_shape, window) - windows)
+    told = _counted_as(on_windows, window_count(volume_shape, window), window_count(box, window) if all(box) else 0)
 
     def read_in_box(place: Shape, shape: Shape) -> np.ndarray:
         return read_image((place[0] + start[0], place[1] + start[1], place[2] + start[2]), shape)
 
-    if start[0]:
-        yield Slab(0, np.zeros((roi_count, start[0], *volume_shape[1:]), np.uint8))
-    if windows:
-        for slab in _slabs_of_box(network, read_in_box, box, roi_count, window, on_windows):
-            around = [(0, 0), (0, 0), *((start[axis], volume_shape[axis] - stop[axis]) for axis in (1, 2))]
-            yield Slab(start[0] + slab.start, np.pad(slab.probabilities, around))
-    if stop[0] < volume_shape[0]:
-        yield Slab(stop[0], np.zeros((roi_count, volume_shape[0] - stop[0], *volume_shape[1:]), np.uint8))
+    yield from _air(0, start[0], volume_shape, roi_count, window)
+    if all(box):
+        canvas = _Canvas(box, roi_count, window, (volume_shape[1:], start[1:]))
+        for slab in _slabs_of_box(network, read_in_box, canvas, told):
+            yield Slab(start[0] + slab.start, slab.probabilities)
+    yield from _air(stop[0], volume_shape[0], volume_shape, roi_count, window)
+
+
+def _counted_as(on_windows: Callable[[int], None], total: int, laid: int) -> Callable[[int], None]:
+    """`on_windows` for the `laid` windows of a volume that `total` would cover: those in the air are done with them."""
+    if not laid:
+        on_windows(total)
+    done = told = 0
+
+    def advance(count: int) -> None:
+        nonlocal done, told
+        done += count
+        on_windows(total * done // laid - told)
+        told = total * done // laid
+
+    return advance
+
+
+def _air(first: int, last: int, volume_shape: Shape, roi_count: int, window: SlidingWindow) -> Iterator[Slab]:
+    """Slices `first` to `last` (exclusive) without any ROI."""
+    for start in range(first, last, window.shape[0]):
+        depth = min(window.shape[0], last - start)
+        yield Slab(start, np.zeros((roi_count, depth, *volume_shape[1:]), np.uint8))
 
 
 def occupied_box(read_image: ReadImage, volume_shape: Shape, window: SlidingWindow) -> tuple[Shape, Shape]:
@@ -142,18 +161,10 @@ def occupied_box(read_image: ReadImage, volume_shape: Shape, window: SlidingWind
 
 
 def _slabs_of_box(
-    network: nn.Module,
-    read_image: ReadImage,
-    shape: Shape,
-    roi_count: int,
-    window: SlidingWindow,
-    on_windows: Callable[[int], None],
+    network: nn.Module, read_image: ReadImage, canvas: _Canvas, on_windows: Callable[[int], None]
 ) -> Iterator[Slab]:
-    """As `predict_slabs`, with windows over all of `shape`."""
-    starts_z, starts_y, starts_x = (
-        window_starts(length, side, window.overlap) for length, side in zip(shape, window.shape, strict=True)
-    )
-    canvas = _Canvas(shape, roi_count, window, (starts_z, starts_y, starts_x))
+    """As `predict_slabs`, with windows over all of the box that `canvas` is for; slabs count from its lowest slice."""
+    window, (starts_z, starts_y, starts_x) = canvas.window, canvas.starts
     predict = _Predictor(network, window)
     for place, start_z in enumerate(starts_z):
         origin = (start_z, starts_y[0], starts_x[0])
@@ -164,7 +175,7 @@ def _slabs_of_box(
             for index, probability in zip(chosen, output, strict=True):
                 canvas.add(probability, (start_z, *corners[index]))
             on_windows(len(chosen))
-        next_start = starts_z[place + 1] if place + 1 < len(starts_z) else shape[0]
+        next_start = starts_z[place + 1] if place + 1 < len(starts_z) else canvas.shape[0]
         yield canvas.finish_below(next_start)
 
 
@@ -233,27 +244,33 @@ _MIRRORINGS = [axes for count in (1, 2, 3) for axes in itertools.combinations((2
 
 
 class _Canvas:
-    """One slab of weighted sums, which moves upwards through the volume."""
+    """One slab of weighted sums, which moves upwards through a box of the volume.
+
+    `shape` is that of the box; `plane` says how large (H, W) the volume's slices are, and where (y, x) the box begins.
+    """
 
     def __init__(
-        self, volume_shape: Shape, roi_count: int, window: SlidingWindow, starts: tuple[list[int], ...]
+        self, shape: Shape, roi_count: int, window: SlidingWindow, plane: tuple[tuple[int, ...], tuple[int, ...]]
     ) -> None:
-        self.volume_shape, self.window = volume_shape, window
+        self.shape, self.window, self.plane = shape, window, plane
+        self.starts = [
+            window_starts(length, side, window.overlap) for length, side in zip(shape, window.shape, strict=True)
+        ]
         self.bottom = 0
-        depth = min(window.shape[0], volume_shape[0])
-        self.sums = torch.zeros(roi_count, depth, *volume_shape[1:], device=window.device)
+        depth = min(window.shape[0], shape[0])
+        self.sums = torch.zeros(roi_count, depth, *shape[1:], device=window.device)
         profiles = [gaussian_profile(side) for side in window.shape]
         self.weights = _outer(profiles).to(window.device)
         # Windows form a full grid and weights are products, so the sum of weights is a product of three sums too.
         self.weight_sums = [
             _summed_profile(length, profile, places)
-            for length, profile, places in zip(volume_shape, profiles, starts, strict=True)
+            for length, profile, places in zip(shape, profiles, self.starts, strict=True)
         ]
 
     def add(self, probability: Tensor, start: Shape) -> None:
-        """Add one window's probabilities, K D H W, weighted; what lies outside the volume is dropped."""
+        """Add one window's probabilities, K D H W, weighted; what lies outside the box is dropped."""
         inside, target = [], []
-        for first, side, length in zip(start, self.window.shape, self.volume_shape, strict=True):
+        for first, side, length in zip(start, self.window.shape, self.shape, strict=True):
             low, high = max(first, 0), min(first + side, length)
             inside.append(slice(low - first, high - first))
             target.append(slice(low, high))
@@ -261,15 +278,16 @@ class _Canvas:
         self.sums[:, *target].addcmul_(probability[:, *inside], self.weights[*inside])
 
     def finish_below(self, end: int) -> Slab:
-        """Take out the slices below `end` (in the volume), and move the slab up to it."""
-        count = end - self.bottom
-        bytes_out = np.empty((self.sums.shape[0], count, *self.volume_shape[1:]), dtype=np.uint8)
+        """Take out the slices below `end` (in the box), as wide as the volume, and move the slab up to it."""
+        count, ((height, width), (y, x)) = end - self.bottom, self.plane
+        bytes_out = np.zeros((self.sums.shape[0], count, height, width), dtype=np.uint8)
+        inside = bytes_out[:, :, y : y + self.shape[1], x : x + self.shape[2]]
         depth_weights, *plane_weights = self.weight_sums
         plane = _outer(plane_weights).to(self.sums.device)
         # Slice by slice, so that no second float copy of the slab is made.
         for z in range(count):
             finished = self.sums[:, z] / (plane * float(depth_weights[self.bottom + z]))
-            bytes_out[:, z] = finished.mul_(PROBABILITY_STEPS).round_().clamp_(0, PROBABILITY_STEPS).byte().cpu()
+            inside[:, z] = finished.mul_(PROBABILITY_STEPS).round_().clamp_(0, PROBABILITY_STEPS).byte().cpu()
         for z in range(self.sums.shape[1]):
             if z + count < self.sums.shape[1]:
                 self.sums[:, z] = self.sums[:, z + count]

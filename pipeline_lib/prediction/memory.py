@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 
 from ..errors import UserError
+from ..geometry import Geometry
 from ..inference.sliding_window import SlidingWindow, occupied_box
 from ..machine import available_memory
+from .ct import Ct
 from .volume import Volume, image_reader
 
-_FLOAT = 4
+_FLOAT, _HU = 4, 2
 """Bytes of a number."""
 _COMPRESSED = 50
 """How many times smaller than a byte per voxel and ROI the probabilities are at the least."""
@@ -24,13 +26,22 @@ def least_memory(volume: Volume, rois: int, window: SlidingWindow) -> int:
     return slab + depth * height * width * rois // _COMPRESSED + math.prod(volume.ct.grid.size)
 
 
+def check_volume_memory(ct: Ct, volume_grid: Geometry, rois: int) -> None:
+    """Raise UserError if there is certainly too little memory for `ct` on the model's grid."""
+    _check(math.prod(volume_grid.size) * _HU, ct, volume_grid, rois)
+
+
 def check_memory(volume: Volume, rois: int, window: SlidingWindow) -> None:
     """Raise UserError if there is certainly too little memory to segment `volume`."""
-    needed, free = least_memory(volume, rois, window), available_memory()
+    _check(least_memory(volume, rois, window), volume.ct, volume.grid, rois)
+
+
+def _check(needed: int, ct: Ct, volume_grid: Geometry, rois: int) -> None:
+    free = available_memory()
     if needed > free:
-        sides = "×".join(str(side) for side in volume.grid.size)
+        sides = "×".join(str(side) for side in volume_grid.size)
         wrong = (
             f"needs at least {needed / 1e9:.1f} GB of memory for {rois} ROIs at {sides} voxels, "
             f"and {free / 1e9:.1f} GB are free"
         )
-        raise UserError(volume.ct.source, wrong, "free some, crop the CT, or use a larger machine")
+        raise UserError(ct.source, wrong, "free some, crop the CT, or use a larger machine")

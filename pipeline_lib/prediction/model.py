@@ -23,7 +23,7 @@ from ..networks.model_description import Shapes, read_description
 from ..networks.model_file import Weights
 from .ct import Ct, ct_from_image, read_ct
 from .ensemble import Ensemble, Runtime, check_teacher, load_ensemble
-from .memory import check_memory
+from .memory import check_memory, check_volume_memory
 from .segmentation import Segmentation
 from .volume import Volume, probabilities_in, volume_grid, volume_of
 
@@ -88,6 +88,7 @@ class Model:
             ct = ct_from_image(ct, allow_other_units=allow_other_units)
         elif not isinstance(ct, Ct):
             ct = read_ct(Path(ct), allow_other_units=allow_other_units, series_uid=series_uid)
+        check_volume_memory(ct, self.volume_grid(ct), len(self.rois))
         volume = volume_of(ct, self.spacing_mm, self.window.window_hu)
         check_memory(volume, len(self.rois), self.window)
         total = self.window_count(ct)
@@ -109,7 +110,7 @@ class Model:
         )
 
     def window_count(self, ct: Ct) -> int:
-        """Number of windows that cover the CT; `predict` counts those in the air around the patient as done."""
+        """Number of windows that cover the CT; `predict` counts those in the air around the patient with the others."""
         return window_count(self.volume_grid(ct).shape, self.window)
 
     def volume_grid(self, ct: Ct) -> Geometry:

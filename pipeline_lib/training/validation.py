@@ -93,7 +93,7 @@ class Validation:
         self.every_epochs, self.keep_best = every_epochs, keep_best
         self.max_time_share, self.clock, self.said_left_out = max_time_share, _Clock(), False
         volumes = [open_volume(case.folder) for case in cases]
-        # Largest first, so that ranks that take turns have about as much to do.
+        # Largest first, so that ranks that take turns have about as much to do (but for windows in air).
         self.volumes = sorted(volumes, key=lambda volume: -window_count(volume.shape, window))
         self.done = 0
         self.best: dict[str, Any] | None = None
