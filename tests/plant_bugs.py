@@ -212,8 +212,29 @@ BUGS = (
     Bug(
         "prototypes of unlabelled voxels follow labelled ones",
         "methods/ltuda/task.py",
-        "(in_label | (classes == _BACKGROUND), ~in_label)",
-        "(in_label | (classes == _BACKGROUND), in_label | ~in_label)",
+        "counted & ~in_label)",
+        "counted)",
+        _LTUDA,
+    ),
+    Bug(
+        "small terms over non-members",
+        "methods/ltuda/task.py",
+        "_means(prototype_loss(near[member], prototypes), member)",
+        "_means(prototype_loss(near[counted], assigned(near[counted], classes[counted])), counted)",
+        _LTUDA,
+    ),
+    Bug(
+        "prototypes divided among non-members too",
+        "methods/ltuda/task.py",
+        "assigned(near[member], classes[member])",
+        "assigned(near[counted], classes[counted])[member[counted]]",
+        _LTUDA,
+    ),
+    Bug(
+        "labels of mixed copies beside prototypes",
+        "methods/ltuda/task.py",
+        "labels_of_copies=False",
+        "labels_of_copies=True",
         _LTUDA,
     ),
     Bug(

@@ -52,10 +52,10 @@ def check_methods(config: Config) -> None:
                 f"method {name} asks for one ROI of each sample, which needs a network of kind conemos without "
                 f"`per_data_set`; {method.network} is not one"
             )
-        if method.needs_features and not network.has_features:
+        if method.needs_features and not (network.has_features and network.per_data_set not in ("prompt", "network")):
             raise ValueError(
-                f"method {name} learns from features that all ROIs share, and a network of kind {network.kind} has "
-                "others for each ROI: name another network"
+                f"method {name} learns from its network's last features, and {method.network} has no features that all "
+                "ROIs share: name another network"
             )
         if network.per_data_set is not None and not method.sees_data_sets:
             raise ValueError(

@@ -60,9 +60,9 @@ class MethodSettings(Section):
     """The keys of every method, and the facts that the settings class of a method states about it.
 
     `needs_teacher` and `needs_existence` say whether it uses the mean teacher and existence scores, `asks_one_roi`
-    whether it asks its network for one ROI of each sample, `needs_features` whether for its last features too,
-    `sees_data_sets` whether it tells its network the samples' data sets, as one with parts for each must know; `terms`
-    names the terms of its loss, in the order of the figure of the losses, with their titles there.
+    whether it asks its network for one ROI of each sample, `needs_features` whether it also needs the network's last
+    features, `sees_data_sets` whether it tells its network the samples' data sets, as one with parts for each must
+    know; `terms` names the terms of its loss, in the order of the figure of the losses, with their titles there.
     """
 
     needs_teacher: ClassVar[bool] = False

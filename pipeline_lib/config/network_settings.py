@@ -17,14 +17,14 @@ class NetworkSettings(Section):
     Every side of a patch must divide by `patch_multiple`; with `normalises_bottleneck` one side must be larger, because
     statistics over a single voxel are undefined. `conditioning` is what tells the network its ROIs: text embeddings,
     or DoDNet's one-hot code of the task. `answers_one_roi` is whether it can be asked for one ROI alone, `has_features`
-    whether it has features of which the logits of all ROIs are made, and gives them when it is asked.
+    whether the logits of all ROIs come from the same features, which it can return.
     """
 
     patch_multiple: ClassVar[int]
     normalises_bottleneck: ClassVar[bool] = False
     conditioning: ClassVar[Conditioning] = "text"
     answers_one_roi: ClassVar[bool] = False
-    has_features: ClassVar[bool] = True
+    has_features: ClassVar[bool] = False
 
     kind: str = Field(description="Architecture.")
     per_data_set: Literal["outputs", "head", "prompt", "network"] | None = Field(

@@ -36,7 +36,7 @@ def leaves_of(rivals: Rivals) -> Leaves:
             if not set(rivals[roi]) & set(leaf):
                 found.append((*leaf, roi))
         if len(found) > _MOST_LEAVES:
-            wrong = f"more than {_MOST_LEAVES} sets of them can share a voxel, too many for a softmax"
+            wrong = f"more than {_MOST_LEAVES} sets of them can share a voxel, too many to tell apart"
             raise UserError("rois", wrong, "give ROIs that exclude each other different `structures`")
     return tuple(found)
 

@@ -38,17 +38,20 @@ def assigned(cosines: Tensor, classes: Tensor) -> Tensor:
     return classes * cosines.shape[2] + shares(cosines, classes).argmax(1)
 
 
-def prototype_loss(cosines: Tensor, scores: Tensor, classes: Tensor, prototypes: Tensor) -> Tensor:
-    """What each voxel costs that belongs to `prototypes` (int64 N, of all L·P): N.
+def class_loss(scores: Tensor, classes: Tensor) -> Tensor:
+    """The cross-entropy of the classes' `scores` N L, of each voxel: N."""
+    return F.cross_entropy(scores, classes, reduction="none")
 
-    The cross-entropy of the classes' `scores` N L, plus 0.01 × that of the cosines with all prototypes, plus 0.001 ×
-    (1 − cosine)² with its own.
+
+def prototype_loss(cosines: Tensor, prototypes: Tensor) -> Tensor:
+    """What it costs each voxel to be away from the one of all `prototypes` (int64 N) that it is assigned to: N.
+
+    0.01 × the cross-entropy of the cosines with all prototypes, plus 0.001 × (1 − cosine)² with its own.
     """
     of_all = cosines.flatten(1)
     distances = 1 - of_all.gather(1, prototypes[:, None]).squeeze(1)
     among_all = F.cross_entropy(of_all, prototypes, reduction="none")
-    of_classes = F.cross_entropy(scores, classes, reduction="none")
-    return of_classes + _WEIGHT_AMONG_ALL * among_all + _WEIGHT_OF_DISTANCE * distances.square()
+    return _WEIGHT_AMONG_ALL * among_all + _WEIGHT_OF_DISTANCE * distances.square()
 
 
 @torch.no_grad()

@@ -41,7 +41,8 @@ class SegmentationNetwork(Protocol):
     `channels_last_on_cpu` is whether its training on a CPU in float32 gains from channels last; its `for_prediction`
     gives the form in which it predicts fastest on a device in a precision. One that has parts for each data set says
     `answers_per_data_set`, and takes the samples' data sets too, int64 B, in training. One whose settings say
-    `has_features` has as many as its `feature_channels` at each voxel, and with `with_features` gives them too.
+    `has_features`, and no `per_data_set`, also returns its last features, B `feature_channels` D H W, if called with
+    `with_features`.
     """
 
     channels_last_on_cpu: bool

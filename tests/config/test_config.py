@@ -196,10 +196,25 @@ def test_mixing_is_refused_where_it_would_depend_on_accumulation_or_has_no_secon
     assert "method mixing mixes samples of a batch: set `segmentation.batch_size` to at least 2" in refusal(content)
 
 
-def test_prototypes_are_refused_on_a_network_without_features_that_all_rois_share(content):
-    content["networks"]["conemos"] = {"kind": "conemos"}
-    content["methods"]["prototypes"] = {"kind": "ltuda", "network": "conemos", "encoder": "wordllama"}
-    assert "method prototypes learns from features that all ROIs share" in refusal(content)
+@pytest.mark.parametrize(
+    ("network", "wrong"),
+    [
+        ({"kind": "conemos"}, "own has no features that all ROIs share"),
+        ({"kind": "uniseg_unet"}, "own has no features that all ROIs share"),
+        ({"kind": "swin_unetr", "per_data_set": "prompt"}, "own has no features that all ROIs share"),
+        ({"kind": "hermes", "per_data_set": "network"}, "own has no features that all ROIs share"),
+        (
+            {"kind": "swin_unetr", "per_data_set": "head"},
+            "only labels_alone trains the parts of data sets that own has",
+        ),
+    ],
+)
+def test_prototypes_are_refused_on_a_network_without_features_that_all_rois_share(content, network, wrong):
+    content["networks"]["own"] = network
+    content["methods"]["prototypes"] = {"kind": "ltuda", "network": "own", "encoder": "wordllama"}
+    message = refusal(content)
+    assert wrong in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("network", [{"kind": "swin_unetr", "per_data_set": "head"}, {"kind": "uniseg_unet"}])

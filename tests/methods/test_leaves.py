@@ -93,6 +93,6 @@ def test_extreme_logits_are_exact_and_half_precision_is_widened():
 
 
 def test_too_many_rois_of_one_organ_are_refused():
-    with pytest.raises(UserError, match="too many for a softmax"):
+    with pytest.raises(UserError, match="too many to tell apart"):
         leaves_of(((),) * 9)
     assert len(leaves_of(((),) * 8)) == 256

@@ -1,4 +1,4 @@
-"""LTUDA whole: `ltuda_cda` at first, then prototypes of its features, against a loop over the voxels that are drawn."""
+"""LTUDA: `ltuda_cda` at first, then prototypes of its features too, against a loop over the voxels that are drawn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline_lib.methods.ltuda.voxels import classes_of, drawn_places
 from pipeline_lib.methods.ltuda_cda.settings import LtudaCda
 from pipeline_lib.methods.segmentation_task import Ingredients
 from tests.support.partial_labels import LEAVES, Scaled, drawn_batch, naive_target, task_of
-from tests.support.prototypes import naive_head, naive_loss, naive_moved, naive_shares
+from tests.support.prototypes import naive_class_loss, naive_head, naive_moved, naive_prototype_loss, naive_shares
 from tests.support.tiny_training import ROIS as TINY_ROIS
 from tests.support.tiny_training import Tiny, TinyNetwork, assert_same_weights
 
@@ -72,20 +72,30 @@ def test_both_banks_cost_and_move_as_in_a_loop_over_voxels(seed, views, count):
     embeddings, cosines, scores = naive_head(task.networks["head"], features, before)
     counted = [n for n, voxel in enumerate(found) if voxel[3] is not None]
     assert 0 < len(counted) < len(found), "labels of rivals overlap somewhere"
-    classes = np.array([found[n][3] for n in counted])
     losses = task.losses(task.networks, batch, 0.5)
     task.after_update()
     for place, name in enumerate(BANKS):
-        shares = naive_shares(cosines[place][counted], classes)
-        prototypes = [k * 2 + int(np.argmax(row)) for k, row in zip(classes, shares, strict=True)]
-        costs, follow = {}, []
-        for n, k, prototype in zip(counted, classes, prototypes, strict=True):
-            view, b, _, _, in_label = found[n]
-            costs.setdefault((b, view), []).append(naive_loss(cosines[place][n], scores[place][n], k, prototype))
-            member = in_label or k == 0 if name == "labelled_prototypes" else not in_label
-            if member and np.argmax(scores[place][n]) == k:
+        members = []
+        for n in counted:
+            _, _, _, k, in_label = found[n]
+            if not in_label if name == "unlabelled_prototypes" else in_label or k == 0:
+                members.append(n)
+        assert 0 < len(members) < len(counted)
+        shares = naive_shares(cosines[place][members], np.array([found[n][3] for n in members]))
+        of_classes, of_prototypes, follow = {}, {}, []
+        for n in counted:
+            view, b, _, k, _ = found[n]
+            of_classes.setdefault((b, view), []).append(naive_class_loss(scores[place][n], k))
+        for n, row in zip(members, shares, strict=True):
+            view, b, _, k, _ = found[n]
+            prototype = 2 * k + int(np.argmax(row))
+            of_prototypes.setdefault((b, view), []).append(naive_prototype_loss(cosines[place][n], prototype))
+            if np.argmax(scores[place][n]) == k:
                 follow.append((embeddings[n], prototype))
-        expected = [sum(np.mean(own) for (sample, _), own in costs.items() if sample == b) for b in range(3)]
+        expected = [0.0] * 3
+        for costs in (of_classes, of_prototypes):
+            for (b, _), own in costs.items():
+                expected[b] += sum(own) / len(own)
         np.testing.assert_allclose(losses.terms[name].detach(), expected)
         followed = zip(*follow, strict=True)
         np.testing.assert_allclose(task.banks[place], naive_moved(before[place].numpy(), *followed, 0.8), atol=1e-9)
@@ -94,7 +104,26 @@ def test_both_banks_cost_and_move_as_in_a_loop_over_voxels(seed, views, count):
     mixing.predictors()["teacher"].weights.copy_(TEACHER)
     alone = mixing.losses(mixing.networks, batch, 0.5)
     both = losses.terms[BANKS[0]] + losses.terms[BANKS[1]]
-    torch.testing.assert_close(losses.total, alone.total + 0.7 * both)
+    torch.testing.assert_close(losses.total, alone.terms["supervised"] + alone.terms["pseudo"] + 0.7 * both)
+
+
+def test_a_bank_without_members_classifies_and_stays():
+    """All is labelled liver: its voxels belong to the labelled bank, and the other one only scores them."""
+    task, batch = example(0, mixed_views=1)
+    labels = torch.zeros(3, 4, *SHAPE, dtype=torch.bool)
+    labels[:, 0] = True
+    planes = torch.tensor(np.packbits(labels.numpy(), axis=1, bitorder="little"))
+    batch = replace(batch, planes=planes, labelled=torch.ones(3, 4, dtype=torch.bool))
+    before, liver = task.banks, LEAVES.index((0,))
+    losses = task.losses(task.networks, batch, 1.0)
+    task.after_update()
+    assert torch.equal(task.banks[1], before[1])
+    assert not torch.equal(task.banks[0], before[0])
+    found = [*naive_voxels(batch, 0, [list(np.ndindex(SHAPE))] * 3)]
+    features = torch.stack([value * Scaled().weights.detach() for _, value, _, _ in found])
+    _, _, scores = naive_head(task.networks["head"], features, before)
+    costs = [naive_class_loss(row, liver) for row in scores[1]]
+    np.testing.assert_allclose(losses.terms[BANKS[1]].detach(), np.reshape(costs, (3, -1)).mean(1))
 
 
 def test_until_prototypes_begin_it_is_ltuda_cda():
@@ -106,7 +135,10 @@ def test_until_prototypes_begin_it_is_ltuda_cda():
     assert all(torch.count_nonzero(losses.terms[name]) == 0 for name in BANKS)
     losses.total.sum().backward()
     assert all(parameter.grad is None for parameter in task.networks["head"].parameters())
-    assert set(losses.terms) == set(Ltuda.terms) == set(task.losses(task.networks, batch, 0.6).terms)
+    later = task.losses(task.networks, batch, 0.6)
+    assert set(losses.terms) == set(Ltuda.terms) == set(later.terms)
+    assert torch.count_nonzero(losses.terms["mixed"]) > 0
+    assert torch.count_nonzero(later.terms["mixed"]) == 0, "prototypes take the place of mixed labels"
     assert torch.equal(task.banks, before), "prototypes move after the step, if there is one"
     task.after_update()
     assert not torch.equal(task.banks, before)

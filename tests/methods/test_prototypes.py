@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline_lib.methods.prototypes import assigned, moved, prototype_loss, shares
+from pipeline_lib.methods.prototypes import assigned, class_loss, moved, prototype_loss, shares
 from pipeline_lib.networks.prototype_head import EMBEDDING_SIZE, PrototypeHead
-from tests.support.prototypes import naive_head, naive_loss, naive_moved, naive_shares
+from tests.support.prototypes import naive_class_loss, naive_head, naive_moved, naive_prototype_loss, naive_shares
 
 
 def cosines_of(*numerators):
@@ -37,13 +37,14 @@ def test_classes_are_divided_apart_and_numbered_one_after_another():
     assert assigned(cosines, classes).tolist()[:2] == [2, 3]
 
 
-def test_worked_loss():
+def test_worked_losses():
     """Scores ln 3 and 0 are chances of 3/4 and 1/4; cosines 1 and 0 are e/(e + 1) and 1/(e + 1) among all."""
     cosines = torch.tensor([1.0, 0.0], dtype=torch.float64).reshape(1, 2, 1).expand(2, 2, 1)
     scores = torch.tensor([math.log(3), 0.0], dtype=torch.float64).expand(2, 2)
-    found = prototype_loss(cosines, scores, torch.tensor([0, 1]), torch.tensor([0, 1]))
+    assert class_loss(scores, torch.tensor([0, 1])).tolist() == pytest.approx([math.log(4 / 3), math.log(4)])
     near, far = math.log1p(math.exp(-1)), math.log1p(math.e)
-    assert found.tolist() == pytest.approx([math.log(4 / 3) + 0.01 * near, math.log(4) + 0.01 * far + 0.001])
+    found = prototype_loss(cosines, torch.tensor([0, 1]))
+    assert found.tolist() == pytest.approx([0.01 * near, 0.01 * far + 0.001])
 
 
 def test_worked_movement():
@@ -68,9 +69,11 @@ def test_everything_equals_a_loop_over_voxels(count):
     np.testing.assert_allclose(shares(*tensors), expected, atol=1e-12)
     prototypes = [k * count + int(np.argmax(row)) for k, row in zip(classes, expected, strict=True)]
     assert assigned(*tensors).tolist() == prototypes
-    costs = [naive_loss(cosines[n], scores[n], classes[n], prototypes[n]) for n in range(30)]
+    of_classes = [naive_class_loss(scores[n], classes[n]) for n in range(30)]
+    np.testing.assert_allclose(class_loss(torch.tensor(scores), tensors[1]), of_classes)
     belonging = torch.tensor(prototypes)
-    np.testing.assert_allclose(prototype_loss(tensors[0], torch.tensor(scores), tensors[1], belonging), costs)
+    costs = [naive_prototype_loss(cosines[n], prototypes[n]) for n in range(30)]
+    np.testing.assert_allclose(prototype_loss(tensors[0], belonging), costs)
     found = moved(torch.tensor(bank), torch.tensor(voxels), belonging, 0.9)
     np.testing.assert_allclose(found, naive_moved(bank, voxels, prototypes, 0.9), atol=1e-12)
 

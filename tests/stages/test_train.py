@@ -112,7 +112,9 @@ def test_every_method_trains_and_its_model_can_be_used(name, trained):
     assert same != settings.method.needs_teacher
     rows = read_history(outputs.history)
     assert [row["step"] for row in rows] == [1, 2, 3]
-    assert all(0 < row["loss"]["total"] < 20 for row in rows)
+    # Both banks tell voxels apart in both mixed copies, four cross-entropies more.
+    most = 20 if name == "ltuda" else 10
+    assert all(0 < row["loss"]["total"] < most for row in rows)
     assert ("positive" in rows[0]) == settings.method.needs_existence
 
 

@@ -49,12 +49,16 @@ def naive_shares(cosines, classes):
     return found
 
 
-def naive_loss(cosines, scores, k, prototype):
-    """What a voxel of class k costs that belongs to a `prototype` of all: its cosines L P, its scores L."""
+def naive_class_loss(scores, k):
+    """What a voxel of class k costs whose scores are L."""
+    return math.log(sum(map(math.exp, scores))) - scores[k]
+
+
+def naive_prototype_loss(cosines, prototype):
+    """What it costs a member that belongs to a `prototype` of all, by its cosines L P."""
     of_all = [value for own in cosines for value in own]
-    of_class = math.log(sum(map(math.exp, scores))) - scores[k]
     among_all = math.log(sum(map(math.exp, of_all))) - of_all[prototype]
-    return of_class + 0.01 * among_all + 0.001 * (1 - of_all[prototype]) ** 2
+    return 0.01 * among_all + 0.001 * (1 - of_all[prototype]) ** 2
 
 
 def naive_moved(bank, embeddings, prototypes, decay):

@@ -16,9 +16,10 @@ class Ltuda(CrossSetSettings):
 
     Jiang et al.: "Labeled-to-unlabeled distribution alignment for partially-supervised multi-organ medical image
     segmentation", Medical Image Analysis, 2025. Published: projection, both banks of prototypes, their assignment and
-    update, and the terms with their weights. Ours, besides what differs in `ltuda_cda`: a class is a set of ROIs that a
-    voxel can be in, since ROIs of one organ may overlap; one training that adds prototypes on its way, in place of a
-    second that starts from the best model of the first; voxels are drawn; the best assignment is taken, not drawn.
+    update, and the terms with their weights. Ours, besides what differs in `ltuda_cda`: sigmoids predict, not
+    prototypes; a class is a set of ROIs that a voxel can be in, since ROIs of one organ may overlap; one training that
+    adds prototypes on its way, in place of a second that starts from the best model of the first; voxels are drawn; the
+    best assignment is taken, not drawn.
     """
 
     needs_features: ClassVar[bool] = True
@@ -30,7 +31,8 @@ class Ltuda(CrossSetSettings):
 
     kind: Literal["ltuda"]
     prototypes_after: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.5, description="Share of the training that is `ltuda_cda`, before prototypes are learned from too."
+        default=0.5,
+        description="Share of the training that is `ltuda_cda`; then prototypes replace the labels of mixed copies.",
     )
     prototype_weight: NonNegative = Field(default=1.0, description="Weight of both banks' terms (published: 1).")
     prototypes_per_class: Count = Field(default=5, description="Prototypes of each class in each bank.")

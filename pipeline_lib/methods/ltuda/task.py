@@ -21,7 +21,7 @@ from ...training.task import Losses
 from ..exclusive_organs import Structures
 from ..leaves import leaves_of
 from ..ltuda_cda.task import LtudaCdaTask, views_of
-from ..prototypes import assigned, moved, prototype_loss
+from ..prototypes import assigned, class_loss, moved, prototype_loss
 from .settings import Ltuda
 from .voxels import DrawnVoxels, at_voxels, drawn_places
 
@@ -31,7 +31,7 @@ _BACKGROUND = 0
 
 
 class LtudaTask(LtudaCdaTask):
-    """As `LtudaCdaTask`; in the second part of the training, voxels of mixed copies are also told apart by prototypes.
+    """As `LtudaCdaTask`; in the second part of the training, prototypes replace the labels of mixed copies.
 
     The student's last features are projected by a head that learns with it, is kept in checkpoints and is not part of
     any prediction. Classes are leaves (leaves.py). `banks` 2 L P E are the prototypes, those of labelled voxels first;
@@ -70,7 +70,7 @@ class LtudaTask(LtudaCdaTask):
             return replace(losses, terms=losses.terms | dict.fromkeys(_BANKS, nothing))
         boxes, weight, targets = self._boxes(batch), self._teacher_weight(progress), self._targets(batch)
         logits, features = networks["student"](views_of(batch, boxes), with_features=True)
-        losses = self._losses_of(logits, batch, boxes, targets, weight)
+        losses = self._losses_of(logits, batch, boxes, targets, weight, labels_of_copies=False)
         # Autocast would compute cosines, shares and mean directions in half precision.
         with torch.autocast(features.device.type, enabled=False):
             terms = self._prototype_terms(networks["head"], features, batch, boxes, targets)
@@ -93,34 +93,39 @@ class LtudaTask(LtudaCdaTask):
     ) -> dict[str, Tensor]:
         """Each bank's loss, the sum over mixed copies of means over their voxels: B each; says how the banks move.
 
-        `features` (1 + views)·B C D H W.
+        All voxels are classified, by either bank. Members of the labelled bank are those in a labelled ROI and those of
+        the background; members of the other bank are all outside labelled ROIs. Members alone are assigned to
+        prototypes, which attract them and follow them. `features` (1 + views)·B C D H W.
         """
-        drawn = [
-            DrawnVoxels.of(batch, targets, self.leaves, box, self._places(batch, view))
-            for view, box in enumerate(boxes)
-        ]
-        rows = torch.arange(len(features), device=features.device)[:, None].split(len(targets))[1:]
-        seen = torch.stack([at_voxels(features, row, each.places) for row, each in zip(rows, drawn, strict=True)])
-        of_all = torch.stack([each.classes for each in drawn])
-        counted = of_all >= 0
-        embeddings, cosines, scores = head(seen.flatten(0, 2).to(self.banks.dtype), self.banks)
-        classes, own = of_all[counted], counted.flatten()
-        in_label = torch.stack([each.in_label for each in drawn])[counted]
-        learns = (in_label | (classes == _BACKGROUND), ~in_label)
+        voxels = DrawnVoxels.joined([self._drawn(batch, targets, view, box) for view, box in enumerate(boxes)])
+        classes, in_label, counted = voxels.classes, voxels.in_label, voxels.classes >= 0
+        # At once: every indexing of the features gives a gradient of their size.
+        rows = torch.arange(len(targets), len(features), device=features.device)[:, None]
+        seen = at_voxels(features, rows, voxels.places).to(self.banks.dtype)
+        embeddings, cosines, scores = head(seen.flatten(0, 1), self.banks)
+        embeddings = embeddings.unflatten(0, classes.shape)
+        members = (counted & (in_label | (classes == _BACKGROUND)), counted & ~in_label)
         terms, banks = {}, []
-        for place, name in enumerate(_BANKS):
-            of_bank, of_classes = cosines[place][own], scores[place][own]
-            prototypes = assigned(of_bank, classes)
-            costs = prototype_loss(of_bank, of_classes, classes, prototypes)
-            of_voxels = torch.zeros_like(counted, dtype=costs.dtype).masked_scatter(counted, costs)
-            terms[name] = (of_voxels.sum(2) / counted.sum(2).clamp(min=1)).sum(0)
-            follows = learns[place] & (of_classes.argmax(1) == classes)
+        for place, (name, member) in enumerate(zip(_BANKS, members, strict=True)):
+            near, of_classes = (values[place].unflatten(0, classes.shape) for values in (cosines, scores))
+            own, prototypes = classes[member], assigned(near[member], classes[member])
+            costs = _means(class_loss(of_classes[counted], classes[counted]), counted)
+            costs = costs + _means(prototype_loss(near[member], prototypes), member)
+            terms[name] = costs.unflatten(0, (len(boxes), -1)).sum(0)
+            right = of_classes[member].argmax(1) == own
             decay = self.settings.prototype_decay
-            banks.append(moved(self.banks[place], embeddings[own][follows], prototypes[follows], decay))
+            banks.append(moved(self.banks[place], embeddings[member][right], prototypes[right], decay))
         self._next_banks = torch.stack(banks)
         return terms
 
-    def _places(self, batch: Batch, view: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _drawn(self, batch: Batch, targets: Tensor, view: int, box: Tensor) -> DrawnVoxels:
         depth, height, width = batch.strong.shape[2:]
         count, device = self.settings.prototype_voxels, batch.strong.device
-        return drawn_places((depth, height, width), count, self.seed, batch.samples, view, device)
+        places = drawn_places((depth, height, width), count, self.seed, batch.samples, view, device)
+        return DrawnVoxels.of(batch, targets, self.leaves, box, places)
+
+
+def _means(costs: Tensor, where: Tensor) -> Tensor:
+    """The mean of each row's `costs`, one for each voxel that is True in `where` (bool R V), 0 if none is: R."""
+    found = torch.zeros_like(where, dtype=costs.dtype).masked_scatter(where, costs)
+    return found.sum(1) / where.sum(1).clamp(min=1)

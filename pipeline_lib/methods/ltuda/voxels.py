@@ -42,6 +42,13 @@ class DrawnVoxels:
         labelled = (batch.labels & told_voxels(batch.labelled, batch.known)).any(1)
         return cls(places, classes_of(at_voxels(targets, sources, places), leaves), labelled[(sources, *places)])
 
+    @classmethod
+    def joined(cls, views: Sequence[Self]) -> Self:
+        """The voxels of all mixed copies, one view's samples after another's: (views·B) V."""
+        depth, height, width = (torch.cat(axes) for axes in zip(*(view.places for view in views), strict=True))
+        classes = torch.cat([view.classes for view in views])
+        return cls((depth, height, width), classes, torch.cat([view.in_label for view in views]))
+
 
 def drawn_places(
     shape: Shape, count: int, seed: int, samples: Sequence[int], view: int, device: torch.device

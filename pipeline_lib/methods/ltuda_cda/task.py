@@ -70,9 +70,18 @@ class LtudaCdaTask(TaughtStudent):
         return self._losses_of(logits, batch, boxes, self._targets(batch) if weight > 0 else None, weight)
 
     def _losses_of(
-        self, logits: Tensor, batch: Batch, boxes: Sequence[Tensor], targets: Tensor | None, weight: float
+        self,
+        logits: Tensor,
+        batch: Batch,
+        boxes: Sequence[Tensor],
+        targets: Tensor | None,
+        weight: float,
+        labels_of_copies: bool = True,
     ) -> Losses:
-        """Losses of the `logits` of `views_of(batch, boxes)`; `weight` is that of the `targets`, None if it is 0."""
+        """Losses of the `logits` of `views_of(batch, boxes)`; `weight` is that of the `targets`, None if it is 0.
+
+        Without `labels_of_copies` the term `mixed` is 0.
+        """
         settings, labels, labelled, known = self.settings, batch.labels, batch.labelled, batch.known
         logits, *of_copies = logits.chunk(1 + len(boxes))
         supervised = supervised_loss(logits, labels, labelled, settings.supervised, known)
@@ -82,7 +91,8 @@ class LtudaCdaTask(TaughtStudent):
             "mixed": torch.zeros_like(supervised),
         }
         for copy, box in zip(of_copies, boxes, strict=True):
-            terms["mixed"] = terms["mixed"] + label_loss(copy, labels, labelled, box, known)
+            if labels_of_copies:
+                terms["mixed"] = terms["mixed"] + label_loss(copy, labels, labelled, box, known)
             if targets is not None:
                 terms["pseudo"] = terms["pseudo"] + target_loss(copy, mixed(targets, box))
         total = supervised + settings.mixed_weight * (terms["mixed"] + weight * terms["pseudo"])

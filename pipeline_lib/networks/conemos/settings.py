@@ -21,7 +21,6 @@ class ConemosUnet(NetworkSettings):
     patch_multiple: ClassVar[int] = 8
     normalises_bottleneck: ClassVar[bool] = True
     answers_one_roi: ClassVar[bool] = True
-    has_features: ClassVar[bool] = False
 
     kind: Literal["conemos"]
     per_data_set: Literal["network"] | None = Field(

@@ -14,6 +14,7 @@ class DodNet(NetworkSettings):
 
     patch_multiple: ClassVar[int] = 16
     conditioning: ClassVar[Conditioning] = "one_hot"
+    has_features: ClassVar[bool] = True
 
     kind: Literal["dodnet"]
     per_data_set: Literal["network"] | None = Field(

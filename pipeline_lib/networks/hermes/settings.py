@@ -20,6 +20,7 @@ class HermesUnet(NetworkSettings):
 
     patch_multiple: ClassVar[int] = 16
     normalises_bottleneck: ClassVar[bool] = True
+    has_features: ClassVar[bool] = True
 
     kind: Literal["hermes"]
     per_data_set: Literal["network"] | None = Field(

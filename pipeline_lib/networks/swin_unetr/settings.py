@@ -16,6 +16,7 @@ class SwinUnetr(NetworkSettings):
     renamed: ClassVar = {"heads": "num_heads", "window": "window_size", "version_2": "use_v2"}
     patch_multiple: ClassVar[int] = 32
     normalises_bottleneck: ClassVar[bool] = True
+    has_features: ClassVar[bool] = True
 
     kind: Literal["swin_unetr"]
     feature_size: Annotated[int, Field(ge=12, multiple_of=12)] = Field(

@@ -17,13 +17,12 @@ class UnisegUnet(NetworkSettings):
     first weights, prompt and fusion; one last convolution for all data sets, whose map j is the j-th ROI of the data
     set that is asked for. Ours: a sigmoid per ROI in place of a softmax over a data set's classes, batches of several
     data sets, and no deep supervision. The prompt has a value for each place of the bottleneck, so that a model
-    predicts patches of the size that it was trained on. The prompts are the network's own, so the method's `encoder`
-    has no effect.
+    predicts patches of the size that it was trained on. Every side of a patch must divide by 32, though z is halved
+    only four times. The prompts are the network's own, so the method's `encoder` has no effect.
     """
 
     patch_multiple: ClassVar[int] = 32
     normalises_bottleneck: ClassVar[bool] = True
-    has_features: ClassVar[bool] = False
 
     kind: Literal["uniseg_unet"]
     per_data_set: Literal["prompt"] = Field(
