@@ -8,7 +8,9 @@ from torch import Tensor
 
 def probabilities(logits: Tensor) -> Tensor:
     """Probability of each ROI at each voxel, in at least float32, same shape as `logits`."""
-    return torch.sigmoid(at_least_float32(logits))
+    wide = at_least_float32(logits)
+    # A copy that was made here is changed in place: K maps of a window are a large part of a prediction's memory.
+    return torch.sigmoid(wide) if wide is logits else wide.sigmoid_()
 
 
 def at_least_float32(values: Tensor) -> Tensor:
