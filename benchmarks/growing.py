@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pipeline_lib.reporting.intervals import Difference, compare_average
 from pipeline_lib.reporting.results import Results
@@ -122,6 +123,7 @@ def draw_panel(one: Experiment, results: Results, axes: Axes, which: str) -> Non
         means = [sum(values) / len(values) for values in dice]
         axes.plot(counts, means, color=colour, marker=marker, markeredgecolor="white", label=label)
     counts = sorted({*one.counts("grown"), *one.counts("scratch")})
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.set_xscale("log", base=2)
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.minorticks_off()
@@ -136,8 +138,8 @@ def main() -> None:
     parser.add_argument("scores", type=Path)
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
-    experiments = read(options.scores)
-    if not any(one.counts("grown") for one in experiments):
+    experiments = [one for one in read(options.scores) if one.counts("grown")]
+    if not experiments:
         parser.error(f"{options.scores} has no run named grown_N-seedS")
     for one in experiments:
         print_table(one)
