@@ -50,7 +50,7 @@ def prediction_error(device: torch.device, precision: str) -> float:
     network = _network()
     D, H, W = SMALL.patch
     hu = np.random.default_rng(0).normal(0, 150, (D, H, W)).clip(-900, 900).astype(np.int16)
-    hu[0] = -1000  # as a CT has air
+    hu[1, 1:-1, 1:-1] = -1000  # as a CT has air; none at the border, so that the window is the whole volume
     image = sitk.GetImageFromArray(hu)
     image.SetSpacing((3.0, 3.0, 3.0))
     with tempfile.TemporaryDirectory() as folder:
