@@ -145,7 +145,8 @@ def main() -> None:
         print_table(one)
     if options.figure is not None:
         with figure_style():
-            drawn(experiments).savefig(options.figure)
+            # A single number of cases makes no curve.
+            drawn([one for one in experiments if len(one.counts("grown")) > 1]).savefig(options.figure)
 
 
 if __name__ == "__main__":
