@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -93,7 +94,7 @@ def print_table(one: Experiment) -> None:
 
 def mean_and_trainings(results: Results, method: str) -> str:
     values = by_training(results, method)
-    return f"{sum(values) / len(values):.1f} ({', '.join(f'{value:.1f}' for value in values)})"
+    return f"{fmean(values):.1f} ({', '.join(f'{value:.1f}' for value in values)})"
 
 
 def drawn(experiments: Sequence[Experiment]) -> Figure:
@@ -110,8 +111,7 @@ def drawn(experiments: Sequence[Experiment]) -> Figure:
 def draw_panel(one: Experiment, results: Results, axes: Axes, which: str) -> None:
     """Dice over the number of new cases; each training is a point, the line their mean."""
     if which == "old":
-        before = by_training(results, "old")
-        axes.axhline(sum(before) / len(before), color=MUTED, linestyle="--", label="the old model")
+        axes.axhline(fmean(by_training(results, "old")), color=MUTED, linestyle="--", label="the old model")
     for kind, colour, marker, label in (
         ("scratch", PALETTE[0], "o", "from scratch, all data sets together"),
         ("grown", PALETTE[1], "s", "grown from the old model, without its data"),
@@ -120,8 +120,7 @@ def draw_panel(one: Experiment, results: Results, axes: Axes, which: str) -> Non
         dice = [by_training(results, f"{kind}_{count}") for count in counts]
         for count, values in zip(counts, dice, strict=True):
             axes.scatter([count] * len(values), values, s=16, color=colour, alpha=0.5, linewidths=0)
-        means = [sum(values) / len(values) for values in dice]
-        axes.plot(counts, means, color=colour, marker=marker, markeredgecolor="white", label=label)
+        axes.plot(counts, list(map(fmean, dice)), color=colour, marker=marker, markeredgecolor="white", label=label)
     counts = sorted({*one.counts("grown"), *one.counts("scratch")})
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.set_xscale("log", base=2)
