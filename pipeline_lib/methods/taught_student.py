@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from ..config.method_settings import TeacherScheduleSettings
 from ..data.batches import Batch
 from .averaged_student import AveragedStudent
 from .pseudo_labels import PseudoLabels
+from .ramp_up import teacher_weight
 
 
 class TaughtStudent(AveragedStudent, ABC):
-    """A student that its teacher tells about ROIs; the settings of its method are `TeacherScheduleSettings`."""
+    """A student that its teacher tells about ROIs, from when the `settings` of its method say."""
+
+    settings: TeacherScheduleSettings
+
+    def teacher_weight(self, progress: float) -> float:
+        """Factor of the weights of the teacher's terms at `progress`, the share of the training that is done (0…1)."""
+        return teacher_weight(progress, self.settings.warmup_fraction, self.settings.rampup_fraction)
 
     @abstractmethod
     def pseudo_labels(self, batch: Batch) -> PseudoLabels:

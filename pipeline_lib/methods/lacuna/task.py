@@ -25,7 +25,6 @@ from ..exclusive_organs import Rivals
 from ..label_counts import label_counts
 from ..negatives import labelled_as_rival
 from ..pseudo_labels import PseudoLabels
-from ..ramp_up import teacher_weight
 from ..roi_maps import mean_over_rois, selected_maps, told_voxels
 from ..supervised_loss import supervised_loss
 from ..teacher_losses import consistency_loss
@@ -46,7 +45,7 @@ class LacunaTask(DecidingStudent[Lacuna]):
         ruled_out = ruled_out_voxels(labels, labelled, decisions.negative, self.rivals, known)
         exclusion = exclusion_loss(logits, ruled_out)
         consistency = torch.zeros_like(supervised)
-        weight = teacher_weight(progress, settings.warmup_fraction, settings.rampup_fraction)
+        weight = self.teacher_weight(progress)
         if weight > 0:
             teacher = self.teacher.logits(batch, self.rivals)
             consistency = consistency_loss(logits, teacher, decisions.positive | decisions.ambiguous, where)

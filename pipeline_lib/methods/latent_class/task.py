@@ -17,7 +17,6 @@ from ...training.task import Losses
 from ..deciding_student import DecidingStudent, unlabelled_counts, unlabelled_decisions
 from ..label_counts import label_counts
 from ..pseudo_labels import PseudoLabels
-from ..ramp_up import teacher_weight
 from ..supervised_loss import supervised_loss
 from ..teacher_losses import consistency_loss, latent_loss
 from .settings import LatentClass
@@ -39,7 +38,7 @@ class LatentClassTask(DecidingStudent[LatentClass]):
         supervised = supervised_loss(logits, batch.labels, batch.labelled, settings.supervised, batch.known)
         decisions, where = self.decided(batch)
         terms = {name: torch.zeros_like(supervised) for name in self.terms} | {"supervised": supervised}
-        weight = teacher_weight(progress, settings.warmup_fraction, settings.rampup_fraction)
+        weight = self.teacher_weight(progress)
         total = supervised
         if weight > 0:
             teacher = self._teacher_logits(batch)

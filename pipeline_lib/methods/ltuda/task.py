@@ -68,7 +68,7 @@ class LtudaTask(LtudaCdaTask):
             losses = super().losses(networks, batch, progress)
             nothing = torch.zeros_like(losses.total)
             return replace(losses, terms=losses.terms | dict.fromkeys(_BANKS, nothing))
-        boxes, weight, targets = self._boxes(batch), self._teacher_weight(progress), self._targets(batch)
+        boxes, weight, targets = self._boxes(batch), self.teacher_weight(progress), self._targets(batch)
         logits, features = networks["student"](views_of(batch, boxes), with_features=True)
         losses = self._losses_of(logits, batch, boxes, targets, weight, labels_of_copies=False)
         # Autocast would compute cosines, shares and mean directions in half precision.

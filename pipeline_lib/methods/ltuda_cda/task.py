@@ -21,7 +21,6 @@ from ..cutmix import box_masks, mixed, partners
 from ..exclusive_organs import Rivals, Structures, exclusive_logits, exclusive_rois
 from ..label_counts import label_counts
 from ..pseudo_labels import PseudoLabels
-from ..ramp_up import teacher_weight
 from ..roi_maps import told_voxels, with_known_voxels
 from ..segmentation_task import Ingredients
 from ..supervised_loss import supervised_loss
@@ -65,7 +64,7 @@ class LtudaCdaTask(TaughtStudent):
 
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts how often each ROI was labelled."""
-        boxes, weight = self._boxes(batch), self._teacher_weight(progress)
+        boxes, weight = self._boxes(batch), self.teacher_weight(progress)
         logits = networks["student"](views_of(batch, boxes))
         return self._losses_of(logits, batch, boxes, self._targets(batch) if weight > 0 else None, weight)
 
@@ -100,9 +99,6 @@ class LtudaCdaTask(TaughtStudent):
 
     def pseudo_labels(self, batch: Batch) -> PseudoLabels:
         return PseudoLabels.of_unlabelled(self._targets(batch), batch)
-
-    def _teacher_weight(self, progress: float) -> float:
-        return teacher_weight(progress, self.settings.warmup_fraction, self.settings.rampup_fraction)
 
     def _boxes(self, batch: Batch) -> list[Tensor]:
         """Of each mixed copy, bool B 1 D H W."""

@@ -14,7 +14,6 @@ from ...training.task import Losses
 from ..exclusive_organs import Structures, exclusive_rois
 from ..label_counts import label_counts
 from ..pseudo_labels import PseudoLabels
-from ..ramp_up import teacher_weight
 from ..segmentation_task import Ingredients
 from ..supervised_loss import supervised_loss
 from ..taught_student import TaughtStudent
@@ -40,7 +39,7 @@ class MeanTeacherTask(TaughtStudent):
         structures: Structures,
     ) -> None:
         super().__init__(student, names, teacher)
-        self.settings = settings
+        self.settings: MeanTeacher = settings
         self.rivals = exclusive_rois(structures) if settings.exclusive_organs else None
 
     @classmethod
@@ -58,7 +57,7 @@ class MeanTeacherTask(TaughtStudent):
         logits = networks["student"](batch.strong)
         supervised = supervised_loss(logits, batch.labels, batch.labelled, self.settings.supervised, batch.known)
         consistency = torch.zeros_like(supervised)
-        weight = teacher_weight(progress, self.settings.warmup_fraction, self.settings.rampup_fraction)
+        weight = self.teacher_weight(progress)
         if weight > 0:
             every_roi = torch.ones_like(batch.labelled)
             consistency = consistency_loss(logits, self.teacher.logits(batch, self.rivals), every_roi)
