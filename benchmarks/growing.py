@@ -20,8 +20,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from raw_scores import average_by_seed, written
 
-from pipeline_lib.reporting.intervals import Difference, compare_average
+from pipeline_lib.reporting.intervals import compare_average
 from pipeline_lib.reporting.results import Results
 from pipeline_lib.reporting.style import MUTED, PALETTE, figure_style
 
@@ -63,17 +64,6 @@ def read(path: Path) -> list[Experiment]:
     return found
 
 
-def by_training(results: Results, method: str) -> list[float]:
-    """Mean Dice over ROIs, in %, of each training of a method."""
-    means = pd.DataFrame({roi: results.matrix(method, roi).mean() for roi in results.rois}).mean(axis=1)
-    return [100 * float(value) for value in means]
-
-
-def written(found: Difference) -> str:
-    mean, low, high = (f"{100 * value:+.1f}".replace("-", "−") for value in (found.mean, found.low, found.high))
-    return f"{mean} [{low}, {high}]"
-
-
 def print_table(one: Experiment) -> None:
     print(f"\n{one.title}; before, the old ROIs have {mean_and_trainings(one.old, 'old')}\n")
     print("| new cases | old ROIs, grown | against before | new ROIs, grown | from scratch | grown − scratch |")
@@ -90,6 +80,10 @@ def print_table(one: Experiment) -> None:
         print(f"| {count} | {' | '.join(cells)} |")
     for count in one.counts("scratch"):
         print(f"from scratch with {count}: old ROIs {mean_and_trainings(one.old, f'scratch_{count}')}")
+
+
+def by_training(results: Results, method: str) -> list[float]:
+    return list(average_by_seed(results, method).values())
 
 
 def mean_and_trainings(results: Results, method: str) -> str:

@@ -1,0 +1,175 @@
+"""The tables and the figure of methods in docs/evidence.md, from the raw scores that lie beside it.
+
+    python benchmarks/rows.py docs/evidence/openkbp_1000_steps.csv.gz --figure docs/pictures/rows.png
+
+Reads files whose names end with the number of steps and whose runs are named METHOD-seedS. Methods whose name ends with
+`_N` learned from N labelled patients of each site; each is compared with the `baseline` of the same N. Prints a Markdown
+table for each N, with 95 % intervals over cases and trainings (docs/statistics.md), and draws the differences.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from raw_scores import average_by_seed, written
+
+from pipeline_lib.reporting.intervals import Difference, compare_average
+from pipeline_lib.reporting.results import Results
+from pipeline_lib.reporting.style import MUTED, PALETTE, figure_style
+
+RUN = re.compile(r"(?P<method>(?P<base>.+?)(_(?P<patients>\d+))?)-seed(?P<seed>\d+)")
+STEPS = re.compile(r"_(\d+)_steps")
+BASELINE = "baseline"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Methods that learned as long, from the same number of labelled patients per site (None: from all)."""
+
+    steps: int
+    patients: int | None
+    results: Results
+
+    @property
+    def baseline(self) -> str:
+        return self.name(BASELINE)
+
+    def name(self, base: str) -> str:
+        """A method of this group as the scores name it."""
+        return base if self.patients is None else f"{base}_{self.patients}"
+
+    def base(self, method: str) -> str:
+        """A method's name without the number of patients."""
+        return method if self.patients is None else method.removesuffix(f"_{self.patients}")
+
+    @property
+    def title(self) -> str:
+        patients = "all labelled patients" if self.patients is None else f"{self.patients} labelled patients per site"
+        return f"{patients}, {self.steps:,} steps"
+
+    def gain(self, method: str) -> Difference:
+        return compare_average(*self.results.pair(self.baseline, method))
+
+    def average_by_seed(self, method: str) -> dict[int, float]:
+        return average_by_seed(self.results, method)
+
+    def false_share(self, method: str) -> float:
+        """False voxels per true one, over all ROIs, cases and trainings."""
+        sums = self.results.scores.query("method == @method")[
+            ["voxels_truth", "voxels_prediction", "voxels_both"]
+        ].sum()
+        return float((sums["voxels_prediction"] - sums["voxels_both"]) / sums["voxels_truth"])
+
+
+def read(path: Path) -> list[Group]:
+    """The groups of a file, that of all patients first and then by descending number; only those with a baseline.
+
+    ValueError if the file's name does not tell the number of steps.
+    """
+    if (steps := STEPS.search(path.name)) is None:
+        raise ValueError(f"{path}: its name must end with the number of steps, as in scores_1000_steps.csv.gz")
+    table = pd.read_csv(path, dtype={"case": str})
+    names = table["run"].str.extract(f"^{RUN.pattern}$")
+    table = table.assign(
+        method=names["method"], patients=names["patients"].fillna("all"), seed=names["seed"].astype(int)
+    )
+    rois = tuple(table["roi"].unique())
+    groups = []
+    for patients, of in table.groupby("patients"):
+        count = None if patients == "all" else int(str(patients))
+        group = Group(int(steps[1]), count, Results(of, rois, tuple(of["method"].unique())))
+        if group.baseline in group.results.methods:
+            groups.append(group)
+    return sorted(groups, key=lambda group: -math.inf if group.patients is None else -group.patients)
+
+
+def print_table(group: Group) -> None:
+    rois = group.results.rois
+    print(f"\n{group.title}\n")
+    print(f"| method | {' | '.join(rois)} | average | against baseline | false voxels per true one | by seed |")
+    print("|---" * (len(rois) + 5) + "|")
+    for method in group.results.methods:
+        means = [100 * group.results.matrix(method, roi).mean().mean() for roi in rois]
+        averages = group.average_by_seed(method)
+        print(
+            f"| `{method}` | {' | '.join(f'{mean:.1f}' for mean in means)} | {fmean(averages.values()):.1f} "
+            f"| {'–' if method == group.baseline else written(group.gain(method))} "
+            f"| {group.false_share(method):.2f} | {', '.join(f'{value:.1f}' for value in averages.values())} |"
+        )
+
+
+def drawn(groups: Sequence[Group], trained_at_least: int) -> Figure:
+    """A panel for each group: a row for each method with at least so many trainings, best first."""
+    rows = [_rows_of(group, trained_at_least) for group in groups]
+    heights = [len(methods) for methods in rows]
+    figure = Figure(figsize=(8, 1.2 + 0.42 * sum(heights) + 0.5 * len(groups)))
+    panels = figure.subplots(len(groups), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
+    for group, methods, axes in zip(groups, rows, panels, strict=True):
+        draw_panel(group, methods, axes)
+    panels[-1].set_xlabel("mean Dice against baseline (percentage points)")
+    return figure
+
+
+def _rows_of(group: Group, trained_at_least: int) -> list[str]:
+    others = [method for method in group.results.methods if method != group.baseline]
+    trained = [method for method in others if group.gain(method).trainings >= trained_at_least]
+    return sorted(trained, key=lambda method: group.gain(method).mean)
+
+
+def draw_panel(group: Group, methods: Sequence[str], axes: Axes) -> None:
+    """Each training's difference as a point, their mean and its interval as a bar."""
+    axes.axvline(0, color=MUTED, linewidth=1)
+    before = group.average_by_seed(group.baseline)
+    for row, method in enumerate(methods):
+        found = group.gain(method)
+        by_seed = group.average_by_seed(method)
+        each = [by_seed[seed] - before[seed] for seed in sorted(by_seed.keys() & before.keys())]
+        low, high = 100 * found.low, 100 * found.high
+        axes.plot([low, high], [row, row], color=PALETTE[0], linewidth=2.5, solid_capstyle="butt")
+        axes.plot(100 * found.mean, row, marker="o", color=PALETTE[0], markersize=7, markeredgecolor="white")
+        axes.scatter(each, [row - 0.27] * len(each), s=14, color=PALETTE[1], linewidths=0)
+        axes.annotate(
+            written(found),
+            (1.01, row),
+            xycoords=("axes fraction", "data"),
+            verticalalignment="center",
+            annotation_clip=False,
+        )
+    axes.set_yticks(range(len(methods)), [group.base(method) for method in methods])
+    axes.set_ylim(-0.6, len(methods) - 0.4)
+    averages = group.average_by_seed(group.baseline).values()
+    axes.set_title(f"{group.title}: baseline {fmean(averages):.1f} %")
+    axes.grid(axis="x", linewidth=0.4, alpha=0.6)
+    axes.tick_params(axis="y", length=0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scores", type=Path, nargs="+")
+    parser.add_argument("--figure", type=Path)
+    parser.add_argument(
+        "--trainings", type=int, default=3, help="fewest trainings of a method in the figure (default 3)"
+    )
+    options = parser.parse_args()
+    try:
+        groups = [group for path in options.scores for group in read(path)]
+    except ValueError as error:
+        parser.error(str(error))
+    for group in groups:
+        print_table(group)
+    if options.figure is not None:
+        with figure_style():
+            drawn(groups, options.trainings).savefig(options.figure)
+
+
+if __name__ == "__main__":
+    main()
