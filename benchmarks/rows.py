@@ -3,8 +3,8 @@
     python benchmarks/rows.py docs/evidence/openkbp_1000_steps.csv.gz --figure docs/pictures/rows.png
 
 Reads files whose names end with the number of steps and whose runs are named METHOD-seedS. Methods whose name ends with
-`_N` learned from N labelled patients of each site; each is compared with the `baseline` of the same N. Prints a Markdown
-table for each N, with 95 % intervals over cases and trainings (docs/statistics.md), and draws the differences.
+`_N` learned from N labelled patients of each site; each is compared with the `baseline` of the same N. Prints a table
+in Markdown for each N, with 95 % intervals over cases and trainings (docs/statistics.md), and draws the differences.
 """
 
 from __future__ import annotations
