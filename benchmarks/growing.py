@@ -94,7 +94,7 @@ def mean_and_trainings(results: Results, method: str) -> str:
 def drawn(experiments: Sequence[Experiment]) -> Figure:
     """A row for each experiment: the new ROIs on the left, the old ones on the right."""
     figure = Figure(figsize=(9.5, 3.6 * len(experiments)))
-    panels = figure.subplots(len(experiments), 2, squeeze=False, sharey="row")
+    panels = figure.subplots(len(experiments), 2, squeeze=False)
     for one, row in zip(experiments, panels, strict=True):
         for results, axes, which in zip((one.new, one.old), row, ("new", "old"), strict=True):
             draw_panel(one, results, axes, which)
