@@ -82,6 +82,7 @@ def run(settings: Settings, execution: TrainingExecution, inputs: Inputs, output
         sized = with_parts(settings, execution, distributed, title)
         if distributed.is_main:
             write_json(checkpoints.folder / RUN_FILE, {"run": settings.run})
+            say_what_is_learned_from(settings, execution, cases, title)
         labelled = rois_of_data_sets(settings, cases)
         task = segmentation_task(settings, sized, inputs, labelled, distributed)
         data = labelled_by_start(training_data(settings, cases, distributed), settings, distributed)
@@ -134,6 +135,9 @@ def training_identity(settings: Settings, cases: tuple[TrainingCase, ...], input
             learned_from["labels of the start model"] = "its masks"
         anywhere = settings.method.model_copy(update={"start_from": None, "keep_start": True})
         settings = settings.model_copy(update={"method": anywhere})
+    if crop_plan(settings, cases) != crop_plan(settings, cases, unlabelled_share=1.0):
+        # Earlier versions kept models that learned from every case once in each epoch.
+        learned_from["cases without labels"] = "their share"
     settings = settings.model_copy(update={"validation": settings.validation.that_tells_trainings_apart})
     if settings.held_out:
         learned_from["held-out cases"] = fingerprint(*map(case_fingerprint, held_out_cases(settings, inputs)))
@@ -185,10 +189,32 @@ def validation_of(
 def training_data(settings: Settings, cases: tuple[TrainingCase, ...], distributed: Distributed) -> TrainingData:
     """Which crops are learned from, and how they look."""
     patch, augmentation = settings.patches.shape, settings.augmentation
-    plan = CropPlan.from_cases(cases, settings.optimisation, settings.seed, settings.method.sampling)
+    plan = crop_plan(settings, cases)
     view_maker = ViewMaker(augmentation.strong, patch, settings.window_hu, settings.seed, distributed.device)
     partners = partner_indices(settings.rois, settings.mirrors)
     return TrainingData(plan, CropReader(cases, plan, patch, augmentation.weak, partners), view_maker)
+
+
+def crop_plan(settings: Settings, cases: tuple[TrainingCase, ...], unlabelled_share: float | None = None) -> CropPlan:
+    """Which crops are learned from; `unlabelled_share` is the method's unless another is given."""
+    share = settings.method.unlabelled_share if unlabelled_share is None else unlabelled_share
+    return CropPlan.from_cases(cases, settings.optimisation, settings.seed, settings.method.sampling, share)
+
+
+def say_what_is_learned_from(
+    settings: Settings, execution: TrainingExecution, cases: tuple[TrainingCase, ...], title: str
+) -> None:
+    """A line where cases without labels are left out, or take turns; nothing of any other training."""
+    if execution.left_out:
+        what = f"{execution.left_out} case{'s' * (execution.left_out != 1)} without labels"
+        say(f"{title}: leaves out {what}: {settings.method.kind} learns from labels alone")
+    plan = crop_plan(settings, cases)
+    if plan.in_turn:
+        labelled = len(cases) - len(plan.in_turn)
+        say(
+            f"{title}: an epoch is {labelled} labelled cases and {plan.taken} of {len(plan.in_turn)} without labels, "
+            f"which take turns (`unlabelled_share: {settings.method.unlabelled_share:g}`)"
+        )
 
 
 def segmentation_task(
@@ -248,7 +274,8 @@ def rois_of_data_sets(settings: Settings, cases: Sequence[TrainingCase]) -> dict
     found = {}
     flips = settings.augmentation.weak.flip_probability[0] > 0
     for dataset in settings.cases:
-        flags = np.any([case.labelled for case in cases if case.dataset == dataset], axis=0)
+        own_cases = [case.labelled for case in cases if case.dataset == dataset]
+        flags = np.any([np.zeros(len(settings.rois), bool), *own_cases], axis=0)
         own = {roi for roi, labelled in zip(settings.rois, flags, strict=True) if labelled}
         own |= {settings.mirrors.get(roi, roi) for roi in own} if flips else set()
         found[dataset] = tuple(roi for roi in settings.rois if roi in own)
