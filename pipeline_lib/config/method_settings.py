@@ -14,6 +14,9 @@ from .section import Count, Fraction, Name, Section
 Sampling = Literal["uniform_case", "uniform_dataset", "square_root"]
 DiceForm = Literal["published", "smoothed", "smoothed_100", "batch", "present"]
 
+UNLABELLED_SHARE = 0.5
+"""Largest share of an epoch that cases without any label have unless the method says otherwise."""
+
 _SELF_SUPERVISED = (".pt", ".pth")
 
 
@@ -100,7 +103,7 @@ class MethodSettings(Section):
     )
 
     unlabelled_share: Fraction = Field(
-        default=0.5,
+        default=UNLABELLED_SHARE,
         description="Largest share of an epoch that cases without any label may have. Where there are more of them, "
         "they take turns: an epoch has every labelled case once, and as many of the others as the share leaves room "
         "for. With the other kinds of `sampling`, the probabilities of the others are lowered to the share. 1: no "
@@ -132,8 +135,7 @@ class MethodSettings(Section):
 
     @model_validator(mode="after")
     def _has_cases_to_limit(self) -> Self:
-        default = type(self).model_fields["unlabelled_share"].default
-        if self.unlabelled_share != default and not self.learns_without_labels:
+        if self.unlabelled_share != UNLABELLED_SHARE and not self.learns_without_labels:
             raise ValueError(
                 f"`unlabelled_share` has no effect: {self.kind} learns from labels alone, and leaves out cases without "
                 "any: leave out the key"

@@ -24,8 +24,9 @@ class Validation(Section):
     fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0,
         description="Share of each data set's training cases that is held out and not learned from, at least one case "
-        "of a data set that has two; `seed` draws them, the same ones for every method (0: no validation). With "
-        "`folds` they are drawn from the cases that a fold learns from, never from those that it holds out.",
+        "of a data set that has two, none of one without labels; `seed` draws them, the same ones for every method (0: "
+        "no validation). With `folds` they are drawn from the cases that a fold learns from, never from those that it "
+        "holds out.",
     )
     every_epochs: Count = Field(default=100, description="Epochs between two validations; the last step has one too.")
     overlap: Annotated[float, Field(ge=0, lt=1)] = Field(
