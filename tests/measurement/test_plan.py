@@ -25,6 +25,7 @@ from pipeline_lib.measurement.plan import PRESET_MEMORY_GIB, plan, steps_of
 from pipeline_lib.measurement.plan_text import fragment, lines
 from pipeline_lib.measurement.sizes import PAPER, SMALL
 from pipeline_lib.tools.disk import disk_in_words
+from tests.config.test_no_labels import with_plain
 from tests.support.synthetic import write_case
 
 BASE = Path(__file__).parents[2]
@@ -124,6 +125,15 @@ def test_without_volumes_the_headers_of_raw_cases_are_read(config, tmp_path):
     assert found.spacing_mm == pytest.approx((0.7, 0.7, 5.0))
     # 20 × 0.7 mm and 11 × 5 mm at the config's 7 mm.
     assert found.size_voxels == (2, 3, 8)
+
+
+def test_a_plan_names_the_cases_without_labels_and_counts_the_steps_that_each_method_takes(tmp_path, reckoned):
+    content = yaml.safe_load((BASE / "config" / "config.yaml").read_text())
+    config = load_config(with_plain(content) | {"compare": ["baseline", "latent_class"]}, BASE)
+    said = list(lines(plan(config, CARDS["RTX 3090"], 1, tmp_path), "RTX 3090", ""))
+    assert "no labels plain, 30 cases: methods that learn from labels alone leave them out" in said
+    least, most = (steps_of(config, config.methods[name]) for name in ("baseline", "latent_class"))
+    assert any(f"2 trainings of {least:,} to {most:,} steps" in line for line in said)
 
 
 def test_a_plan_says_what_it_knows_and_that_it_is_reckoned(config, tmp_path, reckoned):

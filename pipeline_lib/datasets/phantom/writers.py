@@ -108,7 +108,8 @@ def _description(dataset: Dataset) -> dict[str, object]:
         "labels": {"0": "background"} | {str(value): name for value, name in named.items()},
         "numTest": 0,
         "training": [
-            {"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in dataset.all_cases
+            {"image": f"./imagesTr/{name}.nii.gz"} | ({"label": f"./labelsTr/{name}.nii.gz"} if dataset.labels else {})
+            for name in dataset.all_cases
         ],
         "test": [],
     }
