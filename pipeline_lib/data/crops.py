@@ -60,6 +60,7 @@ class CropPlan:
     are the probabilities of the cases, summed up to each, for cases drawn with replacement; they hold the weights.
 
     Of the cases `in_turn`, which have no labels, an epoch has `taken` alone; `weights` are then those of the others.
+    With `shares`, which hold their probabilities, they only make an epoch shorter.
     """
 
     cases: int

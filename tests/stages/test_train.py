@@ -295,6 +295,12 @@ def test_a_limited_share_is_another_training_and_one_with_room_for_all_is_not(he
     assert key not in parts(with_plain(0.7), plain_cases)
     inputs, _ = paths(here, "latent_class", tmp_path)
     assert key not in parts(segmentation_settings(), inputs)
+    # Its data set says `labelled: present`, so that nobody could leave the cases out beforehand.
+    assert key not in parts(with_plain(0.5).model_copy(update={"method": METHODS["labels_alone"]}), plain_cases)
+    start = tmp_path / "start.safetensors"
+    start.write_bytes(b"a model")
+    kept = METHODS["labels_alone"].model_copy(update={"start_from": str(start)})
+    assert key in parts(with_plain(0.5).model_copy(update={"method": kept}), plain_cases)
 
 
 def test_cases_that_are_left_out_are_said_once(here, tmp_path, capsys, monkeypatch):

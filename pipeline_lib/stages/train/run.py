@@ -128,6 +128,9 @@ def training_identity(settings: Settings, cases: tuple[TrainingCase, ...], input
     learned_from = {"embeddings": fingerprint(read)}
     if settings.existence.mode == "online" and inputs.roi_aware_model is not None:
         learned_from["ROI-aware model"] = file_digest(inputs.roi_aware_model)
+    if crop_plan(settings, cases) != crop_plan(settings, cases, unlabelled_share=1.0):
+        # Earlier versions kept models that learned from every case once in each epoch.
+        learned_from["cases without labels"] = "their share"
     if settings.method.start_from is not None:
         learned_from[START] = start_digest(settings.method.start_from)
         if settings.method.keeps_start:
@@ -135,9 +138,6 @@ def training_identity(settings: Settings, cases: tuple[TrainingCase, ...], input
             learned_from["labels of the start model"] = "its masks"
         anywhere = settings.method.model_copy(update={"start_from": None, "keep_start": True})
         settings = settings.model_copy(update={"method": anywhere})
-    if crop_plan(settings, cases) != crop_plan(settings, cases, unlabelled_share=1.0):
-        # Earlier versions kept models that learned from every case once in each epoch.
-        learned_from["cases without labels"] = "their share"
     settings = settings.model_copy(update={"validation": settings.validation.that_tells_trainings_apart})
     if settings.held_out:
         learned_from["held-out cases"] = fingerprint(*map(case_fingerprint, held_out_cases(settings, inputs)))
@@ -196,9 +196,15 @@ def training_data(settings: Settings, cases: tuple[TrainingCase, ...], distribut
 
 
 def crop_plan(settings: Settings, cases: tuple[TrainingCase, ...], unlabelled_share: float | None = None) -> CropPlan:
-    """Which crops are learned from; `unlabelled_share` is the method's unless another is given."""
-    share = settings.method.unlabelled_share if unlabelled_share is None else unlabelled_share
-    return CropPlan.from_cases(cases, settings.optimisation, settings.seed, settings.method.sampling, share)
+    """Which crops are learned from; `unlabelled_share` is the method's unless another is given.
+
+    A method that learns from labels alone has cases without any only where nobody knew of it beforehand (`labelled:
+    present`): it has no share for them.
+    """
+    method = settings.method
+    if unlabelled_share is None:
+        unlabelled_share = method.unlabelled_share if method.learns_without_labels else 1.0
+    return CropPlan.from_cases(cases, settings.optimisation, settings.seed, method.sampling, unlabelled_share)
 
 
 def say_what_is_learned_from(
