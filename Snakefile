@@ -19,6 +19,7 @@ from snakemake_interface_executor_plugins.settings import ExecMode
 
 from pipeline_lib.config.loading import load_config
 from pipeline_lib.config.runs import members
+from pipeline_lib.config.validation import cases_of_method
 from pipeline_lib.errors import UserError
 from pipeline_lib.machine import visible_gpus
 from pipeline_lib.stages import settings

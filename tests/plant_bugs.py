@@ -447,6 +447,27 @@ BUGS = (
         _STEP,
     ),
     Bug("EMA weights swapped", "methods/ema_teacher.py", "1 - alpha)", "alpha)", _STEP),
+    Bug(
+        "the same cases without labels in every epoch",
+        "data/crops.py",
+        "(epoch * taken + np.arange(taken))",
+        "np.arange(taken)",
+        "tests/data/test_crops.py",
+    ),
+    Bug(
+        "share of the labelled cases, not of the epoch",
+        "data/crops.py",
+        "labelled * share / (1 - share)",
+        "labelled * share",
+        "tests/data/test_crops.py",
+    ),
+    Bug(
+        "labels alone keep cases without any",
+        "config/validation.py",
+        "if method.learns_without_labels:",
+        "if True:",
+        "tests/config/test_no_labels.py",
+    ),
     Bug("largest pool", "data/crops.py", "min(len(case.pool)", "max(len(case.pool)", "tests/data/test_crops.py"),
     Bug("strong noise keyed like weak", "data/batches.py", '"strong noise"', '"weak noise"', _VIEWS),
     Bug(
@@ -587,9 +608,9 @@ BUGS = (
     ),
     Bug(
         "data sets that only test are learned from",
-        "stages/train/settings.py",
-        '        if dataset.split_cases("train")\n',
-        "",
+        "config/validation.py",
+        "for name, cases in found.items() if cases or name in held_out",
+        "for name, cases in found.items()",
         "tests/stages/test_settings.py",
     ),
     Bug("half a file is whole", "files.py", "if _is_full(path.parent):\n", "if False:\n", "tests/test_files.py"),
@@ -733,8 +754,8 @@ BUGS = (
     Bug(
         "case learned from that its fold holds out",
         "config/folds.py",
-        "if of_case[case] != fold",
-        "if of_case[case] >= 0",
+        "if of_case.get(case) != fold",
+        "if True",
         "tests/config/test_folds.py -k once",
     ),
     Bug(

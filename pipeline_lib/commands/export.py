@@ -100,7 +100,7 @@ def run(given: argparse.Namespace) -> int:
     )
     prediction = asked_for(given.model, description, shapes, held, options)
     fold = _fold(config, description.get("run", ""), given.calibrate) if config is not None else None
-    data = _training_data(config, fold) if config is not None else []
+    data = _training_data(config, description.get("run", ""), fold) if config is not None else []
     dice = measured_dice(description, given.scores) if given.scores is not None else {}
     for path in paths:
         make_writable(path.parent, "name another file")
@@ -223,15 +223,19 @@ def _calibration(
     )
 
 
-def _training_data(config: Config, fold: int | None) -> list[TrainingData]:
-    """The partially labelled data sets of which the training of `fold` learned cases."""
-    from ..config.validation import learned_cases
+def _training_data(config: Config, run: str, fold: int | None) -> list[TrainingData]:
+    """The partially labelled data sets of which the training `run`, of `fold`, learned cases."""
+    from ..config.runs import read_run
+    from ..config.validation import cases_of_method, learned_cases
     from ..prediction.model_card import TrainingData
     from ..stages.slices import labelled_rois
 
-    labelled, learned = labelled_rois(config), learned_cases(config, fold)
+    trained = read_run(run)
+    method = config.methods.get(trained.method) if trained is not None else None
+    labelled = labelled_rois(config)
+    learned = learned_cases(config, fold) if method is None else cases_of_method(config, method, fold)
     return [
         TrainingData(dataset.name, dataset.licence, len(cases), tuple(labelled[dataset.name]))
         for dataset in config.datasets.partially_labelled
-        if (cases := learned[dataset.name])
+        if (cases := learned.get(dataset.name))
     ]

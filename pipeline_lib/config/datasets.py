@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, HttpUrl, model_validator
+from pydantic import Field, HttpUrl, model_validator
 
 from .labelling import Definition, LabelledRule, Labelling, UnknownLabels, check_labelling, label_values
 from .layouts import AnyLayout, published
 from .patients import check_patients
 from .section import Count, Millimetres, Name, Section
+from .split import CaseName, Split, split_by_case, with_lists_of_names
 
 ARCHIVE_ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip")
 
@@ -82,30 +83,6 @@ class LocalSource(Section):
     )
 
 
-def _inside_its_folder(case: str) -> str:
-    """A case's name, which becomes part of paths and of a Snakemake wildcard."""
-    if not case.strip() or case in (".", ".."):
-        raise ValueError(f"{case!r} is not the name of a case")
-    bad = sorted({character for character in case if character in "/\\{}" or not character.isprintable()})
-    if bad:
-        raise ValueError(f"case {case!r} has {bad[0]!r} in its name; rename its files")
-    return case
-
-
-CaseName = Annotated[str, AfterValidator(_inside_its_folder)]
-Split = Literal["every_fifth", "all_training"] | dict[CaseName, Literal["train", "test"]]
-
-_SPLIT_EXAMPLES = (
-    "write every_fifth, all_training, {train: [case_1, case_2], test: [case_3]} or {case_1: train, case_3: test}"
-)
-
-
-def _with_lists_of_names(schema: dict[str, Any]) -> None:
-    """For editors: `split` may list the names of each part too, before it becomes case → part."""
-    names = {"type": "array", "items": {"type": "string"}}
-    schema["anyOf"].append({"type": "object", "additionalProperties": names})
-
-
 def _with_list_of_values(schema: dict[str, Any]) -> None:
     """For editors: `unknown_labels` may be a list of values too."""
     mapping = {key: schema.pop(key) for key in ("type", "additionalProperties") if key in schema}
@@ -139,7 +116,10 @@ class Dataset(Section):
         description="ROI → label values that make it (an organ lists its tumour's value too), or, where each ROI has a "
         "mask or contour of its own, the names that it goes by besides its own: `parotid_left: [Parotid_L, "
         '"Lt Parotid"]`; upper and lower case, blanks, underscores and hyphens do not matter. A ROI of several parts '
-        "has a list of names for each, and is labelled where all of them are: `parotid: [[Parotid_L], [Parotid_R]]`.",
+        "has a list of names for each, and is labelled where all of them are: `parotid: [[Parotid_L], [Parotid_R]]`. "
+        "`{}`, or left out: nobody labelled these CTs. No label file is looked for, whatever the layout, and all cases "
+        "train the methods that learn without labels: write `split: all_training`. (In the fully labelled data set, "
+        "whose layout has masks, it means that each structure goes by its own name.)",
     )
     ignored_labels: tuple[int, ...] = Field(default=(), description="Label values that are known and belong to no ROI.")
     unknown_labels: UnknownLabels = Field(
@@ -164,7 +144,7 @@ class Dataset(Section):
         default="every_fifth",
         description="Which cases are for testing: every fifth by sorted name from the first (MOTS), none "
         "(`all_training`), or `{train: [names], test: [names]}`; one of the two lists may be left out.",
-        json_schema_extra=_with_lists_of_names,
+        json_schema_extra=with_lists_of_names,
     )
     patients: dict[str, tuple[CaseName, ...]] = Field(
         default={},
@@ -183,7 +163,7 @@ class Dataset(Section):
         """`split` by case, also where it lists the cases of each part."""
         if not isinstance(content, Mapping) or "split" not in content:
             return content
-        return {**content, "split": _by_case(content["split"], content.get("cases"))}
+        return {**content, "split": split_by_case(content["split"], content.get("cases"))}
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
@@ -216,6 +196,10 @@ class Dataset(Section):
         if absent := sorted(set(self.all_cases) - set(by_case)) if by_case else []:
             raise ValueError(f"data set {self.name}: `labelled` does not say what case {absent[0]} labels")
         whole = self._labelling("present" if self.labelled == "present" else "all")
+        if self.labels and published(self.layout).files.labels is None:
+            raise ValueError(
+                f"data set {self.name}: `labels` defines ROIs, and `layout` has no path of `labels`: add it"
+            )
         try:
             check_labelling(whole, by_case, published(self.layout).files.has_masks)
         except ValueError as error:
@@ -227,7 +211,35 @@ class Dataset(Section):
             return self._labelling("present" if self.labelled == "present" else "all")
         rois = self.labelled[case]
         # A case that labels everything has the same settings with a table as without.
-        return self._labelling("all" if set(rois) == set(self.labels) else rois)
+        return self._labelling("all" if rois and set(rois) == set(self.labels) else rois)
+
+    @property
+    def has_no_labels(self) -> bool:
+        """Whether it is a folder of CTs that nobody labelled."""
+        return not self.labels and not isinstance(self.labelled, str)
+
+    @property
+    def unlabelled_cases(self) -> frozenset[str]:
+        """The cases that label no ROI; by which masks there are, none is known to."""
+        by_case = {} if isinstance(self.labelled, str) else self.labelled
+        return frozenset(case for case, rois in by_case.items() if not rois)
+
+    def without_labels(self) -> Self:
+        """This data set, of which `labels` is empty, with every case labelling nothing.
+
+        Raises ValueError if it says something of labels all the same.
+        """
+        says = {
+            "labelled": self.labelled != "all" and not self.has_no_labels,
+            "ignored_labels": bool(self.ignored_labels),
+            "unknown_labels": bool(self.unknown_labels),
+        }
+        if contradicting := [key for key, is_said in says.items() if is_said]:
+            raise ValueError(
+                f"data set {self.name}: `{contradicting[0]}` speaks of labels, and `labels` is empty, so there are "
+                "none: leave it out, or define `labels`"
+            )
+        return self.model_copy(update={"labelled": dict.fromkeys(self.all_cases, ())})
 
     @property
     def rois_to_learn(self) -> set[str]:
@@ -277,24 +289,3 @@ class Dataset(Section):
     def used_cases(self) -> tuple[str, ...]:
         """Training and test cases, sorted as text."""
         return tuple(sorted(self.split_cases("train") + self.split_cases("test")))
-
-
-def _by_case(split: Any, cases: Any) -> Any:
-    """A split as case → part; raises ValueError with examples for what is none."""
-    if split in ("every_fifth", "all_training"):
-        return split
-    if not isinstance(split, Mapping) or not split:
-        raise ValueError(f"`split` is {split!r}; {_SPLIT_EXAMPLES}")
-    if all(part in ("train", "test") for part in split.values()):
-        return split
-    if not set(split) <= {"train", "test"} or not all(isinstance(names, list | tuple) for names in split.values()):
-        raise ValueError(f"`split` has {', '.join(str(key) for key in list(split)[:3])}; {_SPLIT_EXAMPLES}")
-    listed = {part: [str(name) for name in names] for part, names in split.items()}
-    both = sorted(set(listed.get("train", ())) & set(listed.get("test", ())))
-    if both:
-        raise ValueError(f"`split` lists {both[0]} under both train and test")
-    if len(listed) == 1 and isinstance(cases, list | tuple):
-        (part,) = listed
-        other = "test" if part == "train" else "train"
-        listed[other] = [str(case) for case in cases if str(case) not in listed[part]]
-    return {name: part for part, names in listed.items() for name in names}

@@ -18,19 +18,25 @@ def fold_of_cases(config: Config) -> dict[str, Mapping[str, int]]:
     """Partially labelled data set → training case → the fold that holds it out; nothing without `folds`.
 
     A patient is in one fold with all cases, also where data sets share one (of one source and one name): such a patient
-    is counted with the first of these data sets by name.
+    is counted with the first of these data sets by name. A case of a data set without labels is held out only if its
+    patient is: there is nothing to score it with.
     """
     if config.folds is None:
         return {}
     sources: list[object] = []
     fold_of: dict[tuple[int, str], int] = {}
     found: dict[str, Mapping[str, int]] = {}
-    for dataset in sorted(config.datasets.partially_labelled, key=lambda each: each.name):
+    for dataset in sorted(config.datasets.partially_labelled, key=lambda each: (each.has_no_labels, each.name)):
         source, patients = same_for_one_source(dataset), patient_of_case(dataset)
         if source not in sources:
             sources.append(source)
         place = sources.index(source)
         cases = dataset.split_cases("train")
+        if dataset.has_no_labels:
+            found[dataset.name] = {
+                case: fold_of[place, patients[case]] for case in cases if (place, patients[case]) in fold_of
+            }
+            continue
         own = tuple(dict.fromkeys(patients[case] for case in cases if (place, patients[case]) not in fold_of))
         of_own = assigned(dataset.name, own, config.folds, config.seed)
         fold_of |= {(place, patient): fold for patient, fold in of_own.items()}
@@ -56,7 +62,9 @@ def assigned(dataset: str, patients: tuple[str, ...], folds: int, seed: int) -> 
 
 
 def out_of_fold_cases(config: Config, dataset: str, fold: int) -> tuple[str, ...]:
-    """The training cases of a data set that `fold` holds out, sorted as text."""
+    """The training cases of a data set that `fold` holds out and that predictions are scored on, sorted as text."""
+    if config.dataset(dataset).has_no_labels:
+        return ()
     return tuple(case for case, of_case in config.fold_of_cases[dataset].items() if of_case == fold)
 
 
@@ -66,7 +74,7 @@ def training_cases(config: Config, dataset: Dataset, fold: int | None) -> tuple[
     if fold is None:
         return cases
     of_case = config.fold_of_cases[dataset.name]
-    return tuple(case for case in cases if of_case[case] != fold)
+    return tuple(case for case in cases if of_case.get(case) != fold)
 
 
 def all_folds(config: Config) -> Iterable[int | None]:
@@ -83,6 +91,8 @@ def check_folds(config: Config) -> None:
         return
     full = config.datasets.fully_labelled
     for dataset in config.datasets.partially_labelled:
+        if dataset.has_no_labels:
+            continue
         cases, patient = dataset.split_cases("train"), patient_of_case(dataset)
         count = len({patient[case] for case in cases})
         if cases and count < config.folds:

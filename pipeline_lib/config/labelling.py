@@ -60,6 +60,11 @@ class Labelling(Section):
         claimed = {value for values in label_values(self.labels).values() for value in values}
         return {*claimed, *self.ignored_labels, *self.unknown_labels}
 
+    @property
+    def labels_nothing(self) -> bool:
+        """Whether the case has no labels at all, so that no file of labels is looked for."""
+        return not self.labels and self.labelled == ()
+
     def labels_roi(self, roi: str) -> bool:
         """Whether a case with a file of all its labels labels `roi`."""
         return roi in self.labels and (isinstance(self.labelled, str) or roi in self.labelled)
@@ -108,8 +113,6 @@ def check_labelling(whole: Labelling, by_case: Mapping[str, Names], has_masks: b
 
 
 def _check_definitions(labels: Labels, has_masks: bool) -> None:
-    if not has_masks and not labels:
-        raise ValueError("`labels` must say which label values make which ROI")
     for roi, definition in labels.items():
         kind = _kind(definition)
         if has_masks and kind == "by value" and definition:

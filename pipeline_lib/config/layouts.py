@@ -49,11 +49,16 @@ class Layout(Section):
         description="Path of a case's image; {case} stands for the case's name, {ending} for the `file_ending` of "
         "nnU-Net's dataset.json."
     )
-    labels: str = Field(description="Path of a case's label map or, with {structure}, of one mask for each structure.")
+    labels: str | None = Field(
+        default=None,
+        description="Path of a case's label map or, with {structure}, of one mask for each structure (null: the cases "
+        "have no label files).",
+    )
 
     @model_validator(mode="after")
     def _can_be_filled_in(self) -> Self:
-        for key, template in (("image", self.image), ("labels", self.labels)):
+        templates = {"image": self.image} | ({} if self.labels is None else {"labels": self.labels})
+        for key, template in templates.items():
             parts = _parts(key, template)
             unknown = sorted(parts - set(_PARTS if key == "labels" else ("case", "ending")))
             if unknown:
@@ -70,17 +75,17 @@ class Layout(Section):
         return self
 
     def __str__(self) -> str:
-        return f"{self.image}, {self.labels}"
+        return self.image if self.labels is None else f"{self.image}, {self.labels}"
 
     @property
     def has_masks(self) -> bool:
         """Whether each structure has a mask of its own, instead of a label map for all."""
-        return "structure" in _parts("labels", self.labels)
+        return "structure" in _parts("labels", self.labels or "")
 
     @property
     def needs_ending(self) -> bool:
         """Whether nnU-Net's dataset.json says how the files' names end."""
-        return "ending" in _parts("image", self.image) | _parts("labels", self.labels)
+        return "ending" in _parts("image", self.image) | _parts("labels", self.labels or "")
 
 
 @dataclass(frozen=True)

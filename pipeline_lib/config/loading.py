@@ -100,8 +100,9 @@ def _labelled_cases(path: Path, table: Path, content: Mapping[str, Any]) -> dict
         remedy = "write that table, or one of: " + ", ".join(get_args(LabelledRule))
         raise UserError(f"{path}: labelled", f"there is no {table}", remedy)
     rois, cases = content.get("labels"), content.get("cases")
-    if not isinstance(rois, Mapping) or not isinstance(cases, list | tuple):
-        raise UserError(f"{path}: labelled", "names a table, which needs `labels` and `cases`", "give both")
+    if not rois or not isinstance(rois, Mapping) or not isinstance(cases, list | tuple):
+        remedy = "give both, or leave `labelled` out"
+        raise UserError(f"{path}: labelled", "names a table, which needs `labels` and `cases`", remedy)
     return read_labelled_table(table, tuple(map(str, rois)), tuple(map(str, cases)))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .methods import Method
 from .networks import Network
 from .rois import has_existence
+from .validation import cases_that_teach
 from .volumes import Patches
 
 if TYPE_CHECKING:
@@ -85,6 +86,11 @@ def lacking_for(config: Config, method: Method) -> tuple[str, str] | None:
     if method.start_from is None and config.unlabelled_rois:
         unlabelled = ", ".join(config.unlabelled_rois)
         return f"cannot learn {unlabelled}, which no data set labels", "name a model that knows it in `start_from`"
+    if not method.learns_without_labels and not any(
+        cases_that_teach(dataset, dataset.split_cases("train"), method)
+        for dataset in config.datasets.partially_labelled
+    ):
+        return "learns from labels alone, and no training case has any", "add a data set with labels"
     if method.needs_existence and config.existence.mode == "start_model":
         if method.start_from is None:
             return "needs existence scores, which `existence.mode` takes from a model", "name it in `start_from`"
@@ -124,12 +130,16 @@ def _check_samples_together(config: Config, name: str, method: Method) -> None:
 
 
 def _check_labelled_cases(config: Config, name: str, method: Method) -> None:
-    trained = {dataset.name: len(dataset.split_cases("train")) for dataset in config.datasets.partially_labelled}
+    trained = {
+        dataset.name: len(cases_that_teach(dataset, dataset.split_cases("train"), method))
+        for dataset in config.datasets.partially_labelled
+        if not dataset.has_no_labels
+    }
     for dataset, count in method.labelled_cases.items():
         if dataset not in trained:
             raise ValueError(
-                f"method {name}: `labelled_cases` names {dataset}, which is not a partially labelled data set "
-                f"(those are: {', '.join(trained)})"
+                f"method {name}: `labelled_cases` names {dataset}, which is not a partially labelled data set with "
+                f"labels (those are: {', '.join(trained)})"
             )
         if count > trained[dataset]:
             raise ValueError(

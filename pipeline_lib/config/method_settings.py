@@ -14,6 +14,9 @@ from .section import Count, Fraction, Name, Section
 Sampling = Literal["uniform_case", "uniform_dataset", "square_root"]
 DiceForm = Literal["published", "smoothed", "smoothed_100", "batch", "present"]
 
+UNLABELLED_SHARE = 0.5
+"""Largest share of an epoch that cases without any label have unless the method says otherwise."""
+
 _SELF_SUPERVISED = (".pt", ".pth")
 
 
@@ -99,6 +102,14 @@ class MethodSettings(Section):
         "weights of SwinUNETR (.pt).",
     )
 
+    unlabelled_share: Fraction = Field(
+        default=UNLABELLED_SHARE,
+        description="Largest share of an epoch that cases without any label may have. Where there are more of them, "
+        "they take turns: an epoch has every labelled case once, and as many of the others as the share leaves room "
+        "for. With the other kinds of `sampling`, the probabilities of the others are lowered to the share. 1: no "
+        "limit. Methods that learn from labels alone leave them out.",
+    )
+
     keep_start: bool = Field(
         default=True,
         description="ROIs that the model of `start_from` knows, and that a case does not label, are labelled by that "
@@ -121,6 +132,20 @@ class MethodSettings(Section):
         if not (self.keep_start or self.starts_from_model):
             raise ValueError("`keep_start` has no effect unless `start_from` names a segmentation model: leave it out")
         return self
+
+    @model_validator(mode="after")
+    def _has_cases_to_limit(self) -> Self:
+        if self.unlabelled_share != UNLABELLED_SHARE and not self.learns_without_labels:
+            raise ValueError(
+                f"`unlabelled_share` has no effect: {self.kind} learns from labels alone, and leaves out cases without "
+                "any: leave out the key"
+            )
+        return self
+
+    @property
+    def learns_without_labels(self) -> bool:
+        """Whether a case that labels no ROI teaches it something, by a term of its own or by a start model's labels."""
+        return self.keeps_start
 
     @property
     def starts_from_model(self) -> bool:
@@ -188,6 +213,10 @@ class TeacherScheduleSettings(SupervisedMethodSettings):
         if self.warmup_fraction + self.rampup_fraction > 1:
             raise ValueError("`warmup_fraction` and `rampup_fraction` together must not exceed 1")
         return self
+
+    @property
+    def learns_without_labels(self) -> bool:
+        return True
 
 
 class TeacherMethodSettings(TeacherScheduleSettings):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ..errors import UserError
 from .augmentation import Augmentation
@@ -45,6 +45,24 @@ class Datasets(Section):
     fully_labelled: Dataset | None = Field(
         default=None, description="Fully labelled data set that trains the ROI-aware network."
     )
+
+    @field_validator("partially_labelled")
+    @classmethod
+    def _without_labels(cls, datasets: tuple[Dataset, ...]) -> tuple[Dataset, ...]:
+        """Empty `labels` mean no labels here; in a fully labelled data set, that structures have their own names."""
+        return tuple(dataset if dataset.labels else dataset.without_labels() for dataset in datasets)
+
+    @field_validator("fully_labelled")
+    @classmethod
+    def _with_labels(cls, dataset: Dataset | None) -> Dataset | None:
+        if dataset is None or dataset.labels:
+            return dataset
+        if dataset.has_no_labels or not published(dataset.layout).files.has_masks:
+            raise ValueError(
+                f"data set {dataset.name} labels nothing, and the fully labelled data set must label its structures: "
+                "`labels` must say which label values make which structure"
+            )
+        return dataset
 
 
 class Config(Section):
@@ -214,10 +232,13 @@ def _check_labels(config: Config) -> None:
                 f"data set {dataset.name} labels {', '.join(unknown)}, which `rois` does not define "
                 f"(it has: {', '.join(config.roi_names)})"
             )
-        if not dataset.labels:
-            raise ValueError(f"data set {dataset.name} labels no ROI, so it cannot train a segmentation network")
         if not dataset.used_cases:
             raise ValueError(f"data set {dataset.name} skips all its cases")
+        if dataset.has_no_labels and (test := dataset.split_cases("test")):
+            raise ValueError(
+                f"data set {dataset.name} has no labels, so its test cases ({test[0]} …) could not be scored: write "
+                "`split: all_training` in it, or define `labels`"
+            )
     if config.unlabelled_rois and all(method.start_from is None for method in config.methods.values()):
         never = ", ".join(config.unlabelled_rois)
         raise ValueError(f"no data set with training cases labels {never}: remove it from `rois` or add a data set")
@@ -227,7 +248,9 @@ def _check_labels(config: Config) -> None:
             "fold, or see `split` of the data sets"
         )
     if config.scores.truth == "full" and not all(
-        isinstance(dataset.source, PhantomSource) for dataset in config.datasets.partially_labelled
+        isinstance(dataset.source, PhantomSource)
+        for dataset in config.datasets.partially_labelled
+        if not dataset.has_no_labels
     ):
         raise ValueError("`scores.truth: full` needs phantom data sets only; real ones have labelled ROIs alone")
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ..randomness import random_generator
+from .datasets import Dataset
 from .folds import all_folds, training_cases
+from .method_settings import MethodSettings
 from .patients import patient_of_case
 from .section import Count, Section
 from .sources import same_for_one_source
@@ -22,8 +24,9 @@ class Validation(Section):
     fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0,
         description="Share of each data set's training cases that is held out and not learned from, at least one case "
-        "of a data set that has two; `seed` draws them, the same ones for every method (0: no validation). With "
-        "`folds` they are drawn from the cases that a fold learns from, never from those that it holds out.",
+        "of a data set that has two, none of one without labels; `seed` draws them, the same ones for every method (0: "
+        "no validation). With `folds` they are drawn from the cases that a fold learns from, never from those that it "
+        "holds out.",
     )
     every_epochs: Count = Field(default=100, description="Epochs between two validations; the last step has one too.")
     overlap: Annotated[float, Field(ge=0, lt=1)] = Field(
@@ -55,13 +58,22 @@ class Validation(Section):
 def held_out_cases(config: Config, fold: int | None = None) -> dict[str, tuple[str, ...]]:
     """Data set → its held-out cases, sorted, for each that has some; of the training cases of `fold`, if there is one.
 
-    A patient is held out as a whole, also where data sets share one (of one source and one name).
+    A patient is held out as a whole, also where data sets share one (of one source and one name). A data set without
+    labels has none: there is nothing to compare a prediction with.
     """
+    without = {dataset.name for dataset in config.datasets.partially_labelled if dataset.has_no_labels}
+    return {name: cases for name, cases in _held_out_patients(config, fold).items() if name not in without}
+
+
+def _held_out_patients(config: Config, fold: int | None) -> dict[str, tuple[str, ...]]:
+    """Data set → the cases of the patients that are held out; such a case may be in a data set without labels too."""
     fraction, datasets = config.validation.fraction, config.datasets.partially_labelled
     if fraction == 0:
         return {}
     drawn = []
     for dataset in datasets:
+        if dataset.has_no_labels:
+            continue
         of_case = patient_of_case(dataset)
         patients = list(dict.fromkeys(of_case[case] for case in training_cases(config, dataset, fold)))
         order = random_generator("held-out cases", config.seed, dataset.name).permutation(len(patients))
@@ -78,13 +90,34 @@ def held_out_cases(config: Config, fold: int | None = None) -> dict[str, tuple[s
 
 def learned_cases(config: Config, fold: int | None = None) -> dict[str, tuple[str, ...]]:
     """Data set → the training cases that are learned from, sorted: neither `fold` nor `validation` holds them out."""
-    held_out = {name: set(cases) for name, cases in held_out_cases(config, fold).items()}
+    held_out = {name: set(cases) for name, cases in _held_out_patients(config, fold).items()}
     return {
         dataset.name: tuple(
             case for case in training_cases(config, dataset, fold) if case not in held_out.get(dataset.name, ())
         )
         for dataset in config.datasets.partially_labelled
     }
+
+
+def cases_that_teach(dataset: Dataset, cases: tuple[str, ...], method: MethodSettings) -> tuple[str, ...]:
+    """Those of `cases` from which `method` learns something: all of them, or those that label a ROI."""
+    if method.learns_without_labels:
+        return cases
+    without = dataset.unlabelled_cases
+    return tuple(case for case in cases if case not in without)
+
+
+def cases_of_method(config: Config, method: MethodSettings, fold: int | None = None) -> dict[str, tuple[str, ...]]:
+    """Data set → those of the `learned_cases` that teach `method` something.
+
+    A data set of which there are none is left out, unless validation predicts cases of it.
+    """
+    learned, held_out = learned_cases(config, fold), held_out_cases(config, fold)
+    found = {
+        dataset.name: cases_that_teach(dataset, learned[dataset.name], method)
+        for dataset in config.datasets.partially_labelled
+    }
+    return {name: cases for name, cases in found.items() if cases or name in held_out}
 
 
 def check_held_out(config: Config) -> None:
@@ -104,7 +137,7 @@ def _check_left(config: Config, fold: int | None, is_validated: bool) -> None:
     labelled: set[str] = set()
     for dataset in config.datasets.partially_labelled:
         cases, by_case = left[dataset.name], dataset.labelled
-        if dataset.split_cases("train") and not cases:
+        if dataset.split_cases("train") and not cases and not dataset.has_no_labels:
             raise ValueError(f"{holds} every training case of {dataset.name}: {remedy}")
         if isinstance(by_case, str):
             labelled |= set(dataset.labels) if cases else set()
@@ -114,8 +147,9 @@ def _check_left(config: Config, fold: int | None, is_validated: bool) -> None:
         raise ValueError(f"{holds} every case that labels {', '.join(never)}: {remedy}")
     for name, method in config.methods.items():
         for wanted, count in method.labelled_cases.items():
-            if count > len(left[wanted]):
+            having = len(cases_that_teach(config.dataset(wanted), left[wanted], method))
+            if count > having:
                 raise ValueError(
-                    f"method {name}: `labelled_cases` wants {count} of {wanted}, which has {len(left[wanted])} to "
-                    f"train besides those that {holds}"
+                    f"method {name}: `labelled_cases` wants {count} of {wanted}, which has {having} to train besides "
+                    f"those that {holds}"
                 )

@@ -3,7 +3,8 @@
 Samples are numbered through the whole training: step s has samples s·batch_size … (s + 1)·batch_size − 1. An epoch is
 one crop of every case in a freshly shuffled order, so batches run on across the end of an epoch. Where the cases of a
 data set label different ROIs, those that label a rare one are drawn more often (`case_weights`). Where data sets are to
-have other shares, an epoch is as many crops of cases that are drawn with replacement.
+have other shares, an epoch is as many crops of cases that are drawn with replacement. Cases without any label may have
+a limited share of an epoch: where there are more, they take turns.
 """
 
 from __future__ import annotations
@@ -57,6 +58,9 @@ class CropPlan:
 
     `weights` say how often each case is drawn in an epoch, on average; their sum is `cases`. None: each once. `shares`
     are the probabilities of the cases, summed up to each, for cases drawn with replacement; they hold the weights.
+
+    Of the cases `in_turn`, which have no labels, an epoch has `taken` alone; `weights` are then those of the others.
+    With `shares`, which hold their probabilities, they only make an epoch shorter.
     """
 
     cases: int
@@ -66,6 +70,8 @@ class CropPlan:
     seed: int
     weights: tuple[float, ...] | None = None
     shares: tuple[float, ...] | None = None
+    in_turn: tuple[int, ...] = ()
+    taken: int = 0
 
     @classmethod
     def from_cases(
@@ -74,16 +80,40 @@ class CropPlan:
         optimisation: Optimisation,
         seed: int,
         sampling: Sampling = "uniform_case",
+        unlabelled_share: float = 1.0,
     ) -> CropPlan:
+        """The plan for `cases`, of which those without any label have at most `unlabelled_share` of an epoch."""
         # Every position that may be drawn is one of every case's pool.
         pool_size = min(len(case.pool) for case in cases)
-        weights = case_weights(cases)
-        shares = None if sampling == "uniform_case" else _shares(cases, sampling, weights)
-        return cls(len(cases), pool_size, optimisation.epochs, optimisation.batch_size, seed, weights, shares)
+        unlabelled = tuple(place for place, case in enumerate(cases) if not case.labelled.any())
+        taken = taken_in_turn(len(cases) - len(unlabelled), len(unlabelled), unlabelled_share)
+        in_turn = unlabelled if taken < len(unlabelled) else ()
+        shares = None
+        if sampling != "uniform_case":
+            weights = case_weights(cases)
+            shares = _shares(cases, sampling, weights, unlabelled_share)
+        else:
+            weights = case_weights([case for case in cases if case.labelled.any()] if in_turn else cases)
+        return cls(
+            len(cases),
+            pool_size,
+            optimisation.epochs,
+            optimisation.batch_size,
+            seed,
+            weights,
+            shares,
+            in_turn,
+            taken if in_turn else 0,
+        )
+
+    @property
+    def epoch_size(self) -> int:
+        """Crops in an epoch."""
+        return self.cases - len(self.in_turn) + self.taken
 
     @property
     def steps(self) -> int:
-        return math.ceil(self.epochs * self.cases / self.batch_size)
+        return math.ceil(self.epochs * self.epoch_size / self.batch_size)
 
     def crop(self, sample: int) -> Crop:
         """The crop of `sample`; keyed by (seed, epoch) the order of cases, by (seed, epoch, case) the position.
@@ -94,8 +124,8 @@ class CropPlan:
             random = random_generator("drawn crop", self.seed, sample)
             case = min(int(np.searchsorted(self.shares, random.random(), side="right")), self.cases - 1)
             return Crop(sample, case, int(random.integers(self.pool_size)))
-        epoch, turn = divmod(sample, self.cases)
-        case = int(_case_order(self.seed, epoch, self.cases, self.weights)[turn])
+        epoch, turn = divmod(sample, self.epoch_size)
+        case = int(_case_order(self.seed, epoch, self.cases, self.weights, self.in_turn, self.taken)[turn])
         # Keyed by epoch and case, a case that is drawn several times in an epoch would give the same patch each time.
         key = (epoch, case) if self.weights is None else (sample,)
         position = random_generator("crop", self.seed, *key).integers(self.pool_size)
@@ -137,21 +167,53 @@ def case_weights(cases: Sequence[TrainingCase]) -> tuple[float, ...] | None:
     return None if np.allclose(weights, 1) else tuple(weights.tolist())
 
 
+def taken_in_turn(labelled: int, unlabelled: int, share: float) -> int:
+    """How many cases without labels an epoch has beside its labelled ones, so that they are at most `share` of it.
+
+    All of them where there is room, and where there is nothing else.
+    """
+    if share == 1 or not labelled:
+        return unlabelled
+    # The small number outweighs rounding: 20 cases leave room for 180 at a share of 0.9.
+    return min(unlabelled, math.floor(labelled * share / (1 - share) + 1e-9))
+
+
 def _shares(
-    cases: tuple[TrainingCase, ...], sampling: Sampling, weights: tuple[float, ...] | None
+    cases: tuple[TrainingCase, ...], sampling: Sampling, weights: tuple[float, ...] | None, unlabelled_share: float
 ) -> tuple[float, ...]:
-    """Sums of the cases' probabilities: weight/n for a data set of n cases, or weight/√n, divided by the sum of all."""
+    """Sums of the cases' probabilities: weight/n for a data set of n cases, or weight/√n, divided by the sum of all.
+
+    Where cases without labels would have more than `unlabelled_share`, theirs are lowered to that.
+    """
     sizes = Counter(case.dataset for case in cases)
     power = 1.0 if sampling == "uniform_dataset" else 0.5
-    each = [sizes[case.dataset] ** -power for case in cases]
-    summed = np.cumsum(each if weights is None else np.multiply(each, weights))
+    each = np.array([sizes[case.dataset] ** -power for case in cases]) * (1 if weights is None else np.array(weights))
+    labelled = np.array([case.labelled.any() for case in cases])
+    if labelled.any() and each[~labelled].sum() > unlabelled_share * each.sum():
+        each[labelled] *= (1 - unlabelled_share) / each[labelled].sum()
+        each[~labelled] *= unlabelled_share / each[~labelled].sum()
+    summed = np.cumsum(each)
     return tuple((summed / summed[-1]).tolist())
 
 
 @lru_cache(maxsize=4)
-def _case_order(seed: int, epoch: int, cases: int, weights: tuple[float, ...] | None) -> NDArray[np.int64]:
-    """The case of each sample of an epoch: a case of weight w is there ⌊w⌋ or ⌈w⌉ times."""
+def _case_order(
+    seed: int, epoch: int, cases: int, weights: tuple[float, ...] | None, in_turn: tuple[int, ...], taken: int
+) -> NDArray[np.int64]:
+    """The case of each sample of an epoch: a case of weight w is there ⌊w⌋ or ⌈w⌉ times.
+
+    Those `in_turn` have no weight and stand in one order, seeded: an epoch takes the next `taken` of them, once each.
+    """
     random = random_generator("case order", seed, epoch)
+    if not in_turn:
+        return _weighted_order(random, cases, weights)
+    others = np.setdiff1d(np.arange(cases), in_turn)
+    queue = random_generator("turns", seed).permutation(in_turn)
+    places = (epoch * taken + np.arange(taken)) % len(queue)
+    return random.permutation(np.concatenate([others[_weighted_order(random, len(others), weights)], queue[places]]))
+
+
+def _weighted_order(random: np.random.Generator, cases: int, weights: tuple[float, ...] | None) -> NDArray[np.int64]:
     order = random.permutation(cases)
     if weights is None:
         return order

@@ -113,6 +113,7 @@ def _contents(place: Path, wanted: Mapping[str, str]) -> Iterator[tuple[str, byt
 def _write_case(dataset: Dataset, raw: Path, case: str, read: ReadPatient) -> None:
     """Write a case's folder, whole or not at all."""
     files = published(dataset.layout).files
+    assert files.labels is not None, "the layout of a collection has a path of its labels"
     named = {files.image.format(case=case): read.hu}
     for organ, mask in read.masks.items():
         named[files.labels.format(case=case, structure=organ)] = mask.astype(np.uint8)

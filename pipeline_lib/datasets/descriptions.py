@@ -57,7 +57,8 @@ def contradictions(dataset: Dataset, root: Path) -> Iterator[tuple[str, str]]:
         yield error.wrong, error.remedy
         return
     yield from _channels(description)
-    yield from _labels(dataset, description)
+    if dataset.labels:
+        yield from _labels(dataset, description)
 
 
 def _channels(description: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -35,7 +35,7 @@ class CaseFiles:
     """Where a case's image and labels lie: one label map, or the masks of each labelled target, one for each part.
 
     `names` says how the names of the masks matched those of the ROIs, where ROIs have names. With `dicom`, the image is
-    a folder that holds the labels too.
+    a folder that holds the labels too; a case `without_labels` is not asked for any.
     """
 
     image: Path
@@ -43,6 +43,7 @@ class CaseFiles:
     masks: Mapping[str, tuple[Path, ...]]
     names: MatchedNames | None = None
     dicom: bool = False
+    without_labels: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ def case_files(
     files = published(layout).files
     ending = file_ending(root) if files.needs_ending else ""
     image = root / files.image.format(case=case, ending=ending)
+    if labelling.labels_nothing or files.labels is None:
+        return CaseFiles(image, None, {}, dicom=published(layout).dicom, without_labels=True)
     if published(layout).dicom:
         return CaseFiles(image, None, {}, dicom=True)
     if not files.has_masks:
@@ -106,7 +109,7 @@ def read_case(
     value which belongs to no ROI.
     """
     files = case_files(layout, root, case, targets, labelling)
-    if files.dicom:
+    if files.dicom and not files.without_labels:
         opened, labels = _read_dicom(files.image, targets, labelling)
         return RawCase(files, opened.ct.image, labels, opened.notes)
     read = read_case_image(files)
@@ -116,10 +119,15 @@ def read_case(
 
 def read_case_image(files: CaseFiles) -> ReadImage:
     """A case's image without its labels; raises UserError if it is missing or faulty."""
-    if files.dicom:
-        opened, _ = _read_dicom(files.image, (), _NOTHING)
-        return ReadImage(opened.ct.image, opened.notes)
-    return read_image_with_notes(files.image)
+    if not files.dicom:
+        return read_image_with_notes(files.image)
+    if files.without_labels:
+        from .dicom.series import read_ct_series
+
+        series = read_ct_series(files.image)
+        return ReadImage(series.image, series.notes)
+    opened, _ = _read_dicom(files.image, (), _NOTHING)
+    return ReadImage(opened.ct.image, opened.notes)
 
 
 def _read_dicom(folder: Path, targets: tuple[str, ...], labelling: Labelling) -> tuple[DicomCase, CaseLabels]:
@@ -136,7 +144,7 @@ def read_labels(files: CaseFiles, targets: tuple[str, ...], labelling: Labelling
 
     Raises UserError naming the file if it is missing, damaged or holds a value that belongs to no ROI.
     """
-    if files.dicom:
+    if files.dicom and not files.without_labels:
         opened, labels = _read_dicom(files.image, targets, labelling)
         check_grid(files.image, opened.ct.grid)
         return labels

@@ -111,7 +111,9 @@ def repeated_cases(cases: Iterable[CheckedCase], datasets: Mapping[str, Dataset]
         elif datasets[earlier.dataset].labels.keys() == datasets[checked.dataset].labels.keys():
             yield Finding(checked.image, f"is there twice: {other}", "list one of the two under `skip:`")
         else:
-            yield Finding(checked.image, f"is there twice, with labels of other ROIs: {other}", is_note=True)
+            without = [each for each in (earlier, checked) if datasets[each.dataset].has_no_labels]
+            how = f"without labels in {without[0].dataset}" if without else "with labels of other ROIs"
+            yield Finding(checked.image, f"is there twice, {how}: {other}", is_note=True)
 
 
 def check_dataset(
@@ -206,6 +208,8 @@ def _check_labels(
 
 def _notes(dataset: Dataset, files: CaseFiles, labels: CaseLabels, present: list[str]) -> Iterator[Finding]:
     where = files.label_map or files.image
+    if dataset.has_no_labels:
+        return
     if not labels.labelled:
         yield Finding(where, "labels no ROI; it counts as an unlabelled case", is_note=True)
     elif not present:

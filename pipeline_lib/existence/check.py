@@ -17,9 +17,11 @@ from torch import Tensor
 
 from ..config.augmentation import WeakView
 from ..config.existence import DecisionRule
+from ..config.method_settings import UNLABELLED_SHARE
+from ..config.optimisation import Optimisation
 from ..config.volumes import Patches
 from ..data.batches import ViewMaker
-from ..data.crops import CropPlan, TrainingCase, case_weights
+from ..data.crops import CropPlan, TrainingCase
 from ..data.mirroring import Partners
 from ..data.patches import voxels_in_patches
 from ..data.reading import CropReader
@@ -64,8 +66,7 @@ def training_crops(
     `fully_known` says for each case whether its labels are all that it contains; `partners` are the ROIs that a flip
     along x exchanges.
     """
-    pool_size, weights = min(len(case.pool) for case in cases), case_weights(cases)
-    plan = CropPlan(len(cases), pool_size, epochs=1, batch_size=1, seed=seed, weights=weights)
+    plan = CropPlan.from_cases(cases, Optimisation(epochs=1, batch_size=1), seed, unlabelled_share=UNLABELLED_SHARE)
     reader = CropReader(cases, plan, patches.shape, weak, partners)
     view_maker = ViewMaker(None, patches.shape, window_hu, seed, device)
     progress = Progress("check_existence: training crops", count, "crops")

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config.method_checks import check_methods
+from ..config.method_settings import MethodSettings
 from ..config.networks import Network
 from ..config.schema import Config
-from ..config.validation import learned_cases
+from ..config.validation import cases_of_method
+from ..data.crops import taken_in_turn
 from ..errors import UserError
 from .advice import Fit, advised, equal_parts, largest_patch
 from .cards import Card
@@ -90,7 +92,10 @@ def _volume(data: Fingerprint | None) -> Shape | None:
     return z, y, x
 
 
-def steps_of(config: Config, fold: int | None = None) -> int:
-    """Steps of one training, of a fold where there are some, as data.crops.CropPlan counts them."""
-    cases = sum(map(len, learned_cases(config, fold).values()))
+def steps_of(config: Config, method: MethodSettings, fold: int | None = None) -> int:
+    """Steps of one training of `method`, of a fold where there are some, as data.crops.CropPlan counts them."""
+    learned = cases_of_method(config, method, fold)
+    unlabelled = sum(len(config.dataset(name).unlabelled_cases.intersection(cases)) for name, cases in learned.items())
+    labelled = sum(map(len, learned.values())) - unlabelled
+    cases = labelled + taken_in_turn(labelled, unlabelled, method.unlabelled_share)
     return -(-config.segmentation.epochs * cases // config.segmentation.batch_size)

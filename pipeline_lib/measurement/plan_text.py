@@ -90,13 +90,20 @@ def _about_steps(made: Plan) -> Iterator[str]:
     least, most = min(steps), max(steps)
     span = f"{most:,}" if least == most else f"{least:,} to {most:,}"
     total = f", at least {hours:.0f} hours ({hours / 24:.1f} days)" if known else ""
+    for dataset in config.datasets.partially_labelled:
+        if dataset.has_no_labels:
+            count = len(dataset.split_cases("train"))
+            yield f"no labels {dataset.name}, {count:,} cases: methods that learn from labels alone leave them out"
     yield f"training  {len(steps)} trainings of {span} steps{total}; validation and waiting for data not in it"
 
 
 def _steps_of_each(config: Config, networks: Collection[str]) -> list[int]:
     """Steps of each training of one of these networks."""
-    of_fold = {fold: steps_of(config, fold) for fold in all_folds(config)}
-    return [of_fold[run.fold] for run in config.trainings if config.methods[run.method].network in networks]
+    trained = {name for run in config.trainings if config.methods[name := run.method].network in networks}
+    steps = {
+        (name, fold): steps_of(config, config.methods[name], fold) for name in trained for fold in all_folds(config)
+    }
+    return [steps[run.method, run.fold] for run in config.trainings if run.method in trained]
 
 
 def fragment(made: Plan, card_name: str) -> str:

@@ -101,7 +101,8 @@ def model_card(
 
 def _data_lines(data: Sequence[TrainingData]) -> list[str]:
     rows = [
-        f"| {part.name} | {part.cases} | {', '.join(map(roi_label, part.rois))} | {part.licence} |" for part in data
+        f"| {part.name} | {part.cases} | {', '.join(map(roi_label, part.rois)) or 'no labels'} | {part.licence} |"
+        for part in data
     ]
     return [
         "What a data set does not label was unknown in training, not background. A licence may restrict what the model "

@@ -18,7 +18,8 @@ _BLUES = LinearSegmentedColormap.from_list("label volumes", ["#e3eef6", "#0072B2
 
 def read_cases(files: Sequence[Path]) -> dict[str, pd.DataFrame]:
     """Data set → its cases.csv."""
-    tables = [pd.read_csv(file, dtype={"dataset": str, "case": str}, keep_default_na=True) for file in files]
+    texts = dict.fromkeys(("dataset", "case", "labelled"), str)
+    tables = [pd.read_csv(file, dtype=texts, keep_default_na=True) for file in files]
     return {str(table["dataset"].iloc[0]): table for table in tables}
 
 
@@ -47,7 +48,7 @@ def data_card(cases: Mapping[str, pd.DataFrame], datasets: Sequence[Dataset], ro
                 "test": int((table["split"] == "test").sum()),
                 "left out": len(dataset.skip),
                 "doubted": len(dataset.doubted),
-                "labels": ", ".join(labelled) or f"{_labelled_count(table)} structures",
+                "labels": _in_words(dataset, table, labelled),
                 "median spacing (mm)": " × ".join(f"{spacing[axis].median():.2f}" for axis in spacing),
                 "coarsest axis (mm)": _range(spacing.max(axis=1), 1),
                 "median size (voxels)": " × ".join(f"{table[f'original_size_{axis}'].median():.0f}" for axis in "xyz"),
@@ -151,6 +152,12 @@ def label_volume_figure(cases: Mapping[str, pd.DataFrame], datasets: Sequence[Da
     if high < 10 * low:
         scale.ax.yaxis.set_minor_formatter("{x:g}")
     return figure
+
+
+def _in_words(dataset: Dataset, table: pd.DataFrame, labelled: Sequence[str]) -> str:
+    if dataset.has_no_labels:
+        return "no labels"
+    return ", ".join(labelled) or f"{_labelled_count(table)} structures"
 
 
 def _labelled_count(table: pd.DataFrame) -> int:

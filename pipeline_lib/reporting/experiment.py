@@ -66,6 +66,8 @@ def length(evidence: Evidence) -> str:
 
 def _cases_of(dataset: Dataset, scored: str, held_out: int) -> str:
     training = len(dataset.split_cases("train")) - held_out
+    if dataset.has_no_labels:
+        return f"{dataset.name} ({training} training, no labels)"
     if not dataset.labels:
         return f"{dataset.name} ({training} for the ROI-aware network)"
     validated = f"{held_out} held out, " if held_out else ""

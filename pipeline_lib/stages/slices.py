@@ -18,6 +18,9 @@ def regardless_of(dataset: Dataset, *keys: str) -> Dataset:
         **{"split": "all_training", "skip": (), "doubted": (), "licence": ""},
         **{"labelled": "all", "unknown_labels": {}, "patients": {}},
     }
+    if dataset.has_no_labels:
+        # That there are no label files is not a matter of which case labels what.
+        neutral["labelled"] = dataset.labelled
     update = {key: neutral[key] for key in keys}
     if isinstance(dataset.source, DownloadSource):
         update["source"] = without_sizes(dataset.source)

@@ -238,7 +238,7 @@ class _Loop:
             for warning in watcher.note(self.step, values, batch_size):
                 say(f"warning: {self.title}, step {self.step}: {warning}")
         latest = {
-            "epoch": self.step * batch_size / self.data.plan.cases,
+            "epoch": self.step * batch_size / self.data.plan.epoch_size,
             "learning_rate": self.stepper.optimiser.param_groups[0]["lr"],
             "skipped_steps": self.stepper.skipped,
             "samples_per_second": batch_size / seconds,

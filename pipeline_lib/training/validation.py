@@ -171,7 +171,7 @@ class Validation:
         return [f"a validation is left out, as others may be: with it they would have taken {taken}"]
 
     def _periods(self, step: int) -> int:
-        return step * self.plan.batch_size // (self.every_epochs * self.plan.cases)
+        return step * self.plan.batch_size // (self.every_epochs * self.plan.epoch_size)
 
     def _dice(self, distributed: Distributed, stop: StopRequest) -> Dice | None:
         mine: list[tuple[int, str, str, float]] | None

@@ -384,7 +384,10 @@ def test_skipped_cases_are_in_no_part_and_move_no_other_case():
     [
         ({"cases": ["a", "a"]}, "case listed twice: a"),
         ({"cases": []}, "must list the cases"),
-        ({"labels": {}}, "label values"),
+        (
+            {"labels": {}},
+            "has no labels, so its test cases (case_00 …) could not be scored: write `split: all_training`",
+        ),
         ({"split": {"case_00": "train"}}, "split and cases disagree"),
         ({"skip": [{"case": "case_99", "reason": "broken"}]}, "names no case: case_99"),
         ({"layout": "totalsegmentator_v1"}, "the layout has a mask for each ROI: give names"),

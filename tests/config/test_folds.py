@@ -121,9 +121,10 @@ def test_a_copy_with_other_folds_splits_anew():
 def test_the_steps_of_a_fold_are_those_of_the_cases_that_it_learns_from():
     config = config_of(folds=3)
     for run in config.trainings[:3]:
-        cases = sum(map(len, train(config, run.name).cases.values()))
-        assert steps_of(config, run.fold) == -(-config.segmentation.epochs * cases // config.segmentation.batch_size)
-        assert steps_of(config, run.fold) < steps_of(config)
+        cases, method = sum(map(len, train(config, run.name).cases.values())), config.methods[run.method]
+        steps = steps_of(config, method, run.fold)
+        assert steps == -(-config.segmentation.epochs * cases // config.segmentation.batch_size)
+        assert steps < steps_of(config, method)
 
 
 def test_one_folder_spelled_in_two_ways_is_one_source():

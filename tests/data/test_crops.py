@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_lib.config.optimisation import Optimisation
-from pipeline_lib.data.crops import CropPlan, TrainingCase, case_weights
+from pipeline_lib.data.crops import CropPlan, TrainingCase, case_weights, taken_in_turn
 
 plans = st.builds(
     CropPlan,
@@ -19,6 +20,14 @@ plans = st.builds(
     epochs=st.integers(1, 6),
     batch_size=st.integers(1, 16),
     seed=st.integers(0, 100),
+)
+in_turns = st.builds(
+    lambda plan, waiting, taken: replace(
+        plan, cases=plan.cases + waiting, in_turn=tuple(range(waiting)), taken=min(taken, waiting - 1)
+    ),
+    plan=plans,
+    waiting=st.integers(1, 30),
+    taken=st.integers(0, 29),
 )
 
 
@@ -36,7 +45,7 @@ def test_the_steps_are_just_enough_for_the_epochs(plan):
     assert taken == list(range(plan.steps * plan.batch_size))
 
 
-@given(plans, st.integers(1, 8), st.data())
+@given(plans | in_turns, st.integers(1, 8), st.data())
 def test_processes_share_a_step_evenly_and_in_order(plan, processes, data):
     step = data.draw(st.integers(0, plan.steps - 1))
     shares = [plan.samples(step, process, processes) for process in range(processes)]
@@ -44,7 +53,7 @@ def test_processes_share_a_step_evenly_and_in_order(plan, processes, data):
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-@given(plans, st.data())
+@given(plans | in_turns, st.data())
 def test_a_resumed_process_sees_what_it_would_have_seen(plan, data):
     step = data.draw(st.integers(0, plan.steps))
     whole = list(plan.samples_from(0, 0, 2))
@@ -52,7 +61,7 @@ def test_a_resumed_process_sees_what_it_would_have_seen(plan, data):
     assert list(plan.samples_from(step, 0, 2)) == whole[before:]
 
 
-@given(plans, st.integers(0, 10**7))
+@given(plans | in_turns, st.integers(0, 10**7))
 def test_a_crop_depends_on_its_number_and_the_plan_alone(plan, sample):
     crop = plan.crop(sample)
     for other in (0, sample + 1, 12345):
@@ -190,3 +199,81 @@ def test_shares_of_data_sets_keep_the_weights_of_their_cases():
     drawn = np.bincount([plan.crop(sample).case for sample in range(4000)]) / 4000
     rare = math.sqrt(3) / (3 + math.sqrt(3)) / 2
     np.testing.assert_allclose(drawn, [(0.5 - rare) / 3] * 3 + [rare, 0.5], atol=0.03)
+
+
+def epochs_of(plan: CropPlan, count: int) -> list[list[int]]:
+    """The cases of each epoch, in order."""
+    return [
+        [plan.crop(epoch * plan.epoch_size + turn).case for turn in range(plan.epoch_size)] for epoch in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("labelled", "unlabelled", "share", "expected"),
+    [
+        (20, 1000, 0.5, 20),
+        (20, 1000, 0.9, 180),
+        (20, 1000, 0.0, 0),
+        (20, 1000, 1.0, 1000),
+        (20, 12, 0.5, 12),
+        (3, 9, 0.4, 2),
+        (0, 7, 0.5, 7),
+    ],
+)
+def test_as_many_cases_without_labels_as_their_share_leaves_room_for(labelled, unlabelled, share, expected):
+    """By trial: the largest number that is at most the share, where there is a labelled case."""
+    fitting = [n for n in range(unlabelled + 1) if not labelled or n <= share * (labelled + n) + 1e-9]
+    assert taken_in_turn(labelled, unlabelled, share) == fitting[-1] == expected
+
+
+@given(st.integers(1, 6), st.integers(1, 20), st.sampled_from([0.2, 0.5, 0.75]), st.integers(0, 9))
+def test_an_epoch_has_every_labelled_case_and_the_next_ones_without_labels(labelled, unlabelled, share, seed):
+    cases = (*labelling("plain", *[set()] * unlabelled), *labelling("livers", *[{0}] * labelled))
+    plan = CropPlan.from_cases(cases, Optimisation(epochs=5, batch_size=2), seed, unlabelled_share=share)
+    taken = max(n for n in range(unlabelled + 1) if n <= share * (labelled + n) + 1e-9)
+    epochs = epochs_of(plan, 9)
+    assert plan.steps == math.ceil(5 * (labelled + taken) / 2)
+    assert all(sorted(epoch)[taken:] == list(range(unlabelled, unlabelled + labelled)) for epoch in epochs)
+    assert all(len(set(epoch)) == labelled + taken for epoch in epochs)
+    counts = Counter(case for epoch in epochs for case in epoch if case < unlabelled)
+    # Nobody has a second turn before everybody had a first.
+    turns = [counts[case] for case in range(unlabelled)]
+    assert max(turns) - min(turns) <= 1
+    assert sum(turns) == 9 * taken
+    if taken == unlabelled:
+        assert plan == CropPlan.from_cases(cases, Optimisation(epochs=5, batch_size=2), seed)
+
+
+def test_turns_mix_with_labelled_cases_and_differ_between_seeds():
+    cases = (*labelling("livers", *[{0}] * 10), *labelling("plain", *[set()] * 500))
+    one, other = (CropPlan.from_cases(cases, Optimisation(), seed, unlabelled_share=0.5) for seed in (0, 1))
+    first, second = epochs_of(one, 2)
+    assert not set(first) & set(second) - set(range(10))
+    assert sorted(case < 10 for case in first[:10]) != [True] * 10
+    assert [case < 10 for case in first] != [case < 10 for case in second]
+    assert set(first) != set(epochs_of(other, 1)[0])
+
+
+def test_a_case_with_a_rare_roi_keeps_its_weight_beside_cases_that_take_turns():
+    """√3 against 1 of four labelled cases, whatever waits for its turn beside them in the same data set."""
+    cases = (*labelling("heads", {0}, {0}, {0}, {1}, *[set()] * 60),)
+    plan = CropPlan.from_cases(cases, Optimisation(), 0, unlabelled_share=0.5)
+    assert plan.weights == case_weights(cases[:4])
+    drawn = np.bincount(np.concatenate(epochs_of(plan, 600)), minlength=64) / 600
+    np.testing.assert_allclose(
+        drawn[:4], [4 / (3 + math.sqrt(3))] * 3 + [4 * math.sqrt(3) / (3 + math.sqrt(3))], rtol=0.1
+    )
+    np.testing.assert_allclose(drawn[4:], 4 / 60, rtol=0.05)
+
+
+def test_with_replacement_the_probability_of_cases_without_labels_is_lowered_to_their_share():
+    """Two of three data sets have none: 2/3 of the draws become 1/4, and √ of their sizes tells them apart still."""
+    cases = (*labelling("livers", {0}, {0}), *labelling("plain", *[set()] * 4), *labelling("other", *[set()] * 16))
+    plan = CropPlan.from_cases(cases, Optimisation(epochs=1, batch_size=1), 0, "square_root", 0.25)
+    drawn = np.bincount([plan.crop(sample).case for sample in range(6000)], minlength=22) / 6000
+    expected = [0.75 / 2] * 2 + [0.25 * (1 / 3) / 4] * 4 + [0.25 * (2 / 3) / 16] * 16
+    np.testing.assert_allclose(drawn, expected, atol=0.02)
+    assert plan.steps == plan.epoch_size == 2, "as many crops as an epoch of uniform_case: none of 20 fits beside two"
+    unlimited = CropPlan.from_cases(cases, Optimisation(epochs=1, batch_size=1), 0, "square_root", 1.0)
+    assert unlimited == CropPlan.from_cases(cases, Optimisation(epochs=1, batch_size=1), 0, "square_root")
+    assert unlimited.epoch_size == 22

@@ -94,6 +94,19 @@ def test_a_contour_that_every_case_must_have_is_missed_by_name(root):
     assert table.labelled == ("parotid_left",)
 
 
+def test_a_ct_without_any_drawing_is_read_where_the_data_set_has_no_labels(root):
+    write_series(root / "c", GRID, (HU + 1024).astype(np.int16))
+    with pytest.raises(UserError, match="holds no RTSTRUCT or DICOM-SEG"):
+        read_case("dicom", root, "c", TARGETS, Labelling(labels=LABELS))
+    plain = dataset(root, labels={}, labelled="all", cases=("a", "c"), split="all_training").without_labels()
+    for case in ("a", "c"):
+        read = read_case("dicom", root, case, TARGETS, plain.labelling(case))
+        assert np.array_equal(sitk.GetArrayViewFromImage(read.image), HU)
+        assert read.labelled == ()
+        checked = check_case(plain, root, case, TARGETS)
+        assert (checked.findings, checked.labelled, checked.present) == ((), (), ())
+
+
 def test_two_names_of_one_roi_in_a_case_are_refused(root):
     series = write_series(root / "c", GRID)
     save(rtstruct(series, {"Parotid_L": square(3, 6), "lt parotid": square(3, 7)}), root / "c" / "rs.dcm")

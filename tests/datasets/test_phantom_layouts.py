@@ -118,6 +118,18 @@ def test_a_layout_of_ones_own(tmp_path):
         np.testing.assert_array_equal(mask, roi_mask(bits, ROIS.index(roi)))
 
 
+@pytest.mark.parametrize("layout", ["msd", "totalsegmentator_v1", Layout(image="scans/{case}.mha")], ids=str)
+def test_a_data_set_without_labels_has_cts_alone(tmp_path, layout):
+    liver = phantom_settings("phantom_liver", cases=1, spacing=COARSE)
+    plain = liver.dataset.model_copy(update={"layout": layout, "labels": {}}).without_labels()
+    generate_dataset(liver.model_copy(update={"dataset": plain}), tmp_path / "raw", tmp_path / "truth")
+    (case,) = plain.all_cases
+    files = [path for path in (tmp_path / "raw").rglob("*") if path.is_file() and path.name != "dataset.json"]
+    read = read_case(layout, tmp_path / "raw", case, ROIS, plain.labelling(case))
+    assert files == [read.files.image]
+    assert read.labelled == ()
+
+
 def test_totalsegmentator_layout_has_one_mask_per_structure(tmp_path):
     settings, raw, truth = generate(tmp_path, "phantom_total")
     structures = structure_names("totalsegmentator_v1")

@@ -25,6 +25,7 @@ from pipeline_lib.measurement.plan import PRESET_MEMORY_GIB, plan, steps_of
 from pipeline_lib.measurement.plan_text import fragment, lines
 from pipeline_lib.measurement.sizes import PAPER, SMALL
 from pipeline_lib.tools.disk import disk_in_words
+from tests.config.test_no_labels import with_plain
 from tests.support.synthetic import write_case
 
 BASE = Path(__file__).parents[2]
@@ -126,6 +127,15 @@ def test_without_volumes_the_headers_of_raw_cases_are_read(config, tmp_path):
     assert found.size_voxels == (2, 3, 8)
 
 
+def test_a_plan_names_the_cases_without_labels_and_counts_the_steps_that_each_method_takes(tmp_path, reckoned):
+    content = yaml.safe_load((BASE / "config" / "config.yaml").read_text())
+    config = load_config(with_plain(content) | {"compare": ["baseline", "latent_class"]}, BASE)
+    said = list(lines(plan(config, CARDS["RTX 3090"], 1, tmp_path), "RTX 3090", ""))
+    assert "no labels plain, 30 cases: methods that learn from labels alone leave them out" in said
+    least, most = (steps_of(config, config.methods[name]) for name in ("baseline", "latent_class"))
+    assert any(f"2 trainings of {least:,} to {most:,} steps" in line for line in said)
+
+
 def test_a_plan_says_what_it_knows_and_that_it_is_reckoned(config, tmp_path, reckoned):
     made = plan(config, CARDS["RTX 3090"], 1, tmp_path)
     said = "\n".join(lines(made, "RTX 3090", disk_in_words(config, tmp_path)))
@@ -134,7 +144,7 @@ def test_a_plan_says_what_it_knows_and_that_it_is_reckoned(config, tmp_path, rec
         "1 × RTX 3090, 24.0 GiB",
         "patch 64×32×32, batch 2: 2 a GPU, gradient_accumulation_steps 1, gradient_checkpointing none",
         "reckoned, nothing was measured",
-        f"2 trainings of {steps_of(config):,} steps",
+        f"2 trainings of {steps_of(config, config.methods['latent_class']):,} steps",
         "volumes",
     ):
         assert fact in said

@@ -114,6 +114,18 @@ def labels_alone_of(name):
     return weights.get(name, {}) | ({"warmup_fraction": 0.5} if "warmup_fraction" in kind.model_fields else {})
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_a_sample_without_labels_teaches_the_methods_that_say_so_and_no_other(name):
+    example = Example(4)
+    example.labelled[:], example.known[:], example.unknown[:] = False, False, False
+    _, gradient = losses_of(name, example.batch, 1.0)
+    # The lower bound would learn that nothing is there; its settings say why it is not given such samples.
+    if name != "background":
+        assert gradient.any() == KINDS[name](kind=name, **SHARED).learns_without_labels
+    assert KINDS[name](kind=name, **SHARED, start_from="model.safetensors").learns_without_labels
+    assert not KINDS["background"](kind="background", **SHARED).learns_without_labels
+
+
 @pytest.mark.parametrize(("name", "keys"), VARIANTS)
 def test_stored_labels_of_unknown_voxels_are_never_read(name, keys):
     example, other = Example(3), Example(3)

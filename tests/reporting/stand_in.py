@@ -100,7 +100,8 @@ def build(folder: Path) -> Workspace:
         make_dataset("set_liver", {"liver": (1, 2), "liver_tumor": (2,)}, 8),
         make_dataset("set_spleen", {"spleen": (1,)}, 8),
     )
-    cases, truth, predictions = [], [], []
+    plain = make_dataset("set_plain", {}, 4).model_copy(update={"split": "all_training"}).without_labels()
+    cases, truth, predictions = [_volumes_of(folder, plain, 900)], [], []
     for place, dataset in enumerate(datasets):
         cases.append(_volumes_of(folder, dataset, 100 * place))
         truth.append(folder / "resources/truth" / dataset.name)
@@ -136,7 +137,7 @@ def build(folder: Path) -> Workspace:
                 )
                 for name in METHODS
             },
-            datasets=datasets,
+            datasets=(*datasets, plain),
             scores=Scores(truth="full"),
             structures=(("liver",), ("liver",), ("kidney_right", "kidney_left"), ("spleen",)),
             setup=TrainingSetup(
@@ -149,7 +150,7 @@ def build(folder: Path) -> Workspace:
             confusion=tuple(folder / "results/confusion" / f"{method}.csv" for method in METHODS),
             histories=tuple(_history(folder, method) for method in METHODS),
             roi_aware_metrics=None,
-            existence=tuple(_existence(folder, dataset) for dataset in datasets),
+            existence=tuple(_existence(folder, dataset) for dataset in (*datasets, plain)),
             existence_check=_existence_check(folder),
             pseudo_labels=(_pseudo_labels(folder),),
             cases=tuple(cases),
@@ -171,7 +172,7 @@ def _volumes_of(folder: Path, dataset: Dataset, seed: int) -> Path:
         label_map = np.zeros_like(bits)
         for roi, values in dataset.labels.items():
             label_map[(bits >> ROIS.index(roi) & 1) == 1] = values[-1 if roi == "liver_tumor" else 0]
-        for name, array in (("imagesTr", image), ("labelsTr", label_map)):
+        for name, array in (("imagesTr", image), ("labelsTr", label_map))[: 1 + bool(dataset.labels)]:
             (raw / name).mkdir(parents=True, exist_ok=True)
             sitk.WriteImage(grid.image(array), str(raw / name / f"{case}.nii.gz"))
         write_roi_bits(folder / "resources/truth" / dataset.name / f"{case}.nii.gz", bits, grid, ROIS)
@@ -186,6 +187,7 @@ def _volumes_of(folder: Path, dataset: Dataset, seed: int) -> Path:
                 case=case,
                 targets=ROIS,
                 volumes=Volumes(spacing_mm=(9.0, 9.0, 9.0)),
+                labelled=dataset.labelling(case).labelled,
             ),
             raw,
             out,

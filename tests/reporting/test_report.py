@@ -220,6 +220,11 @@ def test_the_data_card_is_there_as_tables(made, workspace):
         cases = pd.read_csv(file)
         name = cases["dataset"][0]
         assert card.loc[name, "training"] + card.loc[name, "test"] == len(cases)
+        if name == "set_plain":
+            assert card.loc[name, "labels"] == "no labels"
+            assert "set_plain (3 training, no labels)" in (made / "index.html").read_text(encoding="utf-8")
+            assert name not in rois.index
+            continue
         labelled = set(cases["labelled"][0].split())
         assert set(rois.loc[name].index) == labelled
         for roi in labelled:

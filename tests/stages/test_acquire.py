@@ -254,6 +254,20 @@ def test_a_user_s_data_set_that_lacks_files_is_for_validate_to_list(tmp_path, ca
         run(settings({"kind": "local", "path": str(mine)}, root="elsewhere"), tmp_path / "other")
 
 
+def test_of_a_data_set_without_labels_only_the_cts_are_looked_for(tmp_path, capsys):
+    mine = tmp_path / "mine"
+    for name in (name for name in FILES if "imagesTr" in name):
+        (mine / name).parent.mkdir(parents=True, exist_ok=True)
+        (mine / name).write_bytes(FILES[name])
+    plain = settings({"kind": "local", "path": str(mine)}, labels={}, labelled=dict.fromkeys(CASES, ()))
+    assert plain.dataset.has_no_labels
+    run(plain, tmp_path / "raw")
+    assert "missing" not in capsys.readouterr().err
+    next((mine / "Task09_Spleen" / "imagesTr").iterdir()).unlink()
+    run(plain, tmp_path / "raw")
+    assert "1 of 2 files are missing" in capsys.readouterr().err
+
+
 def test_a_dicom_case_is_a_folder(tmp_path):
     (tmp_path / "mine" / "patient_1" / "CT").mkdir(parents=True)
     (tmp_path / "mine" / "patient_1" / "CT" / "1.dcm").write_bytes(b"content")

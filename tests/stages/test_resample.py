@@ -14,7 +14,9 @@ import pytest
 import SimpleITK as sitk
 
 from pipeline_lib.config.labelling import Labelling
-from pipeline_lib.config.volumes import Volumes
+from pipeline_lib.config.layouts import Layout
+from pipeline_lib.config.volumes import Patches, Volumes
+from pipeline_lib.data.pool import pool_positions
 from pipeline_lib.errors import UserError
 from pipeline_lib.geometry import Geometry
 from pipeline_lib.label_bits import plane_mask, read_roi_bits, roi_mask, write_roi_bits
@@ -343,6 +345,22 @@ def test_a_case_with_a_fault_costs_the_batch_nothing_but_itself(batch):
     subprocess.run(command, check=True, capture_output=True)
     assert batch.made()["e"] == made_at
     assert (batch.volumes / "batch_0000.txt").exists()
+
+
+def test_cts_without_label_files_become_volumes_that_label_nothing(tmp_path, upright):
+    hu, _, grid = anatomy()
+    (tmp_path / "scans").mkdir()
+    sitk.WriteImage(grid.image(hu), str(tmp_path / "scans" / "c.nrrd"))
+    plain = settings(Layout(image="scans/{case}.nrrd"), labels={}).model_copy(update={"labelled": ()})
+    volume = make(plain, tmp_path, tmp_path / "volume")
+    image, planes = whole(volume)
+    assert np.array_equal(image, upright[0])
+    assert planes.shape == upright[1].shape
+    assert not planes.any()
+    record = volume.record
+    assert (record.labelled, record.voxels, record.foreground) == ((), {}, {})
+    pool = pool_positions(record, Patches(size_voxels=(16, 16, 16), pool_size=200), seed=0)
+    assert np.ptp(pool, axis=0).min() > 5, "anywhere in the body"
 
 
 def test_the_stage_does_without_heavy_libraries():

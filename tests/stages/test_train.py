@@ -26,6 +26,7 @@ from pipeline_lib.methods.latent_class.settings import LatentClass
 from pipeline_lib.methods.mean_teacher.settings import MeanTeacher
 from pipeline_lib.networks.model_file import load_segmentation_model
 from pipeline_lib.networks.swin_unetr.network import TextConditionedSwinUnetr
+from pipeline_lib.stages.score_existence import run as existence
 from pipeline_lib.stages.train import run as segmentation
 from pipeline_lib.stages.train.settings import TrainingExecution
 from pipeline_lib.text.embeddings import write_embeddings
@@ -40,6 +41,7 @@ from tests.support.training_world import (
     LATENT_CLASS,
     ROIS,
     TINY,
+    existence_settings,
     read_history,
     segmentation_settings,
     stage_arguments,
@@ -242,6 +244,78 @@ def test_online_existence_scores_the_weak_view(here, tmp_path):
     assert unlabelled["negative"]["liver"] == pytest.approx(1 - unlabelled["labelled"]["liver"])
     with pytest.raises(UserError, match=r"existence\.mode: is online, which needs the ROI-aware network"):
         segmentation.run(settings, EXECUTION, replace(inputs, roi_aware_model=None), outputs)
+
+
+PLAIN = tuple(f"plain_{number}" for number in range(8))
+
+
+@pytest.fixture(scope="module")
+def plain_cases(world, scored_pools, tmp_path_factory):
+    """The inputs of a training that has eight CTs without labels too, in volumes with scored pools."""
+    folder = tmp_path_factory.mktemp("plain")
+    listed = write_dataset(folder / "volumes", "plain", PLAIN, ROIS, ())
+    scored = (
+        existence.Inputs(listed, world.roi_aware / "model.safetensors"),
+        existence.Outputs(folder / "plain.parquet"),
+    )
+    plain = existence_settings("livers").model_copy(update={"dataset": "plain", "cases": PLAIN})
+    existence.run(plain, EXECUTION, *scored)
+    inputs, _ = world.segmentation_paths("plain")
+    return replace(inputs, cases=(*inputs.cases, listed), existence=(*inputs.existence, scored[1].scores))
+
+
+def with_plain(share, **changes):
+    method = LATENT_CLASS.model_copy(update={"unlabelled_share": share})
+    cases, labelled = {**CASES, "plain": PLAIN}, {**LABELLED, "plain": ()}
+    return segmentation_settings("plain", method, optimisation=SHORT, cases=cases, labelled=labelled, **changes)
+
+
+def test_ct_without_labels_take_turns_beside_all_labelled_ones(here, plain_cases, tmp_path, capsys):
+    """Five labelled cases and, at a share of 3/8, three of eight without: four steps of two in an epoch."""
+    _, outputs = paths(here, "plain", tmp_path)
+    segmentation.run(with_plain(0.375), EXECUTION, plain_cases, outputs)
+    rows = read_history(outputs.history)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert rows[-1]["epoch"] == 1
+    labelled = [row["labelled"]["liver"] + row["labelled"]["spleen"] for row in rows]
+    assert sum(labelled) / 4 == pytest.approx(5 / 8)
+    said = capsys.readouterr().err
+    assert "train plain: an epoch is 5 labelled cases and 3 of 8 without labels, which take turns" in said
+    assert load_segmentation_model(outputs.model, "cpu")[1]["labelled"]["plain"] == []
+
+
+def test_a_limited_share_is_another_training_and_one_with_room_for_all_is_not(here, plain_cases, tmp_path):
+    def parts(settings, inputs):
+        cases = segmentation.training_cases(settings, inputs)
+        return segmentation.training_identity(settings, cases, inputs).parts
+
+    key = "cases without labels"
+    assert key in parts(with_plain(0.5), plain_cases)
+    assert key not in parts(with_plain(1.0), plain_cases)
+    assert key not in parts(with_plain(0.7), plain_cases)
+    inputs, _ = paths(here, "latent_class", tmp_path)
+    assert key not in parts(segmentation_settings(), inputs)
+    # Its data set says `labelled: present`, so that nobody could leave the cases out beforehand.
+    assert key not in parts(with_plain(0.5).model_copy(update={"method": METHODS["labels_alone"]}), plain_cases)
+    start = tmp_path / "start.safetensors"
+    start.write_bytes(b"a model")
+    kept = METHODS["labels_alone"].model_copy(update={"start_from": str(start)})
+    assert key in parts(with_plain(0.5).model_copy(update={"method": kept}), plain_cases)
+
+
+def test_cases_that_are_left_out_are_said_once(here, tmp_path, capsys, monkeypatch):
+    inputs, outputs = paths(here, "labels_alone", tmp_path)
+    settings = segmentation_settings("labels_alone", METHODS["labels_alone"], optimisation=SHORT)
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(segmentation, "train", stopped)
+    for left_out, said in ((8, 1), (0, 0)):
+        with pytest.raises(KeyboardInterrupt):
+            segmentation.run(settings, EXECUTION.model_copy(update={"left_out": left_out}), inputs, outputs)
+        line = "train labels_alone: leaves out 8 cases without labels: labels_alone learns from labels alone"
+        assert capsys.readouterr().err.count(line) == said
 
 
 def identity_of(settings, inputs) -> str:

@@ -79,6 +79,22 @@ def test_good_data_sets_are_listed_with_their_digests(world, tmp_path, monkeypat
     assert len({row["digest"] for row in rows}) == 6
 
 
+def test_of_a_data_set_without_labels_only_the_cts_are_checked(world, tmp_path, monkeypatch):
+    spleens = world.datasets[1].model_copy(update={"labels": {}, "split": "all_training"}).without_labels()
+    shutil.rmtree(tmp_path / "spleens" / "labelsTr")
+    twice = tmp_path / "spleens" / "imagesTr" / "spleen_2.nii.gz"
+    shutil.copy(tmp_path / "livers" / "imagesTr" / "liver_1.nii.gz", twice)
+    done = validate(world.model_copy(update={"datasets": (world.datasets[0], spleens)}), tmp_path, monkeypatch)
+    assert done.returncode == 0, done.stderr
+    notes = [line for line in done.stderr.splitlines() if "note:" in line and "spleens" in line]
+    assert notes == [
+        f"{twice}: note: is there twice, without labels in spleens: the same image as livers liver_1",
+        "spleens: note: has no labels: 3 cases for the methods that learn without",
+    ]
+    with (tmp_path / "cases.csv").open(newline="", encoding="utf-8") as file:
+        assert {row["labelled"] for row in csv.DictReader(file) if row["dataset"] == "spleens"} == {""}
+
+
 def test_notes_are_listed_before_faults_and_do_not_fail(world, tmp_path, monkeypatch):
     empty = tmp_path / "livers" / "labelsTr" / "liver_1.nii.gz"
     write(empty, np.zeros((5, 6, 7), np.uint8))

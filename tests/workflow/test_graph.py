@@ -28,6 +28,26 @@ AFTER_EXISTENCE = {"train", *AFTER_TRAINING}
 AFTER_VOLUMES = {"train_roi_aware", "score_existence", *AFTER_EXISTENCE}
 
 
+def test_cts_without_labels_are_read_by_the_trainings_that_learn_from_them_and_predicted_by_none(
+    tiny_content, tmp_path
+):
+    plain = {**tiny_content["datasets"]["partially_labelled"][0], "name": "tiny_plain", "split": "all_training"}
+    del plain["labels"]
+    content = {**tiny_content, "compare": ["baseline", "latent_class"]}
+    partial = [*tiny_content["datasets"]["partially_labelled"], plain]
+    content["datasets"] = {**tiny_content["datasets"], "partially_labelled": partial}
+    planned = Project(tmp_path, content).dry_run().stdout
+    trained = dict(
+        re.findall(r"^rule train:\n    input: (.*)\n    output: results/models/(\w+)-seed0", planned, re.MULTILINE)
+    )
+    reading = {method: "existence/tiny_plain.parquet" in files for files, method in trained.items()}
+    assert reading == {"baseline": False, "latent_class": True}
+    assert {files.count("cases.csv") for files in trained} == {3, 4}
+    assert "results/predictions/latent_class-seed0/tiny_plain" not in planned
+    jobs = planned_jobs(planned)
+    assert (jobs["score_existence"], jobs["predict"]) == (4, 6)
+
+
 def test_every_artifact_is_there(finished):
     results = finished.folder / "results"
     for path in (

@@ -18,6 +18,10 @@ TESTED = tuple(
     for dataset in LACUNA.datasets.partially_labelled
     if dataset.split_cases("test")
 )
+# The data sets whose cases are scored: those with test cases, or out of fold all that have labels.
+SCORED = TESTED or tuple(
+    name for name in LEARNED if not LACUNA.dataset(name).has_no_labels
+)
 TRAININGS = tuple(training.name for training in LACUNA.trainings)
 # What predicts the test cases, if there are any: trainings, or averages of them.
 RUNS = tuple(run.name for run in LACUNA.runs)
@@ -176,6 +180,24 @@ def training_threads():
 
 def encoder_of(run):
     return LACUNA.methods[LACUNA.run(run).method].encoder
+
+
+def learned_by(run):
+    """The data sets that a training reads: those that teach its method something, or that validation predicts."""
+    training = LACUNA.run(run)
+    return list(cases_of_method(LACUNA, LACUNA.methods[training.method], training.fold))
+
+
+def volumes_of_training(wildcards):
+    return expand(
+        "results/volumes/{dataset}/cases.csv", dataset=learned_by(wildcards.run)
+    )
+
+
+def existence_of_training(wildcards):
+    return expand(
+        "results/existence/{dataset}.parquet", dataset=learned_by(wildcards.run)
+    )
 
 
 def start_of(run):

@@ -69,7 +69,7 @@ rule write_report:
             "results/volumes/{dataset}/cases.csv", dataset=(*PHANTOM, *PUBLISHED)
         ),
         predictions=predictions_of(SHOWN),
-        truth=truth_of(TESTED or LEARNED),
+        truth=truth_of(SCORED),
         code=code_of(
             "stages/write_report/*.py",
             "reporting/*.py",

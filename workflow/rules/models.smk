@@ -8,8 +8,8 @@
 rule train:
     """Train one method: mean teacher, latent classes, or labels alone."""
     input:
-        cases=expand("results/volumes/{dataset}/cases.csv", dataset=LEARNED),
-        existence=expand("results/existence/{dataset}.parquet", dataset=LEARNED),
+        cases=volumes_of_training,
+        existence=existence_of_training,
         embeddings=lambda wildcards: f"results/embeddings/{encoder_of(wildcards.run)}.safetensors",
         roi_aware_model=only_with_existence(
             "results/roi_aware_network/model.safetensors"
@@ -57,8 +57,8 @@ rule check_pseudo_labels:
     No training reads what this makes. It is not part of `all`; once made, the report shows it and keeps it up to date.
     """
     input:
-        cases=rules.train.input.cases,
-        existence=rules.train.input.existence,
+        cases=volumes_of_training,
+        existence=existence_of_training,
         embeddings=lambda wildcards: f"results/embeddings/{encoder_of(wildcards.run)}.safetensors",
         roi_aware_model=rules.train.input.roi_aware_model,
         # The task is built as in the training, and so starts from it.

@@ -14,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ...config.datasets import Dataset
+from ...config.labelling import Labelling
 from ...config.layouts import PUBLISHED, PublishedLayout, published
 from ...config.structures import structure_names
 from ...errors import UserError
@@ -56,7 +57,9 @@ class Writer:
             return _turned(case.image(array), axes, layout.at_origin)
 
         structures = structure_names("totalsegmentator_v1") if layout.files.has_masks else ()
-        files = case_files(self.dataset.layout, self.root, name, structures)
+        # A data set without labels has no label files, whatever its layout.
+        labelling = self.dataset.labelling(name) if self.dataset.has_no_labels else Labelling()
+        files = case_files(self.dataset.layout, self.root, name, structures, labelling)
         if files.label_map is not None:
             _write(files.label_map, placed(label_map(self.dataset, case)))
         for structure, (mask_file,) in files.masks.items():
@@ -105,7 +108,8 @@ def _description(dataset: Dataset) -> dict[str, object]:
         "labels": {"0": "background"} | {str(value): name for value, name in named.items()},
         "numTest": 0,
         "training": [
-            {"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in dataset.all_cases
+            {"image": f"./imagesTr/{name}.nii.gz"} | ({"label": f"./labelsTr/{name}.nii.gz"} if dataset.labels else {})
+            for name in dataset.all_cases
         ],
         "test": [],
     }

@@ -12,12 +12,13 @@ import shutil
 from pathlib import Path
 
 from ...config.datasets import Dataset, DownloadSource, LocalSource, PhantomSource
+from ...config.labelling import Labelling
 from ...config.layouts import published
 from ...datasets import deletion
 from ...datasets.conversion import convert_dataset
 from ...datasets.manifest import write_manifest
 from ...datasets.published import STATE, download_dataset, take_local
-from ...datasets.readers import CaseFiles, better_layout, case_files
+from ...datasets.readers import better_layout, case_files
 from ...errors import UserError
 from ...progress import say
 from ..command import stage_command
@@ -66,7 +67,7 @@ def _check_cases(dataset: Dataset, raw: Path) -> None:
     Single files that a user's own data set lacks are for `validate` to list, with all that is wrong with the others.
     """
     root = raw / dataset.root
-    wanted = [path for case in dataset.used_cases for path in _files(case_files(dataset.layout, root, case, ()))]
+    wanted = [path for case in dataset.used_cases for path in _files(dataset, root, case)]
     missing = [path for path in wanted if not path.exists()]
     if not missing:
         return
@@ -82,7 +83,10 @@ def _check_cases(dataset: Dataset, raw: Path) -> None:
     )
 
 
-def _files(files: CaseFiles) -> list[Path]:
+def _files(dataset: Dataset, root: Path, case: str) -> list[Path]:
+    files = case_files(
+        dataset.layout, root, case, (), dataset.labelling(case) if dataset.has_no_labels else Labelling()
+    )
     return [files.image] if files.label_map is None else [files.image, files.label_map]
 
 

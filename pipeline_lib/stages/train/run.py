@@ -82,6 +82,7 @@ def run(settings: Settings, execution: TrainingExecution, inputs: Inputs, output
         sized = with_parts(settings, execution, distributed, title)
         if distributed.is_main:
             write_json(checkpoints.folder / RUN_FILE, {"run": settings.run})
+            say_what_is_learned_from(settings, execution, cases, title)
         labelled = rois_of_data_sets(settings, cases)
         task = segmentation_task(settings, sized, inputs, labelled, distributed)
         data = labelled_by_start(training_data(settings, cases, distributed), settings, distributed)
@@ -127,6 +128,9 @@ def training_identity(settings: Settings, cases: tuple[TrainingCase, ...], input
     learned_from = {"embeddings": fingerprint(read)}
     if settings.existence.mode == "online" and inputs.roi_aware_model is not None:
         learned_from["ROI-aware model"] = file_digest(inputs.roi_aware_model)
+    if crop_plan(settings, cases) != crop_plan(settings, cases, unlabelled_share=1.0):
+        # Earlier versions kept models that learned from every case once in each epoch.
+        learned_from["cases without labels"] = "their share"
     if settings.method.start_from is not None:
         learned_from[START] = start_digest(settings.method.start_from)
         if settings.method.keeps_start:
@@ -185,10 +189,38 @@ def validation_of(
 def training_data(settings: Settings, cases: tuple[TrainingCase, ...], distributed: Distributed) -> TrainingData:
     """Which crops are learned from, and how they look."""
     patch, augmentation = settings.patches.shape, settings.augmentation
-    plan = CropPlan.from_cases(cases, settings.optimisation, settings.seed, settings.method.sampling)
+    plan = crop_plan(settings, cases)
     view_maker = ViewMaker(augmentation.strong, patch, settings.window_hu, settings.seed, distributed.device)
     partners = partner_indices(settings.rois, settings.mirrors)
     return TrainingData(plan, CropReader(cases, plan, patch, augmentation.weak, partners), view_maker)
+
+
+def crop_plan(settings: Settings, cases: tuple[TrainingCase, ...], unlabelled_share: float | None = None) -> CropPlan:
+    """Which crops are learned from; `unlabelled_share` is the method's unless another is given.
+
+    A method that learns from labels alone has cases without any only where nobody knew of it beforehand (`labelled:
+    present`): it has no share for them.
+    """
+    method = settings.method
+    if unlabelled_share is None:
+        unlabelled_share = method.unlabelled_share if method.learns_without_labels else 1.0
+    return CropPlan.from_cases(cases, settings.optimisation, settings.seed, method.sampling, unlabelled_share)
+
+
+def say_what_is_learned_from(
+    settings: Settings, execution: TrainingExecution, cases: tuple[TrainingCase, ...], title: str
+) -> None:
+    """A line where cases without labels are left out, or take turns; nothing of any other training."""
+    if execution.left_out:
+        what = f"{execution.left_out} case{'s' * (execution.left_out != 1)} without labels"
+        say(f"{title}: leaves out {what}: {settings.method.kind} learns from labels alone")
+    plan = crop_plan(settings, cases)
+    if plan.in_turn:
+        labelled = len(cases) - len(plan.in_turn)
+        say(
+            f"{title}: an epoch is {labelled} labelled cases and {plan.taken} of {len(plan.in_turn)} without labels, "
+            f"which take turns (`unlabelled_share: {settings.method.unlabelled_share:g}`)"
+        )
 
 
 def segmentation_task(
@@ -248,7 +280,8 @@ def rois_of_data_sets(settings: Settings, cases: Sequence[TrainingCase]) -> dict
     found = {}
     flips = settings.augmentation.weak.flip_probability[0] > 0
     for dataset in settings.cases:
-        flags = np.any([case.labelled for case in cases if case.dataset == dataset], axis=0)
+        own_cases = [case.labelled for case in cases if case.dataset == dataset]
+        flags = np.any([np.zeros(len(settings.rois), bool), *own_cases], axis=0)
         own = {roi for roi, labelled in zip(settings.rois, flags, strict=True) if labelled}
         own |= {settings.mirrors.get(roi, roi) for roi in own} if flips else set()
         found[dataset] = tuple(roi for roi in settings.rois if roi in own)

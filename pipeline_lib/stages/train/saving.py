@@ -61,5 +61,5 @@ def description_of(settings: Settings) -> dict[str, Any]:
             *("run", "seed", "method", "network", "rois", "structures"),
             *("patches", "spacing_mm", "window_hu", "mirrors"),
         },
-        exclude={"method": {"start_from", "keep_start"}},
+        exclude={"method": {"start_from", "keep_start", "unlabelled_share"}},
     )

@@ -19,7 +19,7 @@ from ...config.rois import existence_structures
 from ...config.schema import Config
 from ...config.section import Section
 from ...config.sides import roi_partners
-from ...config.validation import Validation, held_out_cases, learned_cases
+from ...config.validation import Validation, cases_of_method, held_out_cases, learned_cases
 from ...config.volumes import Patches
 from ...errors import UserError
 from ...randomness import random_generator
@@ -57,9 +57,13 @@ class Settings(Section):
 
 
 class TrainingExecution(Execution):
-    """How the training runs, and after which shares of it the teacher is kept: nothing here changes what is learned."""
+    """How the training runs, and after which shares of it the teacher is kept: nothing here changes what is learned.
+
+    `left_out` counts the cases without labels that the method does not learn from, for the log.
+    """
 
     snapshots: tuple[Share, ...] = ()
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,12 +102,11 @@ def settings_from(config: Config, run: str) -> Settings:
     if training.seed is None or training.average:
         raise UserError("config: methods", f"{run} is an average", "train one of its members")
     method = config.methods[training.method]
-    held_out, learned = held_out_cases(config, training.fold), learned_cases(config, training.fold)
+    held_out = held_out_cases(config, training.fold)
     # A data set that only tests is not learned from, so that adding one trains nothing again.
     cases = {
-        dataset.name: _drawn_cases(dataset.name, learned[dataset.name], method, training.seed)
-        for dataset in config.datasets.partially_labelled
-        if dataset.split_cases("train")
+        name: _drawn_cases(name, learned, method, training.seed)
+        for name, learned in cases_of_method(config, method, training.fold).items()
     }
     return Settings(
         run=run,
@@ -130,9 +133,19 @@ def settings_from(config: Config, run: str) -> Settings:
     )
 
 
-def execution_from(config: Config) -> TrainingExecution:
+def execution_from(config: Config, run: str) -> TrainingExecution:
     """How the training runs: editing it reruns nothing."""
-    return TrainingExecution(**config.execution.model_dump(), snapshots=config.pseudo_labels.snapshots)
+    training = config.run(run)
+    learned, taken = (
+        sum(map(len, cases.values()))
+        for cases in (
+            learned_cases(config, training.fold),
+            cases_of_method(config, config.methods[training.method], training.fold),
+        )
+    )
+    return TrainingExecution(
+        **config.execution.model_dump(), snapshots=config.pseudo_labels.snapshots, left_out=learned - taken
+    )
 
 
 def _drawn_cases(dataset: str, cases: tuple[str, ...], method: Method, seed: int) -> tuple[str, ...]:

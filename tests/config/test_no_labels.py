@@ -1,0 +1,221 @@
+"""CTs that nobody labelled: what a config may say of them, and which trainings learn from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline_lib.config.datasets import Dataset
+from pipeline_lib.config.loading import load_config
+from pipeline_lib.data.crops import CropPlan
+from pipeline_lib.errors import UserError
+from pipeline_lib.measurement.plan import steps_of
+from pipeline_lib.stages.acquire.settings import settings_from as acquire
+from pipeline_lib.stages.check_existence.settings import settings_from as check_existence
+from pipeline_lib.stages.embed.settings import settings_from as embed
+from pipeline_lib.stages.resample.settings import settings_from as resample
+from pipeline_lib.stages.score.settings import settings_from as score
+from pipeline_lib.stages.train.settings import execution_from, settings_from
+from tests.data.test_crops import labelling
+
+BASE = Path(__file__).parents[2]
+CASES = [f"ct_{number}" for number in range(30)]
+PLAIN = {
+    "name": "plain",
+    "layout": {"image": "scans/{case}.nii.gz"},
+    "source": {"kind": "local", "path": "/data/plain"},
+    "cases": CASES,
+    "split": "all_training",
+    "licence": "internal",
+}
+
+
+@pytest.fixture
+def content() -> dict:
+    """The demo's config, whose scores need no phantom."""
+    return yaml.safe_load((BASE / "config" / "config.yaml").read_text()) | {"scores": {"truth": "labelled"}}
+
+
+def with_plain(content: dict, **changes) -> dict:
+    """The demo's config with a data set of CTs alone, `changes` of which None removes a key."""
+    plain = {key: value for key, value in (PLAIN | changes).items() if value is not None}
+    partial = [*content["datasets"]["partially_labelled"], plain]
+    return {**content, "datasets": {**content["datasets"], "partially_labelled": partial}}
+
+
+def refusal(content: dict) -> str:
+    with pytest.raises(UserError) as caught:
+        load_config(content, BASE)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+OWN_MASKS = {"image": "{case}/ct.mha", "labels": "{case}/{structure}.mha"}
+LAYOUTS = ["msd", "nnunet", "kits19", "totalsegmentator_v1", "dicom", PLAIN["layout"], OWN_MASKS]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("labels", [None, {}], ids=["left out", "empty"])
+def test_a_data_set_without_labels_labels_nothing_in_any_layout(content, layout, labels):
+    # Nothing of it is scored, so the full truth of the others can be the truth.
+    config = load_config(with_plain(content, layout=layout, labels=labels) | {"scores": {"truth": "full"}}, BASE)
+    dataset = config.dataset("plain")
+    assert dataset.has_no_labels
+    assert dataset.unlabelled_cases == set(CASES)
+    assert all(dataset.labelling(case).labels_nothing for case in CASES)
+    # Stages read it from a settings file.
+    assert Dataset.model_validate_json(dataset.model_dump_json()) == dataset
+    assert acquire(config, "plain").dataset.has_no_labels
+    batch = resample(config, "plain", "0002")
+    assert batch.of_case("ct_29").labelling.labels_nothing
+    assert check_existence(config).labelled["plain"] == ()
+    assert "plain" not in [
+        each.name for each in score(config, "latent_class-seed0").datasets if each.split_cases("test")
+    ]
+    assert embed(config, "one_hot").tasks == embed(load_config(content, BASE), "one_hot").tasks
+
+
+def test_a_file_may_describe_such_a_data_set(content, tmp_path):
+    (tmp_path / "plain.yaml").write_text(yaml.safe_dump(PLAIN))
+    content["datasets"]["partially_labelled"].append(str(tmp_path / "plain.yaml"))
+    (tmp_path / "plain.yaml").with_name("cts.txt").write_text("\n".join(CASES))
+    from_file = load_config(content, BASE)
+    assert from_file.dataset("plain").has_no_labels
+    (tmp_path / "plain.yaml").write_text(yaml.safe_dump({**PLAIN, "cases": "cts.txt"}))
+    assert load_config(content, BASE) == from_file
+    (tmp_path / "plain.yaml").write_text(yaml.safe_dump({**PLAIN, "labelled": "table.csv"}))
+    (tmp_path / "table.csv").write_text("case\n" + "\n".join(CASES))
+    assert "names a table, which needs `labels` and `cases`; give both, or leave `labelled` out" in refusal(content)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"split": None},
+            "plain has no labels, so its test cases (ct_0 …) could not be scored: write `split: all_trai",
+        ),
+        ({"split": {"test": ["ct_3"]}}, "plain has no labels, so its test cases (ct_3 …) could not be scored"),
+        ({"labelled": "present", "layout": OWN_MASKS}, "`labelled` speaks of labels, and `labels` is empty"),
+        ({"ignored_labels": [3]}, "`ignored_labels` speaks of labels, and `labels` is empty"),
+        ({"unknown_labels": [255]}, "`unknown_labels` speaks of labels, and `labels` is empty"),
+        ({"labels": {"liver": [1]}}, "`labels` defines ROIs, and `layout` has no path of `labels`: add it"),
+    ],
+)
+def test_what_contradicts_no_labels_is_refused(content, changes, said):
+    assert said in refusal(with_plain(content, **changes))
+
+
+def test_the_fully_labelled_data_set_must_have_labels(content):
+    full = {**PLAIN, "name": "full", "layout": "msd"}
+    said = refusal({**content, "datasets": {**content["datasets"], "fully_labelled": full}})
+    assert "full labels nothing, and the fully labelled data set must label its structures" in said
+    # There each structure goes by its own name, as it always did.
+    total = load_config(content, BASE).datasets.fully_labelled
+    assert not total.labels
+    assert total.labelling(total.all_cases[0]).labelled == "all"
+    assert not total.has_no_labels
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "said"),
+    [
+        ("latent_class", {"labelled_cases": {"plain": 3}}, "not a partially labelled data set with labels"),
+        (
+            "baseline",
+            {"unlabelled_share": 0.2},
+            "`unlabelled_share` has no effect: labels_alone learns from labels alone",
+        ),
+        ("latent_class", {"unlabelled_share": 1.5}, "less than or equal to 1"),
+        ("baseline", {"unlabelled_share": 0.5}, None),
+        ("baseline", {"unlabelled_share": 0.2, "start_from": "models/liver.safetensors"}, None),
+        ("latent_class", {"unlabelled_share": 0.2}, None),
+    ],
+)
+def test_a_share_of_cases_without_labels_needs_a_method_that_learns_from_them(content, method, changes, said):
+    content["methods"][method] |= changes
+    changed = with_plain(content)
+    if said is None:
+        assert load_config(changed, BASE)
+    else:
+        assert said in refusal(changed)
+
+
+def test_without_any_label_only_a_start_model_can_teach(content):
+    content["datasets"]["partially_labelled"] = []
+    content = with_plain(content) | {"folds": 2}
+    for method in content["methods"].values():
+        method["start_from"] = "models/ssl.pt"
+    assert "learns from labels alone, and no training case has any; add" in refusal(content).replace(": add", "; add")
+
+
+@pytest.mark.parametrize(
+    "setup", [{}, {"validation": {"fraction": 0.3}}, {"folds": 3}], ids=["plain", "held out", "fold"]
+)
+def test_a_method_that_learns_from_labels_alone_trains_as_if_the_data_set_were_not_there(content, setup):
+    """Equal settings are one training: the same fingerprint, the same model."""
+    config, without = load_config(with_plain(content) | setup, BASE), load_config(content | setup, BASE)
+    run = "baseline-seed0" + "-fold1" * ("folds" in setup)
+    assert settings_from(config, run) == settings_from(without, run)
+    assert (execution_from(config, run).left_out, execution_from(without, run).left_out) == (30, 0)
+    taught = run.replace("baseline", "latent_class")
+    mine, theirs = settings_from(config, taught), settings_from(without, taught)
+    assert mine.cases == {**theirs.cases, "plain": tuple(sorted(CASES))}
+    assert mine.labelled == {**theirs.labelled, "plain": ()}
+    assert mine.held_out == theirs.held_out
+    assert execution_from(config, taught).left_out == 0
+    # Nothing is predicted that could not be scored.
+    for training in config.trainings:
+        if training.fold is not None:
+            assert config.predicted_cases(training, config.dataset("plain")) == ()
+
+
+def test_the_start_model_labels_cases_without_labels_for_any_method(content):
+    content["methods"]["baseline"]["start_from"] = "models/liver.safetensors"
+    config = load_config(with_plain(content), BASE)
+    assert len(settings_from(config, "baseline-seed0").cases["plain"]) == 30
+    content["methods"]["baseline"]["keep_start"] = False
+    assert "plain" not in settings_from(load_config(with_plain(content), BASE), "baseline-seed0").cases
+
+
+def test_a_patient_whom_a_fold_or_validation_holds_out_is_held_out_with_cts_without_labels_too(content):
+    labelled = {**PLAIN, "name": "livers", "layout": "msd", "labels": {"liver": [1]}, "cases": CASES[:12]}
+    content["datasets"]["partially_labelled"].append(labelled)
+    config = load_config(with_plain(content) | {"folds": 3, "validation": {"fraction": 0.25}}, BASE)
+    for fold in range(3):
+        settings = settings_from(config, f"latent_class-seed0-fold{fold}")
+        out = set(config.predicted_cases(config.run(settings.run), config.dataset("livers")))
+        held = set(settings.held_out["livers"])
+        assert len(out) == 4
+        assert held
+        assert set(settings.cases["plain"]) == set(CASES) - out - held
+
+
+def table_of(content: dict, **rows) -> dict:
+    """The demo with a data set of which a table labels the liver in some cases."""
+    changes = {"name": "livers", "layout": "msd", "labels": {"liver": [1]}, "cases": list(rows)}
+    return with_plain(
+        content, **changes, labelled={case: ["liver"] * is_labelled for case, is_labelled in rows.items()}
+    )
+
+
+def test_cases_that_a_table_leaves_empty_are_left_out_too(content):
+    config = load_config(table_of(content, a=True, b=False, c=True, d=False), BASE)
+    assert settings_from(config, "baseline-seed0").cases["livers"] == ("a", "c")
+    assert execution_from(config, "baseline-seed0").left_out == 2
+    assert settings_from(config, "latent_class-seed0").cases["livers"] == ("a", "b", "c", "d")
+    content["methods"]["baseline"]["labelled_cases"] = {"livers": 3}
+    said = refusal(table_of(content, a=True, b=False, c=True, d=False))
+    assert "`labelled_cases` wants 3 of livers, which has 2 to train" in said
+
+
+def test_a_plan_counts_the_steps_of_a_training_as_its_crops_do(content):
+    config = load_config(with_plain(content), BASE)
+    for name in ("baseline", "latent_class"):
+        method, settings = config.methods[name], settings_from(config, f"{name}-seed0")
+        sets = {dataset: [range(dataset != "plain")] * len(cases) for dataset, cases in settings.cases.items()}
+        cases = tuple(case for dataset, labelled in sets.items() for case in labelling(dataset, *labelled))
+        plan = CropPlan.from_cases(cases, settings.optimisation, 0, unlabelled_share=method.unlabelled_share)
+        assert steps_of(config, method) == plan.steps
