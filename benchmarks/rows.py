@@ -26,12 +26,12 @@ from pipeline_lib.reporting.intervals import Difference, compare_average
 from pipeline_lib.reporting.results import Results
 from pipeline_lib.reporting.style import MUTED, PALETTE, figure_style
 
-RUN = re.compile(r"(?P<method>(?P<base>.+?)(_(?P<patients>\d+))?)-seed(?P<seed>\d+)")
+RUN = re.compile(r"(?P<method>.+?(_(?P<patients>\d+))?)-seed(?P<seed>\d+)")
 STEPS = re.compile(r"_(\d+)_steps")
 BASELINE = "baseline"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """Methods that learned as long, from the same number of labelled patients per site (None: from all)."""
 
@@ -73,12 +73,14 @@ class Group:
 def read(path: Path) -> list[Group]:
     """The groups of a file, that of all patients first and then by descending number; only those with a baseline.
 
-    ValueError if the file's name does not tell the number of steps.
+    ValueError if the file's name does not tell the number of steps, or if a run is not a training.
     """
     if (steps := STEPS.search(path.name)) is None:
         raise ValueError(f"{path}: its name must end with the number of steps, as in scores_1000_steps.csv.gz")
     table = pd.read_csv(path, dtype={"case": str})
     names = table["run"].str.extract(f"^{RUN.pattern}$")
+    if strange := table.loc[names["method"].isna(), "run"].unique().tolist():
+        raise ValueError(f"{path}: run {strange[0]} is not named METHOD-seedS")
     table = table.assign(
         method=names["method"], patients=names["patients"].fillna("all"), seed=names["seed"].astype(int)
     )
@@ -108,12 +110,17 @@ def print_table(group: Group) -> None:
 
 
 def drawn(groups: Sequence[Group], trained_at_least: int) -> Figure:
-    """A panel for each group: a row for each method with at least so many trainings, best first."""
-    rows = [_rows_of(group, trained_at_least) for group in groups]
-    heights = [len(methods) for methods in rows]
-    figure = Figure(figsize=(8, 1.2 + 0.42 * sum(heights) + 0.5 * len(groups)))
-    panels = figure.subplots(len(groups), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
-    for group, methods, axes in zip(groups, rows, panels, strict=True):
+    """A panel for each group: a row for each method with at least so many trainings, best first.
+
+    ValueError if there is no such method.
+    """
+    rows = {group: methods for group in groups if (methods := _rows_of(group, trained_at_least))}
+    if not rows:
+        raise ValueError(f"no method has {trained_at_least} trainings beside those of its baseline")
+    heights = [len(methods) for methods in rows.values()]
+    figure = Figure(figsize=(8, 1.2 + 0.42 * sum(heights) + 0.5 * len(rows)))
+    panels = figure.subplots(len(rows), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
+    for (group, methods), axes in zip(rows.items(), panels, strict=True):
         draw_panel(group, methods, axes)
     panels[-1].set_xlabel("mean Dice against baseline (percentage points)")
     return figure
@@ -162,13 +169,13 @@ def main() -> None:
     options = parser.parse_args()
     try:
         groups = [group for path in options.scores for group in read(path)]
+        for group in groups:
+            print_table(group)
+        if options.figure is not None:
+            with figure_style():
+                drawn(groups, options.trainings).savefig(options.figure)
     except ValueError as error:
         parser.error(str(error))
-    for group in groups:
-        print_table(group)
-    if options.figure is not None:
-        with figure_style():
-            drawn(groups, options.trainings).savefig(options.figure)
 
 
 if __name__ == "__main__":
