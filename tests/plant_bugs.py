@@ -91,10 +91,10 @@ BUGS = (
         _PSEUDO_LABELS,
     ),
     Bug(
-        "ruled-out voxels count as taught",
+        "uncertain voxels count as taught",
         "methods/lacuna/task.py",
-        ">= 0) & ~ruled_out",
-        ">= 0)",
+        "(teacher >= 0) & open_to_it",
+        "teacher >= 0",
         _PSEUDO_LABELS,
     ),
     Bug(

@@ -66,7 +66,11 @@ class MethodSettings(Section):
     whether it asks its network for one ROI of each sample, `needs_features` whether it also needs the network's last
     features, `sees_data_sets` whether it tells its network the samples' data sets, as one with parts for each must
     know; `terms` names the terms of its loss, in the order of the figure of the losses, with their titles there.
+    `revision` is raised when its code or one of its defaults changes what it learns: no model of an earlier one is
+    taken for one of this.
     """
+
+    revision: ClassVar[int] = 1
 
     needs_teacher: ClassVar[bool] = False
     needs_existence: ClassVar[bool] = False

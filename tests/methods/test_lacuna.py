@@ -1,4 +1,4 @@
-"""Lacuna's own method: hard negatives where a ROI cannot be, consistency elsewhere, by example and by a naive loop."""
+"""Lacuna's own method: pseudo labels that existence scores agree with, by example and by a naive loop."""
 
 from __future__ import annotations
 
@@ -12,33 +12,40 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline_lib.config.existence import DecisionRule
+from pipeline_lib.existence.decisions import Decisions
 from pipeline_lib.methods.labels_alone.settings import LabelsAlone
 from pipeline_lib.methods.lacuna.settings import Lacuna
-from pipeline_lib.methods.lacuna.task import exclusion_loss, ruled_out_voxels
-from tests.support.partial_labels import RIVALS, STRUCTURES, Scaled, drawn_batch, task_of
+from pipeline_lib.methods.lacuna.task import agreement_loss
+from tests.support.partial_labels import STRUCTURES, Scaled, drawn_batch, task_of
 
 SHARED = {"network": "any", "encoder": "any"}
 LN2, LN3 = math.log(2), math.log(3)
 
 
-def test_a_worked_example():
-    """Two voxels. The liver is labelled at the first; the pancreas is absent by its score, the spleen may be there.
+def flags(*values):
+    return torch.tensor([[bool(value) for value in values]])
 
-    The spleen, with logit 0 at the first voxel: ln 2 over two voxels, and a probability of 1/2 at that voxel alone. The
-    pancreas, with logits ln 3 and 0: (ln 4 + ln 2) / 2, and (3/4 + 1/2) / 2. The tumour may lie in the liver.
+
+def test_a_worked_example():
+    """Three voxels, certainty 3/4, hence from a logit of ln 3 on; one certain voxel is enough.
+
+    A positive ROI with teacher ln 3, 0, −5: inside at the first, outside at the third, nothing at the second. The
+    student, with 0 everywhere, pays ln 2 at two of three voxels. A positive ROI of which the teacher is certain nowhere
+    inside: nothing, though it is certain outside. A negative ROI with 5, −ln 3, −5: outside at two voxels, where the
+    student with ln 3 pays ln 4 each; the first, where the teacher contradicts the score, counts for nothing. The last
+    ROI is labelled. So (2/3 ln 2 + 0 + 2/3 ln 4) / 3.
     """
-    labels = torch.tensor([[True, False], [True, True], [False, True], [True, False]]).reshape(1, 4, 1, 1, 2)
-    labelled, absent = torch.tensor([[True, False, False, False]]), torch.tensor([[False, False, False, True]])
-    ruled_out = ruled_out_voxels(labels, labelled, absent, RIVALS)
-    assert ruled_out.reshape(4, 2).tolist() == [[False, False], [False, False], [True, False], [True, True]]
-    logits = torch.tensor([[2.0, -7.0], [1.0, 1.0], [0.0, 5.0], [LN3, 0.0]], dtype=torch.float64)
-    logits = logits.reshape(1, 4, 1, 1, 2).requires_grad_()
-    loss = exclusion_loss(logits, ruled_out)
-    assert loss.tolist() == pytest.approx([((LN2 / 2 + 1 / 2) + (3 * LN2 / 2 + 5 / 8)) / 2])
+    teacher = torch.tensor([[LN3, 0, -5], [1, -5, -5], [5, -LN3, -5], [9, 9, 9]], dtype=torch.float64)
+    student = torch.tensor([[0, 0, 0], [4, 4, 4], [LN3, LN3, LN3], [1, 1, 1]], dtype=torch.float64)
+    student = student.reshape(1, 4, 1, 1, 3).requires_grad_()
+    decisions = Decisions(flags(0, 0, 0, 1), flags(1, 1, 0, 0), flags(0, 0, 1, 0), flags(0, 0, 0, 0))
+    method = Lacuna(kind="lacuna", certainty=0.75, seen_voxels=1, **SHARED)
+    loss = agreement_loss(student, teacher.reshape(1, 4, 1, 1, 3), decisions, method)
+    assert loss.tolist() == pytest.approx([(2 / 3 * LN2 + 2 / 3 * 2 * LN2) / 3])
     loss.backward()
-    # σ over two voxels, and σ(1 − σ) over the voxels in question, halved for two ROIs.
-    expected = [[0, 0], [0, 0], [(1 / 4 + 1 / 4) / 2, 0], [(3 / 8 + 3 / 32) / 2, (1 / 4 + 1 / 8) / 2]]
-    np.testing.assert_allclose(logits.grad.reshape(4, 2), expected, atol=1e-12)
+    # σ − target, over three voxels and three ROIs.
+    expected = np.array([[-1 / 2, 0, 1 / 2], [0, 0, 0], [0, 3 / 4, 3 / 4], [0, 0, 0]]) / 9
+    np.testing.assert_allclose(student.grad.reshape(4, 3), expected, atol=1e-12)
 
 
 def sigmoid(z):
@@ -50,34 +57,41 @@ def mean(values):
     return sum(values) / len(values) if values else 0.0
 
 
-def naive(batch, rule):
-    """Exclusion and consistency of each sample, a ROI and a voxel at a time, in float64."""
+def naive(batch, method):
+    """The agreed cross-entropy and the consistency of each sample, a ROI and a voxel at a time, in float64."""
     student, teacher = (Scaled()(view).detach().flatten(2).tolist() for view in (batch.strong, batch.weak))
     labels, labelled, scores = batch.labels.flatten(2).tolist(), batch.labelled.tolist(), batch.scores.tolist()
-    exclusion, consistency = [], []
+    agreed, consistency = [], []
     for b, of_sample in enumerate(student):
-        excluded, held = [], []
+        latent, held = [], []
         for k, z in enumerate(of_sample):
             if labelled[b][k]:
                 continue
             rivals = [j for j, other in enumerate(STRUCTURES) if not set(STRUCTURES[k]) & set(other)]
-            taken = [any(labelled[b][j] and labels[b][j][v] for j in rivals) for v in range(len(z))]
-            absent = scores[b][k] < rule.negative_below
-            out = [absent or each for each in taken]
-            if any(out):
-                entropy = sum(-math.log(sigmoid(-each)) for each, gone in zip(z, out, strict=True) if gone) / len(z)
-                excluded.append(entropy + mean(sigmoid(each) for each, gone in zip(z, out, strict=True) if gone))
-            if not absent:
-                targets = []
-                for v, own in enumerate(teacher[b][k]):
-                    highest = max((teacher[b][j][v] for j in rivals if not labelled[b][j]), default=-math.inf)
-                    # No more likely than what a likelier rival leaves.
-                    target = min(sigmoid(own), sigmoid(-highest)) if highest > own else sigmoid(own)
-                    targets.append(0.0 if taken[v] else target)
+            targets = []
+            for v, own in enumerate(teacher[b][k]):
+                taken = any(labelled[b][j] and labels[b][j][v] for j in rivals)
+                highest = max((teacher[b][j][v] for j in rivals if not labelled[b][j]), default=-math.inf)
+                # No more likely than what a likelier rival leaves.
+                target = min(sigmoid(own), sigmoid(-highest)) if highest > own else sigmoid(own)
+                targets.append(0.0 if taken else target)
+            if method.decision.negative_below <= scores[b][k] <= method.decision.positive_above:
                 held.append(mean((sigmoid(each) - target) ** 2 for each, target in zip(z, targets, strict=True)))
-        exclusion.append(mean(excluded))
+                continue
+            is_positive = scores[b][k] > method.decision.positive_above
+            is_seen = sum(target >= method.certainty for target in targets) >= method.seen_voxels
+            terms = []
+            for each, target in zip(z, targets, strict=True):
+                if target >= method.certainty and is_positive and is_seen:
+                    terms.append(-math.log(sigmoid(each)))
+                elif target <= 1 - method.certainty and (is_seen or not is_positive):
+                    terms.append(-math.log(sigmoid(-each)))
+                else:
+                    terms.append(0.0)
+            latent.append(mean(terms))
+        agreed.append(mean(latent))
         consistency.append(mean(held))
-    return np.array(exclusion), np.array(consistency)
+    return np.array(agreed), np.array(consistency)
 
 
 def scored_batch(seed):
@@ -87,23 +101,29 @@ def scored_batch(seed):
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**32), threshold=st.sampled_from([0.1, 0.2]))
-def test_the_terms_equal_their_loops_and_the_total_weighs_them(seed, threshold):
+@given(
+    seed=st.integers(0, 2**32),
+    threshold=st.sampled_from([0.1, 0.2]),
+    certainty=st.sampled_from([0.6, 0.9]),
+    seen=st.integers(1, 4),
+)
+def test_the_terms_equal_their_loops_and_the_total_weighs_them(seed, threshold, certainty, seen):
     rule = DecisionRule(negative_below=threshold)
-    method = Lacuna(kind="lacuna", decision=rule, exclusion_weight=0.5, consistency_weight=3, **SHARED)
+    keys = {"decision": rule, "certainty": certainty, "seen_voxels": seen, "latent_weight": 0.5}
+    method = Lacuna(kind="lacuna", consistency_weight=3, warmup_fraction=0, rampup_fraction=0, **keys, **SHARED)
     task, batch = task_of(method), scored_batch(seed)
     losses = task.losses(task.networks, batch, 0.0)
-    exclusion, consistency = naive(batch, rule)
-    np.testing.assert_allclose(losses.terms["exclusion"].detach(), exclusion, atol=1e-9)
+    agreed, consistency = naive(batch, method)
+    np.testing.assert_allclose(losses.terms["latent"].detach(), agreed, atol=1e-9)
     np.testing.assert_allclose(losses.terms["consistency"].detach(), consistency, atol=1e-9)
     baseline = task_of(LabelsAlone(kind="labels_alone", **SHARED))
     supervised = baseline.losses(baseline.networks, batch, 0.0).total.detach().numpy()
-    np.testing.assert_allclose(losses.total.detach().numpy(), supervised + 0.5 * exclusion + 3 * consistency, atol=1e-9)
+    np.testing.assert_allclose(losses.total.detach().numpy(), supervised + 0.5 * agreed + 3 * consistency, atol=1e-9)
     assert set(losses.terms) == set(method.terms)
 
 
 def test_labels_of_unlabelled_rois_are_never_read():
-    method = Lacuna(kind="lacuna", **SHARED)
+    method = Lacuna(kind="lacuna", warmup_fraction=0, **SHARED)
     task, batch = task_of(method), scored_batch(4)
     everything = replace(
         batch,
@@ -111,13 +131,13 @@ def test_labels_of_unlabelled_rois_are_never_read():
         | torch.tensor(np.packbits(~batch.labelled.numpy(), axis=1, bitorder="little"))[..., None, None, None],
     )
     assert not torch.equal(batch.labels, everything.labels)
-    one, two = (task.losses(task.networks, each, 0.0) for each in (batch, everything))
+    one, two = (task.losses(task.networks, each, 1.0) for each in (batch, everything))
     assert torch.equal(one.total, two.total)
 
 
 def test_before_the_teacher_counts_its_output_is_not_computed():
     """x_T is NaN in a drawn batch, so a pass of the teacher would show."""
-    task = task_of(Lacuna(kind="lacuna", warmup_fraction=0.5, **SHARED))
+    task = task_of(Lacuna(kind="lacuna", **SHARED))
     losses = task.losses(task.networks, drawn_batch(2), 0.25)
     assert torch.isfinite(losses.total).all()
     assert torch.count_nonzero(losses.terms["consistency"]) == 0

@@ -110,7 +110,7 @@ def losses_of(name, batch, progress, **keys):
 def labels_alone_of(name):
     """Keys that leave nothing but what labels teach of their own ROI, while progress is 0."""
     kind = KINDS[name]
-    weights = {"implicit_labelling": {"label_exclusion_weight": 0.0}, "lacuna": {"exclusion_weight": 0.0}}
+    weights = {"implicit_labelling": {"label_exclusion_weight": 0.0}}
     return weights.get(name, {}) | ({"warmup_fraction": 0.5} if "warmup_fraction" in kind.model_fields else {})
 
 

@@ -1,5 +1,6 @@
 """Stage check_pseudo_labels: what it says of a teacher's pseudo labels, counted again a voxel at a time."""
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
@@ -133,8 +134,11 @@ def naive_sums(world, inputs, settings, scored_pools, teacher):
             "positive" if score > rule.positive_above else "negative" if score < rule.negative_below else "ambiguous"
         )
         logits = teacher(data.view_maker.batch([data.reader.read(sample)]).weak)[0, 2].numpy()
-        # Liver and tumour are labelled and rivals of the spleen; in a crop that is taken to lack it, nothing is taught.
-        taught = (logits >= 0) & ~liver & ~tumour & (decision != "negative")
+        # Liver and tumour are labelled and rivals of the spleen. Of a crop that is taken to hold it, what is certain is
+        # taught; of one that may hold it, all that the teacher says; of one that lacks it, nothing.
+        least = {"positive": math.log(0.9 / 0.1), "ambiguous": 0, "negative": math.inf}[decision]
+        taught = (logits >= least) & ~liver & ~tumour
+        assert decision != "positive" or taught.sum() >= settings.method.seen_voxels
         wrong = taught & ~spleen
         row = [1, spleen.any(), taught.sum(), spleen.sum(), (taught & spleen).sum(), (wrong & (liver | tumour)).sum()]
         found[decision] = found.get(decision, 0) + np.array(

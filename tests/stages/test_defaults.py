@@ -48,6 +48,11 @@ def test_the_guard_sees_a_changed_default_and_a_raised_version():
     assert unannounced(recorded, changed) == {"train": ["Optimisation.weight_decay"]}
     changed["train"]["version"] += 1
     assert unannounced(recorded, changed) == {}
+    changed = copy.deepcopy(recorded)
+    changed["train"]["defaults"]["Lacuna.certainty"] = 0.8
+    assert unannounced(recorded, changed) == {"train": ["Lacuna.certainty"]}
+    changed["revisions"]["Lacuna"] += 1
+    assert unannounced(recorded, changed) == {}, "the method says so itself"
     del changed["predict"]["defaults"]["Prediction.overlap"]
     changed["predict"]["defaults"]["Prediction.new_key"] = 3
     assert unannounced(recorded, changed) == {}, "keys that come and go change no default"

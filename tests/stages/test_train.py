@@ -322,7 +322,7 @@ def identity_of(settings, inputs) -> str:
     return segmentation.training_identity(settings, segmentation.training_cases(settings, inputs), inputs).fingerprint
 
 
-def test_another_config_or_other_data_is_another_training(here, tmp_path):
+def test_another_config_or_other_data_is_another_training(here, tmp_path, monkeypatch):
     settings = segmentation_settings()
     inputs, _ = paths(here, "latent_class", tmp_path)
     changed = [
@@ -351,6 +351,9 @@ def test_another_config_or_other_data_is_another_training(here, tmp_path):
     assert identity_of(patient, inputs) == identity_of(watched, inputs) != identity_of(settings, inputs)
     online = settings.model_copy(update={"existence": Existence(mode="online")})
     assert identity_of(online, no_model) != identity_of(online, inputs)
+    found = identity_of(settings, inputs)
+    monkeypatch.setattr(type(settings.method), "revision", 7)
+    assert identity_of(settings, inputs) != found, "the method has learned something else since"
 
 
 SWIN_UNETR = TINY["swin_unetr"]

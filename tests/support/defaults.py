@@ -1,8 +1,9 @@
 """The defaults that each stage with a version reads, as they were when its version was last raised.
 
 Settings files leave out what equals its default, so Snakemake does not see a default that changes: the stages that
-read it need a higher VERSION. How a stage runs (`Execution`) changes nothing that it makes and is not recorded. After
-that, or after a new key, renew the record:
+read it need a higher VERSION; where it is a default of one method, a higher `revision` of that method will do. How a
+stage runs (`Execution`) changes nothing that it makes and is not recorded. After that, or after a new key, renew the
+record:
 
     python -m tests.support.defaults
 """
@@ -13,10 +14,12 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from pipeline_lib.config.methods import Method
 from pipeline_lib.stages.table import STAGES, version_of
 
+METHODS = get_args(get_args(Method)[0])
 RECORD = Path(__file__).with_name("defaults.json")
 
 
@@ -29,8 +32,8 @@ def defaults_of(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def current() -> dict[str, Any]:
-    """Stage → its version, and the defaults of all sections that its settings hold."""
-    return {
+    """Stage → its version, and the defaults of all sections that its settings hold; `revisions` of the methods."""
+    stages = {
         stage: {
             "version": version_of(stage),
             "defaults": dict(sorted(defaults_of(module.Settings.model_json_schema()))),
@@ -38,17 +41,21 @@ def current() -> dict[str, Any]:
         for stage, module in STAGES.items()
         if version_of(stage) is not None
     }
+    return {**stages, "revisions": {kind.__name__: kind.revision for kind in METHODS}}
 
 
 def unannounced(recorded: dict[str, Any], now: dict[str, Any]) -> dict[str, list[str]]:
-    """Stage → defaults that changed, or went with their key, although its VERSION was not raised."""
+    """Stage → defaults that changed, or went with their key, although neither VERSION nor `revision` was raised."""
     found = {}
-    for stage in recorded.keys() & now.keys():
+    revised = {kind for kind, revision in now["revisions"].items() if revision > recorded["revisions"].get(kind, 0)}
+    for stage in (recorded.keys() & now.keys()) - {"revisions"}:
         if now[stage]["version"] > recorded[stage]["version"]:
             continue
         old, new = recorded[stage]["defaults"], now[stage]["defaults"]
         changed = sorted(
-            key for key in old.keys() & new.keys() if old[key] != _without_new_keys(new[key], old[key], new)
+            key
+            for key in old.keys() & new.keys()
+            if old[key] != _without_new_keys(new[key], old[key], new) and key.partition(".")[0] not in revised
         )
         if changed:
             found[stage] = changed

@@ -1,9 +1,12 @@
-"""Latent classes without confirmation: only what is certain is taught as certain.
+"""Latent classes whose pseudo labels two networks agree on: the teacher, and the one that knows which ROIs are there.
 
-The paper's Eq. 2 sharpens the teacher's output, so a teacher that takes one organ for another confirms itself
-(docs/evidence.md). Here an unlabelled ROI has two sources. It is not where a rival is labelled (as in Jenke et al.,
-"One model to use them all", 2024), and nowhere in a patch that the ROI-aware network finds it absent from: hard
-negatives. Elsewhere it is kept consistent with the teacher, by Eq. 3 of [LC], after its output has been made exclusive.
+The paper's Eq. 2 sharpens whatever the teacher says. So a teacher that takes one organ for another, or finds it where
+it is not, confirms itself, the more so the more its term weighs; and a mean over all voxels of a patch weighs hardly
+anything beside the Dice term of Eq. 1 (docs/evidence.md). Here the term counts, and teaches less. Of a positive ROI the
+student learns the voxels that the teacher is certain of, unless the teacher sees nothing of it, against its existence
+score. Of a negative one it learns only where the ROI is not. The teacher's output is made exclusive first, so that a
+label of one organ is a certain negative of all others. Confidence thresholds for pseudo labels are those of Sohn et
+al., "FixMatch", NeurIPS 2020.
 
 [LC]: Zhao et al., "Exploiting Latent Classes for Medical Image Segmentation from Partially Labeled Datasets", MICCAI
 2024.
@@ -11,6 +14,7 @@ negatives. Elsewhere it is kept consistent with the teacher, by Eq. 3 of [LC], a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -18,73 +22,74 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...data.batches import Batch
-from ...networks.probabilities import at_least_float32, probabilities
+from ...existence.decisions import Decisions
+from ...networks.probabilities import at_least_float32
 from ...training.task import Losses
 from ..deciding_student import DecidingStudent, unlabelled_counts, unlabelled_decisions
-from ..exclusive_organs import Rivals
 from ..label_counts import label_counts
-from ..negatives import labelled_as_rival
 from ..pseudo_labels import PseudoLabels
-from ..roi_maps import mean_over_rois, selected_maps, told_voxels
+from ..roi_maps import mean_over_voxels_and_rois, selected_maps
 from ..supervised_loss import supervised_loss
 from ..teacher_losses import consistency_loss
 from .settings import Lacuna
 
 
 class LacunaTask(DecidingStudent[Lacuna]):
-    """Eq. 1, the exclusion term and Eq. 3; the student sees x_S, its teacher x_T."""
+    """Eq. 1, agreed pseudo labels and Eq. 3; the student sees x_S, its teacher x_T."""
 
     terms = Lacuna.terms
 
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts what each ROI was in each sample."""
-        settings, labels, labelled, known = self.settings, batch.labels, batch.labelled, batch.known
+        settings = self.settings
         logits = networks["student"](batch.strong)
-        supervised = supervised_loss(logits, labels, labelled, settings.supervised, known)
+        supervised = supervised_loss(logits, batch.labels, batch.labelled, settings.supervised, batch.known)
         decisions, where = self.decided(batch)
-        ruled_out = ruled_out_voxels(labels, labelled, decisions.negative, self.rivals, known)
-        exclusion = exclusion_loss(logits, ruled_out)
-        consistency = torch.zeros_like(supervised)
+        latent = consistency = torch.zeros_like(supervised)
         weight = self.teacher_weight(progress)
         if weight > 0:
             teacher = self.teacher.logits(batch, self.rivals)
-            consistency = consistency_loss(logits, teacher, decisions.positive | decisions.ambiguous, where)
-        total = supervised + settings.exclusion_weight * exclusion + weight * settings.consistency_weight * consistency
-        terms = {"supervised": supervised, "exclusion": exclusion, "consistency": consistency}
-        return Losses(total, terms, {**unlabelled_counts(decisions, batch), **label_counts(logits, batch)})
+            latent = agreement_loss(logits, teacher, decisions, settings, where)
+            consistency = consistency_loss(logits, teacher, decisions.ambiguous, where)
+        taught = settings.latent_weight * latent + settings.consistency_weight * consistency
+        terms = {"supervised": supervised, "latent": latent, "consistency": consistency}
+        counts = {**unlabelled_counts(decisions, batch), **label_counts(logits, batch)}
+        return Losses(supervised + weight * taught, terms, counts)
 
     def pseudo_labels(self, batch: Batch) -> PseudoLabels:
-        """The teacher's exclusive output, but nothing where the ROI is ruled out."""
+        """What is taught as inside: certain voxels of positive ROIs that the teacher sees, all of ambiguous ones."""
         decisions, _ = self.decided(batch)
-        ruled_out = ruled_out_voxels(batch.labels, batch.labelled, decisions.negative, self.rivals, batch.known)
-        return PseudoLabels(
-            (self.teacher.logits(batch, self.rivals) >= 0) & ~ruled_out, unlabelled_decisions(decisions)
-        )
+        teacher = at_least_float32(self.teacher.logits(batch, self.rivals))
+        rows = agreed_voxels(teacher.flatten(0, 1).flatten(1), decisions.positive.flatten(), self.settings)
+        agreed = rows.view_as(teacher) & decisions.positive[:, :, None, None, None]
+        open_to_it = agreed | decisions.ambiguous[:, :, None, None, None]
+        return PseudoLabels((teacher >= 0) & open_to_it, unlabelled_decisions(decisions))
 
 
-def ruled_out_voxels(
-    labels: Tensor, labelled: Tensor, absent: Tensor, rivals: Rivals, known: Tensor | None = None
+def agreement_loss(
+    student_logits: Tensor, teacher_logits: Tensor, decisions: Decisions, settings: Lacuna, where: Tensor | None = None
 ) -> Tensor:
-    """Where unlabelled ROIs cannot be: at labels of their rivals, and where they are `absent` everywhere.
+    """Cross-entropy of latent ROIs with the teacher's side of 1/2, at the voxels that `agreed_voxels` leaves.
 
-    `labels` bool B K D H W, `labelled` and `absent` bool B K → bool B K D H W, false for labelled ROIs. With `known`
-    (bool B K D H W) a ROI is unlabelled wherever its label is not known.
+    Both logits B K D H W → B, in at least float32. As in Eq. 2 it is a mean over all voxels of the latent ROIs; what is
+    not taught counts as 0, so that a ROI of which little is certain weighs little. With `where` (bool B K D H W) over
+    these voxels alone.
     """
-    negatives, _ = labelled_as_rival(labels, labelled, rivals, known)
-    return (negatives | absent[:, :, None, None, None]) & ~told_voxels(labelled, known)
+    latent = decisions.latent
+    student = at_least_float32(selected_maps(student_logits, latent))
+    teacher = at_least_float32(selected_maps(teacher_logits.detach(), latent))
+    taught = agreed_voxels(teacher, decisions.positive[latent], settings)
+    cross_entropy = F.binary_cross_entropy_with_logits(student, (teacher > 0).to(student.dtype), reduction="none")
+    return mean_over_voxels_and_rois(cross_entropy.where(taught, 0), latent, where)
 
 
-def exclusion_loss(logits: Tensor, ruled_out: Tensor) -> Tensor:
-    """Cross-entropy with target 0 plus the mean probability, both where a ROI is `ruled_out`.
+def agreed_voxels(teacher: Tensor, positive: Tensor, settings: Lacuna) -> Tensor:
+    """The voxels at which a latent ROI is taught: logits N V, and whether each is `positive`, bool N → bool N V.
 
-    `logits` B K D H W, `ruled_out` bool B K D H W → B, in at least float32. As in Eq. 1, the cross-entropy is
-    a mean over the whole patch. The probability is a mean over the voxels in question, so a small organ is as much
-    evidence as a large one. Both are means over the ROIs that are ruled out somewhere.
+    Of a positive ROI that the teacher sees (`seen_voxels`), those that it is certain of, inside or outside; of one that
+    it does not see, none. Of a negative ROI, those that it is certain are outside.
     """
-    selected = ruled_out.flatten(2).any(2)
-    where = selected_maps(ruled_out, selected)
-    own = at_least_float32(selected_maps(logits, selected))
-    # Cross-entropy of σ(z) with target 0 is −log(1 − σ(z)) = softplus(z).
-    cross_entropy = F.softplus(own).where(where, 0).mean(1)
-    false_share = probabilities(own).where(where, 0).sum(1) / where.sum(1)
-    return mean_over_rois(cross_entropy + false_share, selected)
+    threshold = math.log(settings.certainty / (1 - settings.certainty))
+    inside, outside = teacher >= threshold, teacher <= -threshold
+    seen = inside.sum(1, keepdim=True) >= settings.seen_voxels
+    return torch.where(positive[:, None], (inside | outside) & seen, outside)

@@ -142,6 +142,8 @@ def training_identity(settings: Settings, cases: tuple[TrainingCase, ...], input
     if settings.held_out:
         learned_from["held-out cases"] = fingerprint(*map(case_fingerprint, held_out_cases(settings, inputs)))
     version = f"{VERSION}, volumes {VOLUMES_VERSION}"
+    if settings.method.revision > 1:
+        version += f", {settings.method.kind} {settings.method.revision}"
     # The cases' own contents stand for `cases`, `held_out` and `labelled`.
     return Identity.from_training(settings, ("run", "cases", "held_out", "labelled"), cases, learned_from, version)
 
