@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .methods import Method
 from .networks import Network
 from .rois import has_existence
-from .validation import cases_that_teach
+from .validation import cases_that_teach, cases_with_labels
 from .volumes import Patches
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _check_samples_together(config: Config, name: str, method: Method) -> None:
 
 def _check_labelled_cases(config: Config, name: str, method: Method) -> None:
     trained = {
-        dataset.name: len(cases_that_teach(dataset, dataset.split_cases("train"), method))
+        dataset.name: len(cases_with_labels(dataset, dataset.split_cases("train")))
         for dataset in config.datasets.partially_labelled
         if not dataset.has_no_labels
     }

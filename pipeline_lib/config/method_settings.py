@@ -84,8 +84,8 @@ class MethodSettings(Section):
     )
     labelled_cases: dict[Name, Count] = Field(
         default={},
-        description="Data set → number of its training cases to learn from, drawn by the seed. They are repeated in "
-        "place of the others, so that nothing else changes (data sets not named: all cases).",
+        description="Data set → number of its labelled training cases to learn from, drawn by the seed. They are "
+        "repeated in place of the other labelled ones, so that nothing else changes (data sets not named: all cases).",
     )
 
     sampling: Sampling = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from pipeline_lib.config.loading import load_config
 from pipeline_lib.data.crops import CropPlan
 from pipeline_lib.errors import UserError
 from pipeline_lib.measurement.plan import steps_of
+from pipeline_lib.randomness import random_generator
 from pipeline_lib.stages.acquire.settings import settings_from as acquire
 from pipeline_lib.stages.check_existence.settings import settings_from as check_existence
 from pipeline_lib.stages.embed.settings import settings_from as embed
@@ -206,9 +208,31 @@ def test_cases_that_a_table_leaves_empty_are_left_out_too(content):
     assert settings_from(config, "baseline-seed0").cases["livers"] == ("a", "c")
     assert execution_from(config, "baseline-seed0").left_out == 2
     assert settings_from(config, "latent_class-seed0").cases["livers"] == ("a", "b", "c", "d")
-    content["methods"]["baseline"]["labelled_cases"] = {"livers": 3}
-    said = refusal(table_of(content, a=True, b=False, c=True, d=False))
-    assert "`labelled_cases` wants 3 of livers, which has 2 to train" in said
+
+
+@pytest.mark.parametrize("method", ["baseline", "latent_class"])
+def test_fewer_labelled_cases_are_drawn_from_those_with_labels_and_leave_the_others_as_they_are(content, method):
+    """Both methods draw the same two of ten, and neither training is longer or shorter for it."""
+    rows = {f"l{number:02}": number < 10 for number in range(20)}
+    all_cases = settings_from(load_config(table_of(content, **rows), BASE), f"{method}-seed0").cases["livers"]
+    content["methods"][method]["labelled_cases"] = {"livers": 2}
+    few = load_config(table_of(content, **rows), BASE)
+    drawn = settings_from(few, f"{method}-seed0").cases["livers"]
+    without = [case for case, is_labelled in rows.items() if not is_labelled]
+    assert [case for case in drawn if not rows[case]] == without * (method == "latent_class")
+    order = random_generator("labelled cases", 0, "livers").permutation(10)[:2]
+    assert Counter(case for case in drawn if rows[case]) == {f"l{number:02}": 5 for number in order}
+    assert len(drawn) == len(all_cases)
+
+
+@pytest.mark.parametrize("method", ["baseline", "latent_class"])
+def test_more_labelled_cases_than_have_labels_are_refused(content, method):
+    content["methods"][method]["labelled_cases"] = {"livers": 3}
+    table = table_of(content, a=True, b=False, c=True, d=False)
+    assert "`labelled_cases` wants 3 of livers, which has 2 to train" in refusal(table)
+    held = table_of(content, a=True, b=False, c=True, d=True) | {"validation": {"fraction": 0.3}}
+    said = refusal(held)
+    assert "`labelled_cases` wants 3 of livers, which has 2 to train besides those" in said
 
 
 def test_a_plan_counts_the_steps_of_a_training_as_its_crops_do(content):
