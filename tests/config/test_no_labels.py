@@ -195,6 +195,24 @@ def test_a_patient_whom_a_fold_or_validation_holds_out_is_held_out_with_cts_with
         assert set(settings.cases["plain"]) == set(CASES) - out - held
 
 
+@pytest.mark.parametrize("setup", [{}, {"folds": 2}], ids=["plain", "fold"])
+def test_a_patient_whom_another_data_set_tests_trains_with_cts_without_labels_neither(content, setup):
+    split = {"split": {"test": CASES[:3]}, "patients": {"anna": [CASES[0]]}}
+    labelled = {**PLAIN, **split, "name": "livers", "layout": "msd", "labels": {"liver": [1]}, "cases": CASES[:12]}
+    content["datasets"]["partially_labelled"].append(labelled)
+    # A case of the same patient may have another name there.
+    config = load_config(with_plain(content, patients={"anna": ["ct_20"]}) | setup, BASE)
+    for run in config.trainings:
+        if run.method == "latent_class":
+            cases = set(settings_from(config, run.name).cases["plain"])
+            assert not cases & {"ct_1", "ct_2", "ct_20"}
+            assert {"ct_0", *CASES[12:20], *CASES[21:]} <= cases
+            assert (set(CASES[3:12]) <= cases) == (not setup)
+    elsewhere = with_plain(content, source={"kind": "local", "path": "/data/another"}) | setup
+    run = f"latent_class-seed0{'-fold0' * bool(setup)}"
+    assert set(settings_from(load_config(elsewhere, BASE), run).cases["plain"]) == set(CASES)
+
+
 def table_of(content: dict, **rows) -> dict:
     """The demo with a data set of which a table labels the liver in some cases."""
     changes = {"name": "livers", "layout": "msd", "labels": {"liver": [1]}, "cases": list(rows)}
