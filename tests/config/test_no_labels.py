@@ -131,6 +131,7 @@ def test_the_fully_labelled_data_set_must_have_labels(content):
             "`unlabelled_share` has no effect: labels_alone learns from labels alone",
         ),
         ("latent_class", {"unlabelled_share": 1.5}, "less than or equal to 1"),
+        ("latent_class", {"unlabelled_share": 0}, "unlabelled_share: must be greater than 0"),
         ("baseline", {"unlabelled_share": 0.5}, None),
         ("baseline", {"unlabelled_share": 0.2, "start_from": "models/liver.safetensors"}, None),
         ("latent_class", {"unlabelled_share": 0.2}, None),
@@ -180,6 +181,20 @@ def test_the_start_model_labels_cases_without_labels_for_any_method(content):
     assert len(settings_from(config, "baseline-seed0").cases["plain"]) == 30
     content["methods"]["baseline"]["keep_start"] = False
     assert "plain" not in settings_from(load_config(with_plain(content), BASE), "baseline-seed0").cases
+
+
+def test_a_network_with_a_part_for_each_data_set_cannot_have_one_of_a_data_set_without_labels(content):
+    content["networks"] = {"swin_unetr": {"kind": "swin_unetr", "per_data_set": "outputs"}}
+    content["methods"] = {"baseline": content["methods"]["baseline"]}
+    content["compare"] = ["baseline"]
+    assert load_config(with_plain(content), BASE), "it leaves the data set out"
+    content["methods"]["baseline"]["start_from"] = "models/liver.safetensors"
+    assert load_config(content, BASE)
+    said = refusal(with_plain(content))
+    assert "method baseline trains a part of swin_unetr for each data set, and plain labels nothing to train it" in said
+    assert "leave it out with `keep_start: false`, name a network without `per_data_set`" in said
+    content["methods"]["baseline"]["keep_start"] = False
+    assert load_config(with_plain(content), BASE)
 
 
 def test_a_patient_whom_a_fold_or_validation_holds_out_is_held_out_with_cts_without_labels_too(content):
