@@ -450,8 +450,8 @@ BUGS = (
     Bug(
         "the same cases without labels in every epoch",
         "data/crops.py",
-        "(epoch * taken + np.arange(taken))",
-        "np.arange(taken)",
+        "(epoch * unlabelled_per_epoch + np.arange(unlabelled_per_epoch))",
+        "np.arange(unlabelled_per_epoch)",
         "tests/data/test_crops.py",
     ),
     Bug(

@@ -22,7 +22,7 @@ def crop_plan(settings: Settings, cases: tuple[TrainingCase, ...], unlabelled_sh
 def limit_in_words(settings: Settings, cases: tuple[TrainingCase, ...]) -> str | None:
     """What the share of cases without labels changes, the same text for the same crops; None if it changes nothing."""
     plan, unlimited = crop_plan(settings, cases), crop_plan(settings, cases, unlabelled_share=1.0)
-    words = [f"{plan.taken} in an epoch"] if plan.in_turn else []
+    words = [f"{plan.unlabelled_per_epoch} in an epoch"] if plan.unlabelled else []
     words += [f"at most {settings.method.unlabelled_share} of the crops"] if plan.shares != unlimited.shares else []
     return ", ".join(words) or None
 
@@ -41,8 +41,8 @@ def say_what_is_learned_from(
     if plan.shares is not None:
         drawn = f"{plan.epoch_size} crops, drawn with replacement"
         epoch = f"{drawn}, of which the {unlabelled} cases without labels have at most their share"
-    elif plan.taken:
-        turns = f"{plan.taken} of {unlabelled} without labels, which take turns"
+    elif plan.unlabelled_per_epoch:
+        turns = f"{plan.unlabelled_per_epoch} of {unlabelled} without labels, which take turns"
         epoch = f"{len(cases) - unlabelled} labelled cases and {turns}"
     else:
         epoch = f"{len(cases) - unlabelled} labelled cases: the share leaves no room for those without labels"
