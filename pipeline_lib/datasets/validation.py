@@ -111,9 +111,11 @@ def repeated_cases(cases: Iterable[CheckedCase], datasets: Mapping[str, Dataset]
         elif datasets[earlier.dataset].labels.keys() == datasets[checked.dataset].labels.keys():
             yield Finding(checked.image, f"is there twice: {other}", "list one of the two under `skip:`")
         else:
-            without = [each for each in (earlier, checked) if datasets[each.dataset].has_no_labels]
-            how = f"without labels in {without[0].dataset}" if without else "with labels of other ROIs"
-            yield Finding(checked.image, f"is there twice, {how}: {other}", is_note=True)
+            # The copy without labels can go. Folds and validation know by source and name alone that it is one patient.
+            without = [each.dataset for each in (earlier, checked) if datasets[each.dataset].has_no_labels]
+            how = f"without labels in {without[0]}" if without else "with labels of other ROIs"
+            remedy = f"list it under `skip:` of {without[0]}" if without else ""
+            yield Finding(checked.image, f"is there twice, {how}: {other}", remedy, is_note=True)
 
 
 def check_dataset(

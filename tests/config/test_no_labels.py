@@ -73,9 +73,7 @@ def test_a_data_set_without_labels_labels_nothing_in_any_layout(content, layout,
     batch = resample(config, "plain", "0002")
     assert batch.of_case("ct_29").labelling.labels_nothing
     assert check_existence(config).labelled["plain"] == ()
-    assert "plain" not in [
-        each.name for each in score(config, "latent_class-seed0").datasets if each.split_cases("test")
-    ]
+    assert "plain" not in [each.name for each in score(config, "latent_class-seed0").datasets]
     assert embed(config, "one_hot").tasks == embed(load_config(content, BASE), "one_hot").tasks
 
 
@@ -100,10 +98,14 @@ def test_a_file_may_describe_such_a_data_set(content, tmp_path):
             "plain has no labels, so its test cases (ct_0 …) could not be scored: write `split: all_trai",
         ),
         ({"split": {"test": ["ct_3"]}}, "plain has no labels, so its test cases (ct_3 …) could not be scored"),
-        ({"labelled": "present", "layout": OWN_MASKS}, "`labelled` speaks of labels, and `labels` is empty"),
-        ({"ignored_labels": [3]}, "`ignored_labels` speaks of labels, and `labels` is empty"),
-        ({"unknown_labels": [255]}, "`unknown_labels` speaks of labels, and `labels` is empty"),
+        ({"labelled": "present", "layout": OWN_MASKS}, "`labels` is empty, so `labelled` has no meaning: leave it out"),
+        ({"ignored_labels": [3]}, "`labels` is empty, so `ignored_labels` has no meaning"),
+        ({"unknown_labels": [255]}, "`labels` is empty, so `unknown_labels` has no meaning"),
         ({"labels": {"liver": [1]}}, "`labels` defines ROIs, and `layout` has no path of `labels`: add it"),
+        (
+            {"labelled": dict.fromkeys(CASES, ("liver",))},
+            "`labelled` names liver, which `labels` does not define: define it, or take it out",
+        ),
     ],
 )
 def test_what_contradicts_no_labels_is_refused(content, changes, said):
@@ -146,12 +148,23 @@ def test_a_share_of_cases_without_labels_needs_a_method_that_learns_from_them(co
         assert said in refusal(changed)
 
 
-def test_without_any_label_only_a_start_model_can_teach(content):
-    content["datasets"]["partially_labelled"] = []
-    content = with_plain(content) | {"folds": 2}
+def test_blank_labels_are_refused_with_a_way_out(content):
+    content = with_plain(content)
+    content["datasets"]["partially_labelled"][-1]["labels"] = None
+    said = refusal(content)
+    assert "labels: must be a section of keys, given None; fill it in, or leave the key out if it is optional" in said
+
+
+def test_without_any_label_to_learn_from_only_a_start_model_can_teach_a_method_without_a_teacher(content):
+    tested = {"name": "livers", "layout": "msd", "labels": {"liver": [1]}, "split": {"test": CASES[:3]}}
+    content["datasets"]["partially_labelled"] = [{**PLAIN, **tested, "cases": CASES[:3]}]
     for method in content["methods"].values():
         method["start_from"] = "models/ssl.pt"
-    assert "learns from labels alone, and no training case has any; add" in refusal(content).replace(": add", "; add")
+    content["compare"] = ["baseline"]
+    said = refusal(with_plain(content))
+    assert "method baseline learns from labels alone, and no training case has any: add a data set with labels" in said
+    content["methods"]["baseline"]["start_from"] = "models/liver.safetensors"
+    assert len(settings_from(load_config(with_plain(content), BASE), "baseline-seed0").cases["plain"]) == 27
 
 
 @pytest.mark.parametrize(
