@@ -450,8 +450,8 @@ BUGS = (
     Bug(
         "the same cases without labels in every epoch",
         "data/crops.py",
-        "(epoch * taken + np.arange(taken))",
-        "np.arange(taken)",
+        "(epoch * unlabelled_per_epoch + np.arange(unlabelled_per_epoch))",
+        "np.arange(unlabelled_per_epoch)",
         "tests/data/test_crops.py",
     ),
     Bug(
@@ -464,9 +464,23 @@ BUGS = (
     Bug(
         "labels alone keep cases without any",
         "config/validation.py",
-        "if method.learns_without_labels:",
-        "if True:",
+        "return cases if method.learns_without_labels else cases_with_labels(dataset, cases)",
+        "return cases",
         "tests/config/test_no_labels.py",
+    ),
+    Bug(
+        "tested patients train without labels",
+        "config/folds.py",
+        "if patients[case] not in tested",
+        "if True",
+        "tests/config/test_no_labels.py",
+    ),
+    Bug(
+        "a share without effect is another training",
+        "stages/train/run.py",
+        'update={"unlabelled_share": UNLABELLED_SHARE}',
+        "update={}",
+        "tests/stages/test_train.py -k share_is_part",
     ),
     Bug("largest pool", "data/crops.py", "min(len(case.pool)", "max(len(case.pool)", "tests/data/test_crops.py"),
     Bug("strong noise keyed like weak", "data/batches.py", '"strong noise"', '"weak noise"', _VIEWS),

@@ -194,7 +194,9 @@ class Dataset(Section):
         if isinstance(self.labelled, str) and self.labelled not in get_args(LabelledRule):
             raise ValueError(f"data set {self.name}: only a data set in a file of its own may name a table of labels")
         if absent := sorted(set(self.all_cases) - set(by_case)) if by_case else []:
-            raise ValueError(f"data set {self.name}: `labelled` does not say what case {absent[0]} labels")
+            raise ValueError(
+                f"data set {self.name}: `labelled` does not say what case {absent[0]} labels: add it, [] for nothing"
+            )
         whole = self._labelling("present" if self.labelled == "present" else "all")
         if self.labels and published(self.layout).files.labels is None:
             raise ValueError(
@@ -220,7 +222,7 @@ class Dataset(Section):
 
     @property
     def unlabelled_cases(self) -> frozenset[str]:
-        """The cases that label no ROI; by which masks there are, none is known to."""
+        """The cases that label no ROI. With `labelled: present` none is known beforehand."""
         by_case = {} if isinstance(self.labelled, str) else self.labelled
         return frozenset(case for case, rois in by_case.items() if not rois)
 
@@ -236,8 +238,8 @@ class Dataset(Section):
         }
         if contradicting := [key for key, is_said in says.items() if is_said]:
             raise ValueError(
-                f"data set {self.name}: `{contradicting[0]}` speaks of labels, and `labels` is empty, so there are "
-                "none: leave it out, or define `labels`"
+                f"data set {self.name}: `labels` is empty, so `{contradicting[0]}` has no meaning: leave it out, or "
+                "define `labels`"
             )
         return self.model_copy(update={"labelled": dict.fromkeys(self.all_cases, ())})
 

@@ -69,12 +69,29 @@ def out_of_fold_cases(config: Config, dataset: str, fold: int) -> tuple[str, ...
 
 
 def training_cases(config: Config, dataset: Dataset, fold: int | None) -> tuple[str, ...]:
-    """The training cases of a data set, sorted as text, except those that `fold` holds out (None: no folds)."""
+    """The training cases of a data set, sorted as text, except those that `fold` holds out (None: no folds).
+
+    Of a data set without labels neither those of a patient whom another data set of its source tests.
+    """
     cases = dataset.split_cases("train")
+    if dataset.has_no_labels and (tested := _tested_patients(config, dataset)):
+        patients = patient_of_case(dataset)
+        cases = tuple(case for case in cases if patients[case] not in tested)
     if fold is None:
         return cases
     of_case = config.fold_of_cases[dataset.name]
     return tuple(case for case in cases if of_case.get(case) != fold)
+
+
+def _tested_patients(config: Config, dataset: Dataset) -> set[str]:
+    """The patients who have test cases in some data set of the same source."""
+    source = same_for_one_source(dataset)
+    return {
+        patient_of_case(each)[case]
+        for each in config.datasets.partially_labelled
+        if same_for_one_source(each) == source
+        for case in each.split_cases("test")
+    }
 
 
 def all_folds(config: Config) -> Iterable[int | None]:

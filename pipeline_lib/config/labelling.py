@@ -109,7 +109,7 @@ def check_labelling(whole: Labelling, by_case: Mapping[str, Names], has_masks: b
         )
     strange = sorted({roi for rois in by_case.values() for roi in rois} - set(whole.labels))
     if strange:
-        raise ValueError(f"`labelled` names {strange[0]}, which `labels` does not define")
+        raise ValueError(f"`labelled` names {strange[0]}, which `labels` does not define: define it, or take it out")
 
 
 def _check_definitions(labels: Labels, has_masks: bool) -> None:

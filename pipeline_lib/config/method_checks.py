@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .methods import Method
 from .networks import Network
 from .rois import has_existence
-from .validation import cases_that_teach
+from .validation import cases_that_teach, cases_with_labels
 from .volumes import Patches
 
 if TYPE_CHECKING:
@@ -91,6 +91,11 @@ def lacking_for(config: Config, method: Method) -> tuple[str, str] | None:
         for dataset in config.datasets.partially_labelled
     ):
         return "learns from labels alone, and no training case has any", "add a data set with labels"
+    if (without := _data_set_without_part(config, method)) is not None:
+        return (
+            f"trains a part of {method.network} for each data set, and {without} labels nothing to train it with",
+            "leave it out with `keep_start: false`, name a network without `per_data_set`",
+        )
     if method.needs_existence and config.existence.mode == "start_model":
         if method.start_from is None:
             return "needs existence scores, which `existence.mode` takes from a model", "name it in `start_from`"
@@ -101,6 +106,17 @@ def lacking_for(config: Config, method: Method) -> tuple[str, str] | None:
     unknown = [roi.name for roi in config.rois if not has_existence(roi)]
     if method.needs_organs and unknown:
         return f"must know which organ {', '.join(unknown)} is", "give the ROI `structures` or `organ`"
+    return None
+
+
+def _data_set_without_part(config: Config, method: Method) -> str | None:
+    """A data set that `method` learns from and none of whose training cases labels a ROI, if data sets have parts."""
+    if config.networks[method.network].per_data_set is None or not method.learns_without_labels:
+        return None
+    for dataset in config.datasets.partially_labelled:
+        training = dataset.split_cases("train")
+        if training and not cases_with_labels(dataset, training):
+            return dataset.name
     return None
 
 
@@ -131,7 +147,7 @@ def _check_samples_together(config: Config, name: str, method: Method) -> None:
 
 def _check_labelled_cases(config: Config, name: str, method: Method) -> None:
     trained = {
-        dataset.name: len(cases_that_teach(dataset, dataset.split_cases("train"), method))
+        dataset.name: len(cases_with_labels(dataset, dataset.split_cases("train")))
         for dataset in config.datasets.partially_labelled
         if not dataset.has_no_labels
     }

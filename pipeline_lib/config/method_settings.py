@@ -88,8 +88,8 @@ class MethodSettings(Section):
     )
     labelled_cases: dict[Name, Count] = Field(
         default={},
-        description="Data set → number of its training cases to learn from, drawn by the seed. They are repeated in "
-        "place of the others, so that nothing else changes (data sets not named: all cases).",
+        description="Data set → number of its labelled training cases to learn from, drawn by the seed. They are "
+        "repeated in place of the other labelled ones, so that nothing else changes (data sets not named: all cases).",
     )
 
     sampling: Sampling = Field(
@@ -106,12 +106,12 @@ class MethodSettings(Section):
         "weights of SwinUNETR (.pt).",
     )
 
-    unlabelled_share: Fraction = Field(
+    unlabelled_share: Annotated[float, Field(gt=0, le=1)] = Field(
         default=UNLABELLED_SHARE,
         description="Largest share of an epoch that cases without any label may have. Where there are more of them, "
         "they take turns: an epoch has every labelled case once, and as many of the others as the share leaves room "
-        "for. With the other kinds of `sampling`, the probabilities of the others are lowered to the share. 1: no "
-        "limit. Methods that learn from labels alone leave them out.",
+        "for. With another `sampling`, the probability of cases without labels is lowered to the share. 1: no limit. "
+        "Methods that learn from labels alone leave them out; to leave them out of all, do not name their data set.",
     )
 
     keep_start: bool = Field(

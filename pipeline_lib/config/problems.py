@@ -77,6 +77,7 @@ def _in_words(problem: Mapping[str, Any], allowed: Sequence[str], tags: Sequence
     wanted = _KINDS.get(kind.split("_")[0])
     if wanted is not None and kind.endswith(("_type", "_parsing", "_from_float")):
         remedy = f"write [{value}]" if wanted == "a list" and isinstance(value, int | float | str) else _SEE
+        remedy = "fill it in, or leave the key out if it is optional" if value is None else remedy
         return f"must be {wanted}{given}", remedy
     return f"{problem['msg'].replace('Input should', 'must').replace('String should', 'must')}{given}", _SEE
 

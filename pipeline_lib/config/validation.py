@@ -101,8 +101,11 @@ def learned_cases(config: Config, fold: int | None = None) -> dict[str, tuple[st
 
 def cases_that_teach(dataset: Dataset, cases: tuple[str, ...], method: MethodSettings) -> tuple[str, ...]:
     """Those of `cases` from which `method` learns something: all of them, or those that label a ROI."""
-    if method.learns_without_labels:
-        return cases
+    return cases if method.learns_without_labels else cases_with_labels(dataset, cases)
+
+
+def cases_with_labels(dataset: Dataset, cases: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of `cases` that label a ROI, and those of which that is not known before the volumes are made."""
     without = dataset.unlabelled_cases
     return tuple(case for case in cases if case not in without)
 
@@ -147,7 +150,7 @@ def _check_left(config: Config, fold: int | None, is_validated: bool) -> None:
         raise ValueError(f"{holds} every case that labels {', '.join(never)}: {remedy}")
     for name, method in config.methods.items():
         for wanted, count in method.labelled_cases.items():
-            having = len(cases_that_teach(config.dataset(wanted), left[wanted], method))
+            having = len(cases_with_labels(config.dataset(wanted), left[wanted]))
             if count > having:
                 raise ValueError(
                     f"method {name}: `labelled_cases` wants {count} of {wanted}, which has {having} to train besides "

@@ -59,8 +59,9 @@ class CropPlan:
     `weights` say how often each case is drawn in an epoch, on average; their sum is `cases`. None: each once. `shares`
     are the probabilities of the cases, summed up to each, for cases drawn with replacement; they hold the weights.
 
-    Of the cases `in_turn`, which have no labels, an epoch has `taken` alone; `weights` are then those of the others.
-    With `shares`, which hold their probabilities, they only make an epoch shorter.
+    Where cases without labels are limited, `unlabelled` are their indices, and an epoch has only
+    `unlabelled_per_epoch` of them; `weights` are then those of the other cases. With `shares`, which hold their
+    probabilities, they only make an epoch shorter.
     """
 
     cases: int
@@ -70,8 +71,8 @@ class CropPlan:
     seed: int
     weights: tuple[float, ...] | None = None
     shares: tuple[float, ...] | None = None
-    in_turn: tuple[int, ...] = ()
-    taken: int = 0
+    unlabelled: tuple[int, ...] = ()
+    unlabelled_per_epoch: int = 0
 
     @classmethod
     def from_cases(
@@ -86,14 +87,14 @@ class CropPlan:
         # Every position that may be drawn is one of every case's pool.
         pool_size = min(len(case.pool) for case in cases)
         unlabelled = tuple(place for place, case in enumerate(cases) if not case.labelled.any())
-        taken = taken_in_turn(len(cases) - len(unlabelled), len(unlabelled), unlabelled_share)
-        in_turn = unlabelled if taken < len(unlabelled) else ()
+        per_epoch = unlabelled_within_share(len(cases) - len(unlabelled), len(unlabelled), unlabelled_share)
+        is_limited = per_epoch < len(unlabelled)
         shares = None
         if sampling != "uniform_case":
             weights = case_weights(cases)
             shares = _shares(cases, sampling, weights, unlabelled_share)
         else:
-            weights = case_weights([case for case in cases if case.labelled.any()] if in_turn else cases)
+            weights = case_weights([case for case in cases if case.labelled.any()] if is_limited else cases)
         return cls(
             len(cases),
             pool_size,
@@ -102,14 +103,14 @@ class CropPlan:
             seed,
             weights,
             shares,
-            in_turn,
-            taken if in_turn else 0,
+            unlabelled if is_limited else (),
+            per_epoch if is_limited else 0,
         )
 
     @property
     def epoch_size(self) -> int:
         """Crops in an epoch."""
-        return self.cases - len(self.in_turn) + self.taken
+        return self.cases - len(self.unlabelled) + self.unlabelled_per_epoch
 
     @property
     def steps(self) -> int:
@@ -125,7 +126,8 @@ class CropPlan:
             case = min(int(np.searchsorted(self.shares, random.random(), side="right")), self.cases - 1)
             return Crop(sample, case, int(random.integers(self.pool_size)))
         epoch, turn = divmod(sample, self.epoch_size)
-        case = int(_case_order(self.seed, epoch, self.cases, self.weights, self.in_turn, self.taken)[turn])
+        limited = (self.unlabelled, self.unlabelled_per_epoch)
+        case = int(_case_order(self.seed, epoch, self.cases, self.weights, *limited)[turn])
         # Keyed by epoch and case, a case that is drawn several times in an epoch would give the same patch each time.
         key = (epoch, case) if self.weights is None else (sample,)
         position = random_generator("crop", self.seed, *key).integers(self.pool_size)
@@ -167,14 +169,14 @@ def case_weights(cases: Sequence[TrainingCase]) -> tuple[float, ...] | None:
     return None if np.allclose(weights, 1) else tuple(weights.tolist())
 
 
-def taken_in_turn(labelled: int, unlabelled: int, share: float) -> int:
+def unlabelled_within_share(labelled: int, unlabelled: int, share: float) -> int:
     """How many cases without labels an epoch has beside its labelled ones, so that they are at most `share` of it.
 
     All of them where there is room, and where there is nothing else.
     """
     if share == 1 or not labelled:
         return unlabelled
-    # The small number outweighs rounding: 20 cases leave room for 180 at a share of 0.9.
+    # 1e-9 absorbs rounding: 20 cases leave room for 180 at a share of 0.9.
     return min(unlabelled, math.floor(labelled * share / (1 - share) + 1e-9))
 
 
@@ -198,18 +200,24 @@ def _shares(
 
 @lru_cache(maxsize=4)
 def _case_order(
-    seed: int, epoch: int, cases: int, weights: tuple[float, ...] | None, in_turn: tuple[int, ...], taken: int
+    seed: int,
+    epoch: int,
+    cases: int,
+    weights: tuple[float, ...] | None,
+    unlabelled: tuple[int, ...],
+    unlabelled_per_epoch: int,
 ) -> NDArray[np.int64]:
     """The case of each sample of an epoch: a case of weight w is there ⌊w⌋ or ⌈w⌉ times.
 
-    Those `in_turn` have no weight and stand in one order, seeded: an epoch takes the next `taken` of them, once each.
+    The cases `unlabelled` take turns: an epoch has the next `unlabelled_per_epoch` of them, once each. They have no
+    weight. Their order is fixed by the seed.
     """
     random = random_generator("case order", seed, epoch)
-    if not in_turn:
+    if not unlabelled:
         return _weighted_order(random, cases, weights)
-    others = np.setdiff1d(np.arange(cases), in_turn)
-    queue = random_generator("turns", seed).permutation(in_turn)
-    places = (epoch * taken + np.arange(taken)) % len(queue)
+    others = np.setdiff1d(np.arange(cases), unlabelled)
+    queue = random_generator("turns", seed).permutation(unlabelled)
+    places = (epoch * unlabelled_per_epoch + np.arange(unlabelled_per_epoch)) % len(queue)
     return random.permutation(np.concatenate([others[_weighted_order(random, len(others), weights)], queue[places]]))
 
 

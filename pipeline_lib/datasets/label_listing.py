@@ -15,7 +15,7 @@ _FEWEST_CASES = 2
 def label_notes(dataset: Dataset, cases: Sequence[CheckedCase]) -> Iterator[Finding]:
     """Notes on what each case labels, where cases differ, and on the names by which masks were found."""
     if dataset.has_no_labels:
-        yield _note(dataset, f"has no labels: {_counted(len(cases))} for the methods that learn without")
+        yield _note(dataset, f"has no labels: {_counted(len(cases))} for the methods that learn without labels")
         return
     by_rois: dict[tuple[str, ...], list[str]] = {}
     for case in cases:

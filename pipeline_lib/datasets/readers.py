@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import SimpleITK as sitk
 
+from ..config.datasets import Dataset
 from ..config.label_names import MatchedNames
 from ..config.labelling import Labelling, label_names, label_values
 from ..config.layouts import PUBLISHED, Layout, LayoutName, published
@@ -82,6 +83,15 @@ def case_files(
     template = files.labels.format(case=case, ending=ending, structure="{structure}")
     found = find_masks(root, template, targets, label_names(labelling.labels), labelling.labelled, image)
     return CaseFiles(image, None, found.masks, found.names)
+
+
+def case_files_of_all_labels(dataset: Dataset, root: Path, case: str, targets: tuple[str, ...]) -> CaseFiles:
+    """Where all files of `case` are or should be, whichever ROIs it labels; a data set without labels has none of them.
+
+    Raises UserError as `case_files` does.
+    """
+    labelling = dataset.labelling(case) if dataset.has_no_labels else _NOTHING
+    return case_files(dataset.layout, root, case, targets, labelling)
 
 
 def better_layout(layout: LayoutName | Layout, root: Path, case: str) -> str:

@@ -105,15 +105,19 @@ def repeated_cases(cases: Iterable[CheckedCase], datasets: Mapping[str, Dataset]
         if earlier is checked:
             continue
         other = f"the same image as {earlier.dataset} {earlier.case}"
+        # The copy without labels can go. Folds and validation know by source and name alone that it is one patient.
+        without = [each.dataset for each in (earlier, checked) if datasets[each.dataset].has_no_labels]
+        remedy = f"list it under `skip:` of {without[0]}" if len(without) == 1 else "list one of the two under `skip:`"
         if earlier.split != checked.split:
             wrong = f"is in both splits: {other}, which is for {earlier.split}"
-            yield Finding(checked.image, wrong, "list one of the two under `skip:`")
+            yield Finding(checked.image, wrong, remedy)
         elif datasets[earlier.dataset].labels.keys() == datasets[checked.dataset].labels.keys():
-            yield Finding(checked.image, f"is there twice: {other}", "list one of the two under `skip:`")
+            yield Finding(checked.image, f"is there twice: {other}", remedy)
+        elif without:
+            wrong = f"is there twice, without labels in {without[0]}: {other}"
+            yield Finding(checked.image, wrong, remedy, is_note=True)
         else:
-            without = [each for each in (earlier, checked) if datasets[each.dataset].has_no_labels]
-            how = f"without labels in {without[0].dataset}" if without else "with labels of other ROIs"
-            yield Finding(checked.image, f"is there twice, {how}: {other}", is_note=True)
+            yield Finding(checked.image, f"is there twice, with labels of other ROIs: {other}", is_note=True)
 
 
 def check_dataset(

@@ -63,6 +63,7 @@ def training_crops(
 ) -> ScoredPatches:
     """The weak views of a training's first `count` samples, with the cached scores of their crops and their own.
 
+    The training is one with `sampling: uniform_case` and the default `unlabelled_share`; others draw other crops.
     `fully_known` says for each case whether its labels are all that it contains; `partners` are the ROIs that a flip
     along x exchanges.
     """

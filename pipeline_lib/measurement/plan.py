@@ -10,7 +10,7 @@ from ..config.method_settings import MethodSettings
 from ..config.networks import Network
 from ..config.schema import Config
 from ..config.validation import cases_of_method
-from ..data.crops import taken_in_turn
+from ..data.crops import unlabelled_within_share
 from ..errors import UserError
 from .advice import Fit, advised, equal_parts, largest_patch
 from .cards import Card
@@ -97,5 +97,5 @@ def steps_of(config: Config, method: MethodSettings, fold: int | None = None) ->
     learned = cases_of_method(config, method, fold)
     unlabelled = sum(len(config.dataset(name).unlabelled_cases.intersection(cases)) for name, cases in learned.items())
     labelled = sum(map(len, learned.values())) - unlabelled
-    cases = labelled + taken_in_turn(labelled, unlabelled, method.unlabelled_share)
+    cases = labelled + unlabelled_within_share(labelled, unlabelled, method.unlabelled_share)
     return -(-config.segmentation.epochs * cases // config.segmentation.batch_size)

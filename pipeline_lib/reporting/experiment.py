@@ -65,9 +65,10 @@ def length(evidence: Evidence) -> str:
 
 
 def _cases_of(dataset: Dataset, scored: str, held_out: int) -> str:
-    training = len(dataset.split_cases("train")) - held_out
     if dataset.has_no_labels:
-        return f"{dataset.name} ({training} training, no labels)"
+        # Not all of them train: a patient may be held out or tested with a case of another data set.
+        return f"{dataset.name} ({len(dataset.used_cases)} cases, no labels)"
+    training = len(dataset.split_cases("train")) - held_out
     if not dataset.labels:
         return f"{dataset.name} ({training} for the ROI-aware network)"
     validated = f"{held_out} held out, " if held_out else ""

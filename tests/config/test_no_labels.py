@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from pipeline_lib.config.loading import load_config
 from pipeline_lib.data.crops import CropPlan
 from pipeline_lib.errors import UserError
 from pipeline_lib.measurement.plan import steps_of
+from pipeline_lib.randomness import random_generator
 from pipeline_lib.stages.acquire.settings import settings_from as acquire
 from pipeline_lib.stages.check_existence.settings import settings_from as check_existence
 from pipeline_lib.stages.embed.settings import settings_from as embed
@@ -71,9 +73,7 @@ def test_a_data_set_without_labels_labels_nothing_in_any_layout(content, layout,
     batch = resample(config, "plain", "0002")
     assert batch.of_case("ct_29").labelling.labels_nothing
     assert check_existence(config).labelled["plain"] == ()
-    assert "plain" not in [
-        each.name for each in score(config, "latent_class-seed0").datasets if each.split_cases("test")
-    ]
+    assert "plain" not in [each.name for each in score(config, "latent_class-seed0").datasets]
     assert embed(config, "one_hot").tasks == embed(load_config(content, BASE), "one_hot").tasks
 
 
@@ -98,10 +98,14 @@ def test_a_file_may_describe_such_a_data_set(content, tmp_path):
             "plain has no labels, so its test cases (ct_0 …) could not be scored: write `split: all_trai",
         ),
         ({"split": {"test": ["ct_3"]}}, "plain has no labels, so its test cases (ct_3 …) could not be scored"),
-        ({"labelled": "present", "layout": OWN_MASKS}, "`labelled` speaks of labels, and `labels` is empty"),
-        ({"ignored_labels": [3]}, "`ignored_labels` speaks of labels, and `labels` is empty"),
-        ({"unknown_labels": [255]}, "`unknown_labels` speaks of labels, and `labels` is empty"),
+        ({"labelled": "present", "layout": OWN_MASKS}, "`labels` is empty, so `labelled` has no meaning: leave it out"),
+        ({"ignored_labels": [3]}, "`labels` is empty, so `ignored_labels` has no meaning"),
+        ({"unknown_labels": [255]}, "`labels` is empty, so `unknown_labels` has no meaning"),
         ({"labels": {"liver": [1]}}, "`labels` defines ROIs, and `layout` has no path of `labels`: add it"),
+        (
+            {"labelled": dict.fromkeys(CASES, ("liver",))},
+            "`labelled` names liver, which `labels` does not define: define it, or take it out",
+        ),
     ],
 )
 def test_what_contradicts_no_labels_is_refused(content, changes, said):
@@ -129,6 +133,7 @@ def test_the_fully_labelled_data_set_must_have_labels(content):
             "`unlabelled_share` has no effect: labels_alone learns from labels alone",
         ),
         ("latent_class", {"unlabelled_share": 1.5}, "less than or equal to 1"),
+        ("latent_class", {"unlabelled_share": 0}, "unlabelled_share: must be greater than 0"),
         ("baseline", {"unlabelled_share": 0.5}, None),
         ("baseline", {"unlabelled_share": 0.2, "start_from": "models/liver.safetensors"}, None),
         ("latent_class", {"unlabelled_share": 0.2}, None),
@@ -143,12 +148,23 @@ def test_a_share_of_cases_without_labels_needs_a_method_that_learns_from_them(co
         assert said in refusal(changed)
 
 
-def test_without_any_label_only_a_start_model_can_teach(content):
-    content["datasets"]["partially_labelled"] = []
-    content = with_plain(content) | {"folds": 2}
+def test_blank_labels_are_refused_with_a_way_out(content):
+    content = with_plain(content)
+    content["datasets"]["partially_labelled"][-1]["labels"] = None
+    said = refusal(content)
+    assert "labels: must be a section of keys, given None; fill it in, or leave the key out if it is optional" in said
+
+
+def test_without_any_label_to_learn_from_only_a_start_model_can_teach_a_method_without_a_teacher(content):
+    tested = {"name": "livers", "layout": "msd", "labels": {"liver": [1]}, "split": {"test": CASES[:3]}}
+    content["datasets"]["partially_labelled"] = [{**PLAIN, **tested, "cases": CASES[:3]}]
     for method in content["methods"].values():
         method["start_from"] = "models/ssl.pt"
-    assert "learns from labels alone, and no training case has any; add" in refusal(content).replace(": add", "; add")
+    content["compare"] = ["baseline"]
+    said = refusal(with_plain(content))
+    assert "method baseline learns from labels alone, and no training case has any: add a data set with labels" in said
+    content["methods"]["baseline"]["start_from"] = "models/liver.safetensors"
+    assert len(settings_from(load_config(with_plain(content), BASE), "baseline-seed0").cases["plain"]) == 27
 
 
 @pytest.mark.parametrize(
@@ -180,6 +196,20 @@ def test_the_start_model_labels_cases_without_labels_for_any_method(content):
     assert "plain" not in settings_from(load_config(with_plain(content), BASE), "baseline-seed0").cases
 
 
+def test_a_network_with_a_part_for_each_data_set_cannot_have_one_of_a_data_set_without_labels(content):
+    content["networks"] = {"swin_unetr": {"kind": "swin_unetr", "per_data_set": "outputs"}}
+    content["methods"] = {"baseline": content["methods"]["baseline"]}
+    content["compare"] = ["baseline"]
+    assert load_config(with_plain(content), BASE), "it leaves the data set out"
+    content["methods"]["baseline"]["start_from"] = "models/liver.safetensors"
+    assert load_config(content, BASE)
+    said = refusal(with_plain(content))
+    assert "method baseline trains a part of swin_unetr for each data set, and plain labels nothing to train it" in said
+    assert "leave it out with `keep_start: false`, name a network without `per_data_set`" in said
+    content["methods"]["baseline"]["keep_start"] = False
+    assert load_config(with_plain(content), BASE)
+
+
 def test_a_patient_whom_a_fold_or_validation_holds_out_is_held_out_with_cts_without_labels_too(content):
     labelled = {**PLAIN, "name": "livers", "layout": "msd", "labels": {"liver": [1]}, "cases": CASES[:12]}
     content["datasets"]["partially_labelled"].append(labelled)
@@ -191,6 +221,24 @@ def test_a_patient_whom_a_fold_or_validation_holds_out_is_held_out_with_cts_with
         assert len(out) == 4
         assert held
         assert set(settings.cases["plain"]) == set(CASES) - out - held
+
+
+@pytest.mark.parametrize("setup", [{}, {"folds": 2}], ids=["plain", "fold"])
+def test_a_patient_whom_another_data_set_tests_trains_with_cts_without_labels_neither(content, setup):
+    split = {"split": {"test": CASES[:3]}, "patients": {"anna": [CASES[0]]}}
+    labelled = {**PLAIN, **split, "name": "livers", "layout": "msd", "labels": {"liver": [1]}, "cases": CASES[:12]}
+    content["datasets"]["partially_labelled"].append(labelled)
+    # A case of the same patient may have another name there.
+    config = load_config(with_plain(content, patients={"anna": ["ct_20"]}) | setup, BASE)
+    for run in config.trainings:
+        if run.method == "latent_class":
+            cases = set(settings_from(config, run.name).cases["plain"])
+            assert not cases & {"ct_1", "ct_2", "ct_20"}
+            assert {"ct_0", *CASES[12:20], *CASES[21:]} <= cases
+            assert (set(CASES[3:12]) <= cases) == (not setup)
+    elsewhere = with_plain(content, source={"kind": "local", "path": "/data/another"}) | setup
+    run = f"latent_class-seed0{'-fold0' * bool(setup)}"
+    assert set(settings_from(load_config(elsewhere, BASE), run).cases["plain"]) == set(CASES)
 
 
 def table_of(content: dict, **rows) -> dict:
@@ -206,9 +254,31 @@ def test_cases_that_a_table_leaves_empty_are_left_out_too(content):
     assert settings_from(config, "baseline-seed0").cases["livers"] == ("a", "c")
     assert execution_from(config, "baseline-seed0").left_out == 2
     assert settings_from(config, "latent_class-seed0").cases["livers"] == ("a", "b", "c", "d")
-    content["methods"]["baseline"]["labelled_cases"] = {"livers": 3}
-    said = refusal(table_of(content, a=True, b=False, c=True, d=False))
-    assert "`labelled_cases` wants 3 of livers, which has 2 to train" in said
+
+
+@pytest.mark.parametrize("method", ["baseline", "latent_class"])
+def test_fewer_labelled_cases_are_drawn_from_those_with_labels_and_leave_the_others_as_they_are(content, method):
+    """Both methods draw the same two of ten, and neither training is longer or shorter for it."""
+    rows = {f"l{number:02}": number < 10 for number in range(20)}
+    all_cases = settings_from(load_config(table_of(content, **rows), BASE), f"{method}-seed0").cases["livers"]
+    content["methods"][method]["labelled_cases"] = {"livers": 2}
+    few = load_config(table_of(content, **rows), BASE)
+    drawn = settings_from(few, f"{method}-seed0").cases["livers"]
+    without = [case for case, is_labelled in rows.items() if not is_labelled]
+    assert [case for case in drawn if not rows[case]] == without * (method == "latent_class")
+    order = random_generator("labelled cases", 0, "livers").permutation(10)[:2]
+    assert Counter(case for case in drawn if rows[case]) == {f"l{number:02}": 5 for number in order}
+    assert len(drawn) == len(all_cases)
+
+
+@pytest.mark.parametrize("method", ["baseline", "latent_class"])
+def test_more_labelled_cases_than_have_labels_are_refused(content, method):
+    content["methods"][method]["labelled_cases"] = {"livers": 3}
+    table = table_of(content, a=True, b=False, c=True, d=False)
+    assert "`labelled_cases` wants 3 of livers, which has 2 to train" in refusal(table)
+    held = table_of(content, a=True, b=False, c=True, d=True) | {"validation": {"fraction": 0.3}}
+    said = refusal(held)
+    assert "`labelled_cases` wants 3 of livers, which has 2 to train besides those" in said
 
 
 def test_a_plan_counts_the_steps_of_a_training_as_its_crops_do(content):

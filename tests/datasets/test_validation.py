@@ -348,6 +348,22 @@ def test_the_same_patient_is_found_in_another_order_of_axes(tmp_path, axes, flip
     assert not same_rois.is_note
     assert other_rois.wrong.startswith("is in both splits" if both else "is there twice, with labels of other ROIs")
     assert same_rois.wrong.startswith("is in both splits" if both else "is there twice: the same image as livers c")
+    assert same_rois.remedy == "list one of the two under `skip:`"
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_of_an_image_that_one_of_two_data_sets_labels_the_other_copy_is_to_go(tmp_path, split):
+    """The order in which they are checked does not matter."""
+    livers = dataset(name="livers", split={"c": split})
+    plain = dataset(name="plain", labels={}, split="all_training").without_labels()
+    for one in (livers, plain):
+        stored(tmp_path / one.name / "imagesTr/c.nii.gz", hu().astype(np.int16), (0, 1, 2), (False,) * 3)
+    stored(tmp_path / "livers/labelsTr/c.nii.gz", label_map(), (0, 1, 2), (False,) * 3)
+    checked = checked_under(tmp_path, (livers, plain))
+    for order in (checked, checked[::-1]):
+        (found,) = repeated_cases(order, {"livers": livers, "plain": plain})
+        assert found.remedy == "list it under `skip:` of plain"
+        assert found.is_note == (split == "train")
 
 
 def of_dataset(raw, organs=(("liver_tumor", "liver"),), **changes):

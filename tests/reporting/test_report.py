@@ -222,7 +222,7 @@ def test_the_data_card_is_there_as_tables(made, workspace):
         assert card.loc[name, "training"] + card.loc[name, "test"] == len(cases)
         if name == "set_plain":
             assert card.loc[name, "labels"] == "no labels"
-            assert "set_plain (3 training, no labels)" in (made / "index.html").read_text(encoding="utf-8")
+            assert "set_plain (3 cases, no labels)" in (made / "index.html").read_text(encoding="utf-8")
             assert name not in rois.index
             continue
         labelled = set(cases["labelled"][0].split())

@@ -264,10 +264,10 @@ def plain_cases(world, scored_pools, tmp_path_factory):
     return replace(inputs, cases=(*inputs.cases, listed), existence=(*inputs.existence, scored[1].scores))
 
 
-def with_plain(share, **changes):
-    method = LATENT_CLASS.model_copy(update={"unlabelled_share": share})
-    cases, labelled = {**CASES, "plain": PLAIN}, {**LABELLED, "plain": ()}
-    return segmentation_settings("plain", method, optimisation=SHORT, cases=cases, labelled=labelled, **changes)
+def with_plain(share, sampling="uniform_case", cases=PLAIN):
+    method = LATENT_CLASS.model_copy(update={"unlabelled_share": share, "sampling": sampling})
+    cases, labelled = {**CASES, "plain": cases}, {**LABELLED, "plain": ()}
+    return segmentation_settings("plain", method, optimisation=SHORT, cases=cases, labelled=labelled)
 
 
 def test_ct_without_labels_take_turns_beside_all_labelled_ones(here, plain_cases, tmp_path, capsys):
@@ -284,23 +284,70 @@ def test_ct_without_labels_take_turns_beside_all_labelled_ones(here, plain_cases
     assert load_segmentation_model(outputs.model, "cpu")[1]["labelled"]["plain"] == []
 
 
-def test_a_limited_share_is_another_training_and_one_with_room_for_all_is_not(here, plain_cases, tmp_path):
-    def parts(settings, inputs):
-        cases = segmentation.training_cases(settings, inputs)
-        return segmentation.training_identity(settings, cases, inputs).parts
-
-    key = "cases without labels"
-    assert key in parts(with_plain(0.5), plain_cases)
-    assert key not in parts(with_plain(1.0), plain_cases)
-    assert key not in parts(with_plain(0.7), plain_cases)
+def test_a_share_is_part_of_a_training_only_where_it_limits_the_crops(here, plain_cases, tmp_path):
+    """Five cases have labels, eight have none: there is room for all from a share of 8/13 on."""
+    unlimited, five, four = (identity_of(with_plain(share), plain_cases) for share in (1.0, 0.5, 0.45))
+    assert len({unlimited, five, four}) == 3
+    assert identity_of(with_plain(0.7), plain_cases) == unlimited
+    assert identity_of(with_plain(0.51), plain_cases) == five, "five of them in an epoch, too"
+    # Without such cases the key changes nothing, and a training has the fingerprint that it had before there was one.
     inputs, _ = paths(here, "latent_class", tmp_path)
-    assert key not in parts(segmentation_settings(), inputs)
-    # Its data set says `labelled: present`, so that nobody could leave the cases out beforehand.
-    assert key not in parts(with_plain(0.5).model_copy(update={"method": METHODS["labels_alone"]}), plain_cases)
+    usual = segmentation_settings()
+    fewest = usual.model_copy(update={"method": LATENT_CLASS.model_copy(update={"unlabelled_share": 0.1})})
+    assert identity_of(fewest, inputs) == identity_of(usual, inputs)
+    for settings, read in ((fewest, inputs), (with_plain(1.0), plain_cases)):
+        parts = segmentation.training_identity(settings, segmentation.training_cases(settings, read), read).parts
+        assert "unlabelled_share" not in parts["method"]
+        assert "cases without labels" not in parts
+
+
+def test_a_share_is_part_of_a_training_that_draws_with_replacement_where_it_lowers_probabilities(here, plain_cases):
+    def drawn(share):
+        return identity_of(with_plain(share, "uniform_dataset"), plain_cases)
+
+    # One of three data sets has no labels.
+    assert len({drawn(share) for share in (1.0, 0.5, 0.3, 0.29)}) == 4
+    assert drawn(0.5) == drawn(0.51), "above a third only the epoch is shorter, by as much"
+
+
+def test_a_method_that_learns_from_labels_alone_has_no_share_of_cases_that_turn_out_to_have_none(
+    here, plain_cases, tmp_path
+):
+    """Its data set says `labelled: present`, so that it was not known before the volumes were made."""
+
+    def parts(method):
+        settings = with_plain(0.5).model_copy(update={"method": method})
+        cases = segmentation.training_cases(settings, plain_cases)
+        return segmentation.training_identity(settings, cases, plain_cases).parts
+
+    key, alone = "cases without labels", METHODS["labels_alone"]
+    assert key not in parts(alone)
     start = tmp_path / "start.safetensors"
     start.write_bytes(b"a model")
-    kept = METHODS["labels_alone"].model_copy(update={"start_from": str(start)})
-    assert key in parts(with_plain(0.5).model_copy(update={"method": kept}), plain_cases)
+    assert key in parts(alone.model_copy(update={"start_from": str(start)}))
+
+
+def said_of(settings, inputs, capsys) -> str:
+    """What the log says of the cases that a training learns from."""
+    capsys.readouterr()
+    cases = segmentation.training_cases(settings, inputs)
+    segmentation.say_what_is_learned_from(settings, EXECUTION, cases, "train plain")
+    return capsys.readouterr().err
+
+
+def test_the_log_says_how_cases_without_labels_are_limited(here, plain_cases, capsys):
+    said = said_of(with_plain(0.1, "uniform_dataset"), plain_cases, capsys)
+    assert (
+        "an epoch is 5 crops, drawn with replacement, of which the 8 cases without labels have at most their share "
+        "(`unlabelled_share: 0.1`)"
+    ) in said
+    assert "turns" not in said
+    # Two of seven cases have room in an epoch, but are a third of what is drawn.
+    two = with_plain(0.3, "uniform_dataset", PLAIN[:2])
+    assert "an epoch is 7 crops, drawn with replacement, of which the 2 cases" in said_of(two, plain_cases, capsys)
+    assert "5 labelled cases: the share leaves no room for those" in said_of(with_plain(0.1), plain_cases, capsys)
+    for unlimited in (with_plain(0.7), with_plain(1.0, "uniform_dataset")):
+        assert said_of(unlimited, plain_cases, capsys) == ""
 
 
 def test_cases_that_are_left_out_are_said_once(here, tmp_path, capsys, monkeypatch):

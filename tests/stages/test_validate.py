@@ -88,8 +88,9 @@ def test_of_a_data_set_without_labels_only_the_cts_are_checked(world, tmp_path, 
     assert done.returncode == 0, done.stderr
     notes = [line for line in done.stderr.splitlines() if "note:" in line and "spleens" in line]
     assert notes == [
-        f"{twice}: note: is there twice, without labels in spleens: the same image as livers liver_1",
-        "spleens: note: has no labels: 3 cases for the methods that learn without",
+        f"{twice}: note: is there twice, without labels in spleens: the same image as livers liver_1; list it under "
+        "`skip:` of spleens",
+        "spleens: note: has no labels: 3 cases for the methods that learn without labels",
     ]
     with (tmp_path / "cases.csv").open(newline="", encoding="utf-8") as file:
         assert {row["labelled"] for row in csv.DictReader(file) if row["dataset"] == "spleens"} == {""}

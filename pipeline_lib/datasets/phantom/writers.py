@@ -14,13 +14,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from ...config.datasets import Dataset
-from ...config.labelling import Labelling
 from ...config.layouts import PUBLISHED, PublishedLayout, published
 from ...config.structures import structure_names
 from ...errors import UserError
 from ...files import write_json
 from ...label_bits import NAMES_FILE, add_mask, bits_dtype
-from ..readers import case_files
+from ..readers import case_files_of_all_labels
 from .case import PhantomCase
 
 Axes = tuple[tuple[int, int, int], tuple[int, int, int]]
@@ -57,9 +56,7 @@ class Writer:
             return _turned(case.image(array), axes, layout.at_origin)
 
         structures = structure_names("totalsegmentator_v1") if layout.files.has_masks else ()
-        # A data set without labels has no label files, whatever its layout.
-        labelling = self.dataset.labelling(name) if self.dataset.has_no_labels else Labelling()
-        files = case_files(self.dataset.layout, self.root, name, structures, labelling)
+        files = case_files_of_all_labels(self.dataset, self.root, name, structures)
         if files.label_map is not None:
             _write(files.label_map, placed(label_map(self.dataset, case)))
         for structure, (mask_file,) in files.masks.items():

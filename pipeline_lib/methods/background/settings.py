@@ -12,7 +12,7 @@ class Background(SupervisedMethodSettings):
 
     Nobody publishes this as a method: it is what training on the joined data sets does if nothing is said of missing
     labels, and the bound that every other row should exceed. Voxels that a labelled ROI's masks call unknown are left
-    out: every training knows an ignore label. So is a case that labels no ROI: data sets are joined for their labels.
+    out: every training knows an ignore label. So is a case that labels no ROI: it would teach that no ROI is there.
     """
 
     kind: Literal["background"]

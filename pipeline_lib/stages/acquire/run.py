@@ -12,13 +12,12 @@ import shutil
 from pathlib import Path
 
 from ...config.datasets import Dataset, DownloadSource, LocalSource, PhantomSource
-from ...config.labelling import Labelling
 from ...config.layouts import published
 from ...datasets import deletion
 from ...datasets.conversion import convert_dataset
 from ...datasets.manifest import write_manifest
 from ...datasets.published import STATE, download_dataset, take_local
-from ...datasets.readers import better_layout, case_files
+from ...datasets.readers import better_layout, case_files_of_all_labels
 from ...errors import UserError
 from ...progress import say
 from ..command import stage_command
@@ -84,9 +83,7 @@ def _check_cases(dataset: Dataset, raw: Path) -> None:
 
 
 def _files(dataset: Dataset, root: Path, case: str) -> list[Path]:
-    files = case_files(
-        dataset.layout, root, case, (), dataset.labelling(case) if dataset.has_no_labels else Labelling()
-    )
+    files = case_files_of_all_labels(dataset, root, case, ())
     return [files.image] if files.label_map is None else [files.image, files.label_map]
 
 

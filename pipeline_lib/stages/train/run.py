@@ -27,6 +27,7 @@ import torch
 from torch import nn
 
 from ...config.evaluation import Prediction, PredictionExecution
+from ...config.method_settings import UNLABELLED_SHARE
 from ...config.optimisation import Execution
 from ...config.sides import partner_indices
 from ...data.batches import ViewMaker
@@ -54,6 +55,7 @@ from ...training.snapshots import Snapshots
 from ...training.validation import Validation
 from ..command import stage_command
 from ..resample.settings import VERSION as VOLUMES_VERSION
+from .crops import crop_plan, limit_in_words, say_what_is_learned_from
 from .parts import check_samples_together, divisible, with_parts
 from .saving import clean_teachers_folder, description_of, save, save_teacher, teacher_files
 from .settings import VERSION, Inputs, Outputs, Settings, TrainingExecution
@@ -120,7 +122,8 @@ def training_identity(settings: Settings, cases: tuple[TrainingCase, ...], input
     """Everything that this training depends on.
 
     The run's name is not part of it, nor are data sets without training cases, nor where the start model lies, nor
-    embeddings that the network does not read, nor how much of the time validations may take.
+    embeddings that the network does not read, nor how much of the time validations may take, nor a share of cases
+    without labels that leaves room for all of them.
     """
     embeddings = read_embeddings(inputs.embeddings, settings.rois)
     # A checkpoint has the embeddings too, so that only those of the same shape can resume from it.
@@ -128,9 +131,12 @@ def training_identity(settings: Settings, cases: tuple[TrainingCase, ...], input
     learned_from = {"embeddings": fingerprint(read)}
     if settings.existence.mode == "online" and inputs.roi_aware_model is not None:
         learned_from["ROI-aware model"] = file_digest(inputs.roi_aware_model)
-    if crop_plan(settings, cases) != crop_plan(settings, cases, unlabelled_share=1.0):
+    if (limit := limit_in_words(settings, cases)) is not None:
         # Earlier versions kept models that learned from every case once in each epoch.
-        learned_from["cases without labels"] = "their share"
+        learned_from["cases without labels"] = limit
+    # Where the share has no effect, it is not part of the training; where it has, `limit` is.
+    any_share = settings.method.model_copy(update={"unlabelled_share": UNLABELLED_SHARE})
+    settings = settings.model_copy(update={"method": any_share})
     if settings.method.start_from is not None:
         learned_from[START] = start_digest(settings.method.start_from)
         if settings.method.keeps_start:
@@ -195,34 +201,6 @@ def training_data(settings: Settings, cases: tuple[TrainingCase, ...], distribut
     view_maker = ViewMaker(augmentation.strong, patch, settings.window_hu, settings.seed, distributed.device)
     partners = partner_indices(settings.rois, settings.mirrors)
     return TrainingData(plan, CropReader(cases, plan, patch, augmentation.weak, partners), view_maker)
-
-
-def crop_plan(settings: Settings, cases: tuple[TrainingCase, ...], unlabelled_share: float | None = None) -> CropPlan:
-    """Which crops are learned from; `unlabelled_share` is the method's unless another is given.
-
-    A method that learns from labels alone has cases without any only where nobody knew of it beforehand (`labelled:
-    present`): it has no share for them.
-    """
-    method = settings.method
-    if unlabelled_share is None:
-        unlabelled_share = method.unlabelled_share if method.learns_without_labels else 1.0
-    return CropPlan.from_cases(cases, settings.optimisation, settings.seed, method.sampling, unlabelled_share)
-
-
-def say_what_is_learned_from(
-    settings: Settings, execution: TrainingExecution, cases: tuple[TrainingCase, ...], title: str
-) -> None:
-    """A line where cases without labels are left out, or take turns; nothing of any other training."""
-    if execution.left_out:
-        what = f"{execution.left_out} case{'s' * (execution.left_out != 1)} without labels"
-        say(f"{title}: leaves out {what}: {settings.method.kind} learns from labels alone")
-    plan = crop_plan(settings, cases)
-    if plan.in_turn:
-        labelled = len(cases) - len(plan.in_turn)
-        say(
-            f"{title}: an epoch is {labelled} labelled cases and {plan.taken} of {len(plan.in_turn)} without labels, "
-            f"which take turns (`unlabelled_share: {settings.method.unlabelled_share:g}`)"
-        )
 
 
 def segmentation_task(

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import Field
 
 from ...config.augmentation import Augmentation
+from ...config.datasets import Dataset
 from ...config.existence import Existence
 from ...config.method_settings import Teacher
 from ...config.methods import Method
@@ -19,7 +20,7 @@ from ...config.rois import existence_structures
 from ...config.schema import Config
 from ...config.section import Section
 from ...config.sides import roi_partners
-from ...config.validation import Validation, cases_of_method, held_out_cases, learned_cases
+from ...config.validation import Validation, cases_of_method, cases_with_labels, held_out_cases, learned_cases
 from ...config.volumes import Patches
 from ...errors import UserError
 from ...randomness import random_generator
@@ -105,7 +106,7 @@ def settings_from(config: Config, run: str) -> Settings:
     held_out = held_out_cases(config, training.fold)
     # A data set that only tests is not learned from, so that adding one trains nothing again.
     cases = {
-        name: _drawn_cases(name, learned, method, training.seed)
+        name: _drawn_cases(config.dataset(name), learned, method, training.seed)
         for name, learned in cases_of_method(config, method, training.fold).items()
     }
     return Settings(
@@ -148,14 +149,17 @@ def execution_from(config: Config, run: str) -> TrainingExecution:
     )
 
 
-def _drawn_cases(dataset: str, cases: tuple[str, ...], method: Method, seed: int) -> tuple[str, ...]:
+def _drawn_cases(dataset: Dataset, cases: tuple[str, ...], method: Method, seed: int) -> tuple[str, ...]:
     """Those of `cases` that `method` learns from, as many as there are `cases`.
 
-    Fewer labelled cases are repeated in place of the others: the training is as long and every data set has its share
-    of it. What is drawn for few cases is part of what is drawn for more.
+    Fewer labelled cases are repeated in place of the other labelled ones: the training is as long and every data set
+    has its share of it. Every method draws the same, also where it learns from cases without labels too, and what is
+    drawn for few cases is part of what is drawn for more.
     """
-    if dataset not in method.labelled_cases:
+    if dataset.name not in method.labelled_cases:
         return cases
-    order = random_generator("labelled cases", seed, dataset).permutation(len(cases))
-    kept = [cases[index] for index in order[: method.labelled_cases[dataset]]]
-    return tuple(islice(cycle(kept), len(cases)))
+    labelled = cases_with_labels(dataset, cases)
+    order = random_generator("labelled cases", seed, dataset.name).permutation(len(labelled))
+    kept = [labelled[index] for index in order[: method.labelled_cases[dataset.name]]]
+    without = tuple(case for case in cases if case in dataset.unlabelled_cases)
+    return (*islice(cycle(kept), len(labelled)), *without)
