@@ -123,7 +123,7 @@ def test_the_terms_equal_their_loops_and_the_total_weighs_them(seed, threshold, 
 
 
 def test_labels_of_unlabelled_rois_are_never_read():
-    method = Lacuna(kind="lacuna", warmup_fraction=0, **SHARED)
+    method = Lacuna(kind="lacuna", warmup_fraction=0, certainty=0.6, seen_voxels=1, **SHARED)
     task, batch = task_of(method), scored_batch(4)
     everything = replace(
         batch,
@@ -136,8 +136,25 @@ def test_labels_of_unlabelled_rois_are_never_read():
 
 
 def test_before_the_teacher_counts_its_output_is_not_computed():
-    """x_T is NaN in a drawn batch, so a pass of the teacher would show."""
+    """x_T is NaN in a drawn batch, and every ROI ambiguous, so a pass of the teacher shows, as it does later."""
     task = task_of(Lacuna(kind="lacuna", **SHARED))
-    losses = task.losses(task.networks, drawn_batch(2), 0.25)
+    batch = replace(drawn_batch(2), scores=torch.full((3, 4), 0.5))
+    losses = task.losses(task.networks, batch, 0.25)
     assert torch.isfinite(losses.total).all()
     assert torch.count_nonzero(losses.terms["consistency"]) == 0
+    assert not torch.isfinite(task.losses(task.networks, batch, 0.9).total).all()
+
+
+def test_a_roi_is_seen_at_voxels_that_labels_leave_open_alone():
+    """Certain at two voxels, of which the label of one is known: seen with one voxel, not with two."""
+    teacher = torch.tensor([5.0, 5.0, -5.0, 0.0], dtype=torch.float64).reshape(1, 1, 1, 1, 4)
+    where = torch.tensor([True, False, True, True]).reshape(1, 1, 1, 1, 4)
+    decisions = Decisions(flags(0), flags(1), flags(0), flags(0))
+    losses = [
+        agreement_loss(
+            torch.zeros_like(teacher), teacher, decisions, Lacuna(kind="lacuna", seen_voxels=n, **SHARED), where
+        )
+        for n in (1, 2)
+    ]
+    # Inside at the first voxel, outside at the third, over the three that are open.
+    assert [loss.item() for loss in losses] == pytest.approx([2 / 3 * LN2, 0])

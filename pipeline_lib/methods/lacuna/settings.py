@@ -1,4 +1,4 @@
-"""Settings of our own method: pseudo labels where the teacher is certain and existence scores agree with it."""
+"""Settings of our own method: pseudo labels where the teacher is certain and existence scores do not deny it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ...config.section import Count, Fraction, NonNegative
 
 
 class Lacuna(TeacherScheduleSettings):
-    """Eq. 1 to 4, but that a latent ROI learns only where its teacher is certain and its existence score agrees, from a
-    third of the training on, with a weight that counts beside Eq. 1. No voxel is taught as two organs. Ours.
+    """Eq. 1 to 4, but a latent ROI learns only where its teacher is certain and its existence score does not deny it,
+    with a weight that counts beside Eq. 1, and not before the warm-up is over. No voxel is taught as two organs. Ours.
     """
 
     removed: ClassVar = {
@@ -24,7 +24,7 @@ class Lacuna(TeacherScheduleSettings):
     needs_existence: ClassVar[bool] = True
     terms: ClassVar[Mapping[str, str]] = {
         "supervised": "supervised loss (Eq. 1)",
-        "latent": "where teacher and existence agree",
+        "latent": "certain pseudo labels",
         "consistency": "consistency (Eq. 3)",
     }
 

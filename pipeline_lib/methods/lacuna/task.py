@@ -1,12 +1,12 @@
-"""Latent classes whose pseudo labels two networks agree on: the teacher, and the one that knows which ROIs are there.
+"""Latent classes whose pseudo labels are certain and have existence scores on their side.
 
 The paper's Eq. 2 sharpens whatever the teacher says. So a teacher that takes one organ for another, or finds it where
 it is not, confirms itself, the more so the more its term weighs; and a mean over all voxels of a patch weighs hardly
 anything beside the Dice term of Eq. 1 (docs/evidence.md). Here the term counts, and teaches less. Of a positive ROI the
 student learns the voxels that the teacher is certain of, unless the teacher sees nothing of it, against its existence
 score. Of a negative one it learns only where the ROI is not. The teacher's output is made exclusive first, so that a
-label of one organ is a certain negative of all others. Confidence thresholds for pseudo labels are those of Sohn et
-al., "FixMatch", NeurIPS 2020.
+label of one organ is a certain negative of all others. (So is a rival that the teacher finds, also one whose own score
+denies it.) Confidence thresholds for pseudo labels are those of Sohn et al., "FixMatch", NeurIPS 2020.
 
 [LC]: Zhao et al., "Exploiting Latent Classes for Medical Image Segmentation from Partially Labeled Datasets", MICCAI
 2024.
@@ -58,9 +58,10 @@ class LacunaTask(DecidingStudent[Lacuna]):
 
     def pseudo_labels(self, batch: Batch) -> PseudoLabels:
         """What is taught as inside: certain voxels of positive ROIs that the teacher sees, all of ambiguous ones."""
-        decisions, _ = self.decided(batch)
+        decisions, where = self.decided(batch)
         teacher = at_least_float32(self.teacher.logits(batch, self.rivals))
-        rows = agreed_voxels(teacher.flatten(0, 1).flatten(1), decisions.positive.flatten(), self.settings)
+        within = None if where is None else where.flatten(0, 1).flatten(1)
+        rows = agreed_voxels(teacher.flatten(0, 1).flatten(1), decisions.positive.flatten(), self.settings, within)
         agreed = rows.view_as(teacher) & decisions.positive[:, :, None, None, None]
         open_to_it = agreed | decisions.ambiguous[:, :, None, None, None]
         return PseudoLabels((teacher >= 0) & open_to_it, unlabelled_decisions(decisions))
@@ -78,18 +79,21 @@ def agreement_loss(
     latent = decisions.latent
     student = at_least_float32(selected_maps(student_logits, latent))
     teacher = at_least_float32(selected_maps(teacher_logits.detach(), latent))
-    taught = agreed_voxels(teacher, decisions.positive[latent], settings)
+    within = None if where is None else selected_maps(where, latent)
+    taught = agreed_voxels(teacher, decisions.positive[latent], settings, within)
     cross_entropy = F.binary_cross_entropy_with_logits(student, (teacher > 0).to(student.dtype), reduction="none")
     return mean_over_voxels_and_rois(cross_entropy.where(taught, 0), latent, where)
 
 
-def agreed_voxels(teacher: Tensor, positive: Tensor, settings: Lacuna) -> Tensor:
+def agreed_voxels(teacher: Tensor, positive: Tensor, settings: Lacuna, within: Tensor | None) -> Tensor:
     """The voxels at which a latent ROI is taught: logits N V, and whether each is `positive`, bool N → bool N V.
 
     Of a positive ROI that the teacher sees (`seen_voxels`), those that it is certain of, inside or outside; of one that
-    it does not see, none. Of a negative ROI, those that it is certain are outside.
+    it does not see, none. Of a negative ROI, those that it is certain are outside. With `within` (bool N V) only these
+    voxels show that it sees a ROI.
     """
     threshold = math.log(settings.certainty / (1 - settings.certainty))
     inside, outside = teacher >= threshold, teacher <= -threshold
-    seen = inside.sum(1, keepdim=True) >= settings.seen_voxels
+    counted = inside if within is None else inside & within
+    seen = counted.sum(1, keepdim=True) >= settings.seen_voxels
     return torch.where(positive[:, None], (inside | outside) & seen, outside)

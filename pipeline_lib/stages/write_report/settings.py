@@ -115,6 +115,8 @@ def _what_results_depend_on(config: Config) -> Iterator[Section | str]:
     if config.datasets.fully_labelled is not None:
         yield train_roi_aware.settings_from(config)
     yield from (train.settings_from(config, run.name) for run in config.trainings)
+    compared = (config.methods[run.method] for run in config.trainings)
+    yield from sorted({f"{method.kind} {method.revision}" for method in compared if method.revision > 1})
     if config.ensemble:
         yield "ensemble"
     # Stage score has no version that would tell of a changed default.
