@@ -60,9 +60,9 @@ class LacunaTask(DecidingStudent[Lacuna]):
         """What is taught as inside: certain voxels of positive ROIs that the teacher sees, all of ambiguous ones."""
         decisions, where = self.decided(batch)
         teacher = at_least_float32(self.teacher.logits(batch, self.rivals))
-        within = None if where is None else where.flatten(0, 1).flatten(1)
-        rows = agreed_voxels(teacher.flatten(0, 1).flatten(1), decisions.positive.flatten(), self.settings, within)
-        agreed = rows.view_as(teacher) & decisions.positive[:, :, None, None, None]
+        within = None if where is None else where.flatten(2)
+        taught = agreed_voxels(teacher.flatten(2), decisions.positive, self.settings, within).view_as(teacher)
+        agreed = taught & decisions.positive[:, :, None, None, None]
         open_to_it = agreed | decisions.ambiguous[:, :, None, None, None]
         return PseudoLabels((teacher >= 0) & open_to_it, unlabelled_decisions(decisions))
 
@@ -86,14 +86,14 @@ def agreement_loss(
 
 
 def agreed_voxels(teacher: Tensor, positive: Tensor, settings: Lacuna, within: Tensor | None) -> Tensor:
-    """The voxels at which a latent ROI is taught: logits N V, and whether each is `positive`, bool N → bool N V.
+    """The voxels at which a latent ROI is taught: logits … V, and whether each is `positive`, bool … → bool … V.
 
     Of a positive ROI that the teacher sees (`seen_voxels`), those that it is certain of, inside or outside; of one that
-    it does not see, none. Of a negative ROI, those that it is certain are outside. With `within` (bool N V) only these
+    it does not see, none. Of a negative ROI, those that it is certain are outside. With `within` (bool … V) only these
     voxels show that it sees a ROI.
     """
     threshold = math.log(settings.certainty / (1 - settings.certainty))
     inside, outside = teacher >= threshold, teacher <= -threshold
     counted = inside if within is None else inside & within
-    seen = counted.sum(1, keepdim=True) >= settings.seen_voxels
-    return torch.where(positive[:, None], (inside | outside) & seen, outside)
+    seen = counted.sum(-1, keepdim=True) >= settings.seen_voxels
+    return torch.where(positive[..., None], (inside | outside) & seen, outside)

@@ -34,7 +34,6 @@ from ...errors import UserError
 from ...files import atomic_write
 from ...methods.exclusive_organs import Rivals, exclusive_rois
 from ...methods.pseudo_labels import counted
-from ...methods.ramp_up import teacher_weight
 from ...methods.taught_student import TaughtStudent
 from ...networks.model_file import load_segmentation_model
 from ...progress import Progress
@@ -57,7 +56,8 @@ _Sums = dict[tuple[str, str, int], NDArray[np.int64]]
 
 def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outputs) -> None:
     """Compare the pseudo labels of every snapshot with the full truth of the data sets that have one."""
-    training, schedule = settings.training, schedule_of(settings.training)
+    training = settings.training
+    check_teacher(training)
     check_snapshots(settings, inputs.teachers)
     given = train.Inputs(inputs.cases, inputs.existence, inputs.embeddings, inputs.roi_aware_model)
     cases = training_stage.training_cases(training, given)
@@ -72,7 +72,7 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
         samples = range(min(_CROPS, seen.plan.steps * seen.plan.batch_size))
         crops = Crops(seen, true, [sample for sample in samples if known[seen.plan.crop(sample).case]])
         assert isinstance(task, TaughtStudent)
-        rows = list(table_rows(settings, schedule, task, crops, inputs.teachers, distributed, title))
+        rows = list(table_rows(settings, task, crops, inputs.teachers, distributed, title))
     if not rows:
         wrong = f"the first {len(samples)} crops of the training leave no ROI open where the full truth is known"
         raise UserError(training.run, wrong, "let it learn from phantoms that do not label every ROI")
@@ -80,11 +80,10 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
         with_rates(pd.DataFrame(rows)).to_csv(partial, index=False, float_format="%.6g")
 
 
-def schedule_of(training: train.Settings) -> TeacherScheduleSettings:
-    """When the teacher's terms count; UserError if no teacher teaches."""
+def check_teacher(training: train.Settings) -> None:
+    """UserError if no teacher teaches."""
     if not isinstance(training.method, TeacherScheduleSettings):
         raise UserError(training.run, "is a training in which no teacher teaches", "name one of another method")
-    return training.method
 
 
 def check_snapshots(settings: Settings, teachers: Path) -> None:
@@ -114,7 +113,6 @@ class Crops:
 
 def table_rows(
     settings: Settings,
-    schedule: TeacherScheduleSettings,
     task: TaughtStudent,
     crops: Crops,
     teachers: Path,
@@ -135,8 +133,7 @@ def table_rows(
             _add(sums, task, batch, truth, rivals)
             progress.advance(len(batch.names))
         # 0 in the warm-up.
-        weight = teacher_weight(share, schedule.warmup_fraction, schedule.rampup_fraction)
-        when = {"snapshot": share, "step": step_at(share, steps), "weight": weight}
+        when = {"snapshot": share, "step": step_at(share, steps), "weight": task.teacher_weight(share)}
         for dataset, decision, roi in sorted(sums):
             who = {"run": training.run, "dataset": dataset, "roi": training.rois[roi], "decision": decision}
             yield {**who, **when, **dict(zip(columns, sums[dataset, decision, roi].tolist(), strict=True))}

@@ -20,7 +20,14 @@ from ...config.rois import existence_structures
 from ...config.schema import Config
 from ...config.section import Section
 from ...config.sides import roi_partners
-from ...config.validation import Validation, cases_of_method, cases_with_labels, held_out_cases, learned_cases
+from ...config.validation import (
+    Validation,
+    cases_of_method,
+    cases_that_teach,
+    cases_with_labels,
+    held_out_cases,
+    learned_cases,
+)
 from ...config.volumes import Patches
 from ...errors import UserError
 from ...randomness import random_generator
@@ -137,15 +144,13 @@ def settings_from(config: Config, run: str) -> Settings:
 def execution_from(config: Config, run: str) -> TrainingExecution:
     """How the training runs: editing it reruns nothing."""
     training = config.run(run)
-    learned, taken = (
-        sum(map(len, cases.values()))
-        for cases in (
-            learned_cases(config, training.fold),
-            cases_of_method(config, config.methods[training.method], training.fold),
-        )
+    method = config.methods[training.method]
+    left_out = sum(
+        len(cases) - len(cases_that_teach(config.dataset(name), cases, method))
+        for name, cases in learned_cases(config, training.fold).items()
     )
     return TrainingExecution(
-        **config.execution.model_dump(), snapshots=config.pseudo_labels.snapshots, left_out=learned - taken
+        **config.execution.model_dump(), snapshots=config.pseudo_labels.snapshots, left_out=left_out
     )
 
 
@@ -158,8 +163,7 @@ def _drawn_cases(dataset: Dataset, cases: tuple[str, ...], method: Method, seed:
     """
     if dataset.name not in method.labelled_cases:
         return cases
-    labelled = cases_with_labels(dataset, cases)
+    labelled, unlabelled = cases_with_labels(dataset, cases), dataset.unlabelled_cases
     order = random_generator("labelled cases", seed, dataset.name).permutation(len(labelled))
     kept = [labelled[index] for index in order[: method.labelled_cases[dataset.name]]]
-    without = tuple(case for case in cases if case in dataset.unlabelled_cases)
-    return (*islice(cycle(kept), len(labelled)), *without)
+    return (*islice(cycle(kept), len(labelled)), *(case for case in cases if case in unlabelled))
