@@ -40,10 +40,11 @@ def label_curves(
 ) -> list[LabelCurve]:
     """A curve for each ROI of `dataset` and each group of methods that differ only in the number of its cases.
 
-    A curve is named after the method that learns from the most cases. With `folds` a method that learns from all cases
-    has no point: their number differs from fold to fold.
+    A curve is named after the method that learns from the most cases. As in `labelled_cases`, a case whose row in the
+    table of labels is empty does not count. With `folds` a method that learns from all cases has no point: their number
+    differs from fold to fold.
     """
-    everything = None if folds else len(dataset.split_cases("train"))
+    everything = None if folds else len(set(dataset.split_cases("train")) - dataset.unlabelled_cases)
     groups: dict[str, dict[int, str]] = {}
     for name, method in methods.items():
         others = {place: count for place, count in method.labelled_cases.items() if place != dataset.name}

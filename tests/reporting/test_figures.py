@@ -83,6 +83,13 @@ def test_a_label_curve_joins_methods_that_differ_in_the_number_of_cases_alone():
     assert np.array(curve.trainings) == pytest.approx(np.array([[0.1, 0.3], [0.2, 0.6], [0.2, 0.6]]))
 
 
+def test_a_case_that_labels_nothing_is_no_labelled_case():
+    first, *others = SPLEENS.split_cases("train")
+    partly = SPLEENS.model_copy(update={"labelled": {first: (), **dict.fromkeys(others, ("spleen",))}})
+    (curve,) = label_curves(partly, CURVED, results_of({name: [[0.9]] for name in CURVED}))
+    assert curve.counts == (2, 8, MANY - 1)
+
+
 def test_a_curve_has_the_colour_of_its_method_and_all_of_it_is_seen():
     """One test case: there is no interval that would tell how high the curve goes."""
     results = results_of({name: [[0.9], [0.4]] for name in CURVED})
