@@ -3,10 +3,10 @@
     python benchmarks/openkbp_nifti.py FOLDER -o study/datasets
     cp config/openkbp.yaml study/ && snakemake --cores all --configfile study/openkbp.yaml
 
-FOLDER holds imagesTr/CASE.nii.gz, labelsTr/CASE.nii.gz with a value for each organ, and dataset.json, whose `labels` give
-the values by the ROIs' names. Writes a file for each data set under config/datasets/okbp_*.yaml: of the same name, which
-seeds what is drawn from it, with the same cases and labels. Patients of FOLDER that none of those has become one more,
-okbp_unlabelled, whose labels are not read; to train on them, add its name to the config.
+FOLDER holds imagesTr/CASE.nii.gz, labelsTr/CASE.nii.gz with a value for each organ, and dataset.json, whose `labels`
+give the values by the ROIs' names. Writes a file for each data set that config/openkbp.yaml names: of the same name,
+which seeds what is drawn from it, with the same cases and labels. Patients of FOLDER that are in none of them become
+one more, okbp_unlabelled, whose labels are not read; to train on them, add its name to the config.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def as_nifti(published: dict[str, Any], folder: Path, values: dict[str, int], or
 
 
 def write_labelled(path: Path, cases: list[str], organs: dict[str, str]) -> None:
-    """The table of what each case labels: by the project's own table of patients, not by what a file happens to hold."""
+    """The table of what each case labels, by the project's table of patients rather than by what a file holds."""
     with path.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["case", *organs])
