@@ -1,12 +1,12 @@
-"""The data sets of config/openkbp.yaml for patients that lie as NIfTI, as those of docs/evidence.md were read.
+"""The data sets of config/openkbp.yaml for patients stored as NIfTI; those of docs/evidence.md were read so.
 
     python benchmarks/openkbp_nifti.py FOLDER -o study/datasets
     cp config/openkbp.yaml study/ && snakemake --cores all --configfile study/openkbp.yaml
 
-FOLDER holds imagesTr/CASE.nii.gz, labelsTr/CASE.nii.gz with a value for each organ, and dataset.json, whose `labels`
-give the values by the ROIs' names. Writes a file for each data set that config/openkbp.yaml names: of the same name,
-which seeds what is drawn from it, with the same cases and labels. Patients of FOLDER that are in none of them become
-one more, okbp_unlabelled, whose labels are not read; to train on them, add its name to the config.
+FOLDER holds imagesTr/okbp_NNN.nii.gz and labelsTr/okbp_NNN.nii.gz, cut to the part of each patient that the layout
+`openkbp` keeps (docs/volumes.md says why), and dataset.json, whose `labels` give each ROI's value by its name. Every
+data set keeps its name, which seeds what is drawn from it, its cases and its labels. The remaining patients of FOLDER
+form a further data set, okbp_unlabelled, whose labels are not read; to train on them, add its name to the config.
 """
 
 from __future__ import annotations
@@ -14,35 +14,68 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import SimpleITK as sitk
 import yaml
 
 from pipeline_lib.config.openkbp import patients
+from pipeline_lib.errors import UserError
 
-DATASETS = Path(__file__).parents[1] / "config/datasets"
-USED = ("okbp_axis", "okbp_glands", "okbp_neck", "okbp_throat", "okbp_full", "okbp_test")
+CONFIG = Path(__file__).parents[1] / "config/openkbp.yaml"
 
 
-def as_nifti(published: dict[str, Any], folder: Path, values: dict[str, int], organs: dict[str, str]) -> dict[str, Any]:
-    """A data set as it is published, read from `folder`; `values` are the label values of ROIs, `organs` their names.
+def check_cases(folder: Path, cases: Iterable[str]) -> None:
+    """Raises UserError if a case's image or labels are missing, or are not of the part that is used."""
+    for case in cases:
+        z, y, x = (end - first for first, end in patients()[case].kept)
+        for path in (folder / "imagesTr" / f"{case}.nii.gz", folder / "labelsTr" / f"{case}.nii.gz"):
+            if not path.is_file():
+                raise UserError(str(path), "is missing", "add it: every patient that the config uses is needed")
+            reader = sitk.ImageFileReader()
+            reader.SetFileName(str(path))
+            reader.ReadImageInformation()
+            if reader.GetSize() != (x, y, z):
+                wrong = f"has {reader.GetSize()} voxels, not the {(x, y, z)} of the part that is used"
+                raise UserError(str(path), wrong, "cut it to the ranges in pipeline_lib/config/openkbp_patients.csv")
 
-    Without labels, all structures have labels by the published names, as the fully labelled data set needs them.
+
+def read_label_values(folder: Path, rois: Iterable[str]) -> dict[str, int]:
+    """Name → value of everything that the label maps hold but background. Raises UserError if a ROI is not there."""
+    path = folder / "dataset.json"
+    if not path.is_file():
+        raise UserError(str(path), "is missing", 'write it: {"labels": {"brainstem": 1, …}}')
+    labels = json.loads(path.read_text()).get("labels", {})
+    if missing := [roi for roi in rois if not isinstance(labels.get(roi), int)]:
+        raise UserError(str(path), f"`labels` give no value for {missing[0]}", 'write {"brainstem": 1, …}')
+    return {name: value for name, value in labels.items() if value != 0}
+
+
+def read_as_nifti(
+    published: Mapping[str, Any], folder: Path, label_values: Mapping[str, int], organs: Mapping[str, str]
+) -> dict[str, Any]:
+    """A data set as it is published, but read from `folder`; `organs` maps a ROI to its published structure.
+
+    A published data set without `labels` labels all structures by their own names, as a fully labelled one does.
     """
-    labels = published.get("labels") or {organ: [organ] for organ in organs.values()}
-    by_organ = {organ: values[roi] for roi, organ in organs.items()}
-    chosen = {name: [by_organ[organ] for organ in of] for name, of in labels.items()}
+    value_of_organ = {organ: label_values[roi] for roi, organ in organs.items()}
+    labels = {
+        name: [value_of_organ[organ] for organ in structures]
+        for name, structures in (published.get("labels") or {organ: [organ] for organ in value_of_organ}).items()
+    }
+    labelled = {value for values in labels.values() for value in values}
     return {
-        **{key: published[key] for key in ("name", "cases", "split", "licence")},
+        **{key: value for key, value in published.items() if key != "labelled"},
         "layout": "msd",
         "source": {"kind": "local", "path": str(folder.resolve())},
-        "labels": chosen,
-        "ignored_labels": sorted(set(values.values()) - {value for of in chosen.values() for value in of}),
+        "labels": labels,
+        "ignored_labels": sorted(set(label_values.values()) - labelled),
     }
 
 
-def write_labelled(path: Path, cases: list[str], organs: dict[str, str]) -> None:
+def write_labelled(path: Path, cases: Iterable[str], organs: Mapping[str, str]) -> None:
     """The table of what each case labels, by the project's table of patients rather than by what a file holds."""
     with path.open("w", newline="") as file:
         table = csv.writer(file)
@@ -52,32 +85,49 @@ def write_labelled(path: Path, cases: list[str], organs: dict[str, str]) -> None
             table.writerow([case, *(int(organ in labelled) for organ in organs.values())])
 
 
+def write_datasets(folder: Path, out: Path) -> None:
+    config = yaml.safe_load(CONFIG.read_text())
+    organs = {roi["name"]: roi["structures"][0] for roi in config["rois"]}
+    label_values = read_label_values(folder, organs)
+    fully_labelled = config["datasets"]["fully_labelled"]
+    names = (*config["datasets"]["partially_labelled"], fully_labelled)
+    all_published = {name: yaml.safe_load((CONFIG.parent / f"datasets/{name}.yaml").read_text()) for name in names}
+    used = {case for published in all_published.values() for case in published["cases"]}
+    check_cases(folder, sorted(used))
+    datasets = {}
+    for name, published in all_published.items():
+        datasets[name] = read_as_nifti(published, folder, label_values, organs)
+        if published.get("labelled") == "present" and name != fully_labelled:
+            datasets[name]["labelled"] = f"{name}_labelled.csv"
+    images = {path.name.removesuffix(".nii.gz") for path in (folder / "imagesTr").glob("*.nii.gz")}
+    if remaining := sorted(case for case in images - used if case in patients() and not patients()[case].excluded):
+        like = datasets[fully_labelled]
+        datasets["okbp_unlabelled"] = {
+            "name": "okbp_unlabelled",
+            **{key: like[key] for key in ("layout", "source", "licence")},
+            "cases": remaining,
+            "split": "all_training",
+        }
+    for name in datasets:
+        if (path := out / f"{name}.yaml").exists():
+            raise UserError(str(path), "is there already", "name another folder with -o")
+    out.mkdir(parents=True, exist_ok=True)
+    for name, dataset in datasets.items():
+        if "labelled" in dataset:
+            write_labelled(out / dataset["labelled"], dataset["cases"], organs)
+        (out / f"{name}.yaml").write_text(yaml.safe_dump(dataset, sort_keys=False))
+        print(f"{name}: {len(dataset['cases'])} cases")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("-o", "--out", type=Path, required=True)
     options = parser.parse_args()
-    values = json.loads((options.folder / "dataset.json").read_text())["labels"]
-    rois = yaml.safe_load((DATASETS.parent / "openkbp.yaml").read_text())["rois"]
-    organs = {roi["name"]: roi["structures"][0] for roi in rois}
-    values = {roi: values[roi] for roi in organs}
-    options.out.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name in USED:
-        published = yaml.safe_load((DATASETS / f"{name}.yaml").read_text())
-        dataset = as_nifti(published, options.folder, values, organs)
-        if "test" in name:
-            dataset["labelled"] = f"{name}_labelled.csv"
-            write_labelled(options.out / dataset["labelled"], dataset["cases"], organs)
-        written.append(dataset)
-    used = {case for dataset in written for case in dataset["cases"]}
-    images = (path.name.removesuffix(".nii.gz") for path in (options.folder / "imagesTr").glob("*.nii.gz"))
-    without = {key: written[0][key] for key in ("layout", "source", "licence")}
-    others = sorted(set(images) - used)
-    written.append({"name": "okbp_unlabelled", "cases": others, "split": "all_training", **without})
-    for dataset in written:
-        (options.out / f"{dataset['name']}.yaml").write_text(yaml.safe_dump(dataset, sort_keys=False))
-        print(f"{dataset['name']}: {len(dataset['cases'])} cases")
+    try:
+        write_datasets(options.folder, options.out)
+    except UserError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":
