@@ -12,7 +12,6 @@ form a further data set, okbp_unlabelled, whose labels are not read; to train on
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -75,16 +74,6 @@ def read_as_nifti(
     }
 
 
-def write_labelled(path: Path, cases: Iterable[str], organs: Mapping[str, str]) -> None:
-    """The table of what each case labels, by the project's table of patients rather than by what a file holds."""
-    with path.open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["case", *organs])
-        for case in cases:
-            labelled = patients()[case].labelled
-            table.writerow([case, *(int(organ in labelled) for organ in organs.values())])
-
-
 def write_datasets(folder: Path, out: Path) -> None:
     config = yaml.safe_load(CONFIG.read_text())
     organs = {roi["name"]: roi["structures"][0] for roi in config["rois"]}
@@ -98,7 +87,11 @@ def write_datasets(folder: Path, out: Path) -> None:
     for name, published in all_published.items():
         datasets[name] = read_as_nifti(published, folder, label_values, organs)
         if published.get("labelled") == "present" and name != fully_labelled:
-            datasets[name]["labelled"] = f"{name}_labelled.csv"
+            # By the project's table of patients: a label map does not tell an unlabelled organ from an absent one.
+            datasets[name]["labelled"] = {
+                case: [roi for roi, organ in organs.items() if organ in patients()[case].labelled]
+                for case in published["cases"]
+            }
     images = {path.name.removesuffix(".nii.gz") for path in (folder / "imagesTr").glob("*.nii.gz")}
     if remaining := sorted(case for case in images - used if case in patients() and not patients()[case].excluded):
         like = datasets[fully_labelled]
@@ -113,8 +106,6 @@ def write_datasets(folder: Path, out: Path) -> None:
             raise UserError(str(path), "is there already", "name another folder with -o")
     out.mkdir(parents=True, exist_ok=True)
     for name, dataset in datasets.items():
-        if "labelled" in dataset:
-            write_labelled(out / dataset["labelled"], dataset["cases"], organs)
         (out / f"{name}.yaml").write_text(yaml.safe_dump(dataset, sort_keys=False))
         print(f"{name}: {len(dataset['cases'])} cases")
 

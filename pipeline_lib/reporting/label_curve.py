@@ -11,6 +11,7 @@ from matplotlib.ticker import PercentFormatter
 
 from ..config.datasets import Dataset
 from ..config.methods import Method
+from ..config.validation import cases_with_labels
 from .intervals import Summary, summarise
 from .results import Results, method_label, roi_label
 from .style import method_colours, method_markers
@@ -44,7 +45,7 @@ def label_curves(
     table of labels is empty does not count. With `folds` a method that learns from all cases has no point: their number
     differs from fold to fold.
     """
-    everything = None if folds else len(set(dataset.split_cases("train")) - dataset.unlabelled_cases)
+    everything = None if folds else len(cases_with_labels(dataset, dataset.split_cases("train")))
     groups: dict[str, dict[int, str]] = {}
     for name, method in methods.items():
         others = {place: count for place, count in method.labelled_cases.items() if place != dataset.name}
