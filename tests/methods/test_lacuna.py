@@ -1,4 +1,4 @@
-"""Lacuna's own method: pseudo labels that existence scores agree with, by example and by a naive loop."""
+"""Lacuna's own method: the paper's terms and certain pseudo labels, by example and by a naive loop."""
 
 from __future__ import annotations
 
@@ -57,13 +57,22 @@ def mean(values):
     return sum(values) / len(values) if values else 0.0
 
 
+def sharpened(target):
+    """Eq. 2's target: the probability after dividing its logit by 0.1, as powers."""
+    return target**10 / (target**10 + (1 - target) ** 10)
+
+
+def cross_entropy(z, target):
+    return -target * math.log(sigmoid(z)) - (1 - target) * math.log(sigmoid(-z))
+
+
 def naive(batch, method):
-    """The agreed cross-entropy and the consistency of each sample, a ROI and a voxel at a time, in float64."""
+    """Eq. 2, Eq. 3 and the agreed cross-entropy of each sample, a ROI and a voxel at a time, in float64."""
     student, teacher = (Scaled()(view).detach().flatten(2).tolist() for view in (batch.strong, batch.weak))
     labels, labelled, scores = batch.labels.flatten(2).tolist(), batch.labelled.tolist(), batch.scores.tolist()
-    agreed, consistency = [], []
+    found = {"latent": [], "consistency": [], "certain": []}
     for b, of_sample in enumerate(student):
-        latent, held = [], []
+        latent, held, certain = [], [], []
         for k, z in enumerate(of_sample):
             if labelled[b][k]:
                 continue
@@ -75,23 +84,25 @@ def naive(batch, method):
                 # No more likely than what a likelier rival leaves.
                 target = min(sigmoid(own), sigmoid(-highest)) if highest > own else sigmoid(own)
                 targets.append(0.0 if taken else target)
+            pairs = list(zip(z, targets, strict=True))
             if method.decision.negative_below <= scores[b][k] <= method.decision.positive_above:
-                held.append(mean((sigmoid(each) - target) ** 2 for each, target in zip(z, targets, strict=True)))
+                held.append(mean((sigmoid(each) - target) ** 2 for each, target in pairs))
                 continue
+            latent.append(mean(cross_entropy(each, sharpened(target)) for each, target in pairs))
             is_positive = scores[b][k] > method.decision.positive_above
             is_seen = sum(target >= method.certainty for target in targets) >= method.seen_voxels
             terms = []
-            for each, target in zip(z, targets, strict=True):
+            for each, target in pairs:
                 if target >= method.certainty and is_positive and is_seen:
-                    terms.append(-math.log(sigmoid(each)))
+                    terms.append(cross_entropy(each, 1))
                 elif target <= 1 - method.certainty and (is_seen or not is_positive):
-                    terms.append(-math.log(sigmoid(-each)))
+                    terms.append(cross_entropy(each, 0))
                 else:
                     terms.append(0.0)
-            latent.append(mean(terms))
-        agreed.append(mean(latent))
-        consistency.append(mean(held))
-    return np.array(agreed), np.array(consistency)
+            certain.append(mean(terms))
+        for name, values in (("latent", latent), ("consistency", held), ("certain", certain)):
+            found[name].append(mean(values))
+    return {name: np.array(values) for name, values in found.items()}
 
 
 def scored_batch(seed):
@@ -109,16 +120,17 @@ def scored_batch(seed):
 )
 def test_the_terms_equal_their_loops_and_the_total_weighs_them(seed, threshold, certainty, seen):
     rule = DecisionRule(negative_below=threshold)
-    keys = {"decision": rule, "certainty": certainty, "seen_voxels": seen, "latent_weight": 0.5}
-    method = Lacuna(kind="lacuna", consistency_weight=3, warmup_fraction=0, rampup_fraction=0, **keys, **SHARED)
+    keys = {"decision": rule, "certainty": certainty, "seen_voxels": seen, "certain_weight": 0.5}
+    method = Lacuna(kind="lacuna", warmup_fraction=0, rampup_fraction=0, **keys, **SHARED)
     task, batch = task_of(method), scored_batch(seed)
     losses = task.losses(task.networks, batch, 0.0)
-    agreed, consistency = naive(batch, method)
-    np.testing.assert_allclose(losses.terms["latent"].detach(), agreed, atol=1e-9)
-    np.testing.assert_allclose(losses.terms["consistency"].detach(), consistency, atol=1e-9)
+    expected = naive(batch, method)
+    for name, values in expected.items():
+        np.testing.assert_allclose(losses.terms[name].detach(), values, atol=1e-9, err_msg=name)
     baseline = task_of(LabelsAlone(kind="labels_alone", **SHARED))
     supervised = baseline.losses(baseline.networks, batch, 0.0).total.detach().numpy()
-    np.testing.assert_allclose(losses.total.detach().numpy(), supervised + 0.5 * agreed + 3 * consistency, atol=1e-9)
+    total = supervised + expected["latent"] + expected["consistency"] + 0.5 * expected["certain"]
+    np.testing.assert_allclose(losses.total.detach().numpy(), total, atol=1e-9)
     assert set(losses.terms) == set(method.terms)
 
 
@@ -135,14 +147,17 @@ def test_labels_of_unlabelled_rois_are_never_read():
     assert torch.equal(one.total, two.total)
 
 
-def test_before_the_teacher_counts_its_output_is_not_computed():
-    """x_T is NaN in a drawn batch, and every ROI ambiguous, so a pass of the teacher shows, as it does later."""
-    task = task_of(Lacuna(kind="lacuna", **SHARED))
-    batch = replace(drawn_batch(2), scores=torch.full((3, 4), 0.5))
-    losses = task.losses(task.networks, batch, 0.25)
-    assert torch.isfinite(losses.total).all()
-    assert torch.count_nonzero(losses.terms["consistency"]) == 0
-    assert not torch.isfinite(task.losses(task.networks, batch, 0.9).total).all()
+def test_certain_pseudo_labels_wait_and_the_papers_terms_do_not():
+    """With defaults: nothing until 0.3 of the training; in its middle, by the schedule, exp(−5 · 0.5²) of 50."""
+    task, batch = task_of(Lacuna(kind="lacuna", certainty=0.6, seen_voxels=1, **SHARED)), scored_batch(4)
+    early, risen, late = (task.losses(task.networks, batch, progress) for progress in (0.0, 0.4, 1.0))
+    papers = early.terms["supervised"] + early.terms["latent"] + early.terms["consistency"]
+    assert early.terms["latent"].count_nonzero()
+    assert early.terms["consistency"].count_nonzero()
+    assert late.terms["certain"].count_nonzero()
+    torch.testing.assert_close(early.total, papers)
+    torch.testing.assert_close(risen.total, papers + math.exp(-5 / 4) * 50 * late.terms["certain"])
+    torch.testing.assert_close(late.total, papers + 50 * late.terms["certain"])
 
 
 def test_a_roi_is_seen_at_voxels_that_labels_leave_open_alone():

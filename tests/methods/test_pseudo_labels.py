@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +17,6 @@ from pipeline_lib.methods.pseudo_labels import PseudoLabels, counted
 from tests.support.partial_labels import RIVALS, drawn_batch, task_of
 
 SHARED = {"network": "n", "encoder": "e"}
-CERTAINTY = 0.75
 METHODS = {
     "mean_teacher": MeanTeacher(kind="mean_teacher", **SHARED),
     "exclusive": MeanTeacher(kind="mean_teacher", exclusive_organs=True, **SHARED),
@@ -26,7 +24,7 @@ METHODS = {
     "ltuda": Ltuda(kind="ltuda", **SHARED),
     "latent_class": LatentClass(kind="latent_class", **SHARED),
     "without_mse": LatentClass(kind="latent_class", consistency=False, **SHARED),
-    "lacuna": Lacuna(kind="lacuna", certainty=CERTAINTY, seen_voxels=1, **SHARED),
+    "lacuna": Lacuna(kind="lacuna", **SHARED),
 }
 SCORES = torch.tensor([[0.02, 0.5, 0.95, 0.02], [0.95, 0.95, 0.02, 0.5], [0.5, 0.02, 0.5, 0.95]])
 WEIGHTS = (1.0, -2.0, 0.5, 3.0)
@@ -64,15 +62,7 @@ def naive_target(name, batch, sample, roi, voxel):
             return False
         if not known and logits[rival] > max(0, logits[roi]):
             return False
-    return logits[roi] >= (threshold_of_lacuna(batch, sample, roi) if name == "lacuna" else 0)
-
-
-def threshold_of_lacuna(batch, sample, roi):
-    """The least logit that is taught as inside."""
-    shown = any(seen(batch, sample, roi))
-    if SCORES[sample, roi] < 0.1 and not shown:
-        return math.inf
-    return 0 if SCORES[sample, roi] <= 0.8 and not shown else math.log(CERTAINTY / (1 - CERTAINTY))
+    return logits[roi] >= 0
 
 
 def seen(batch, sample, roi):

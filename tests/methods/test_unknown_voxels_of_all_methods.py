@@ -28,6 +28,8 @@ SHARED = {"network": "n", "encoder": "e"}
 KINDS = {get_args(kind.model_fields["kind"].annotation)[0]: kind for kind in get_args(get_args(Method)[0])}
 OF_LEAVES = [name for name, kind in KINDS.items() if issubclass(kind, LeafMethodSettings)]
 OF_SIGMOIDS = [name for name in KINDS if name not in OF_LEAVES]
+TAUGHT_FROM_THE_FIRST_STEP = {"lacuna"}
+"""Their teachers' terms have weights that no key lowers, so that labels never teach alone."""
 BATCH_DICE = {
     name: {"dice": "batch"} if "dice" in kind.model_fields else {"supervised": SupervisedLoss(dice="batch")}
     for name, kind in KINDS.items()
@@ -151,7 +153,7 @@ def test_where_all_is_known_the_loss_is_that_without_unknown_voxels(name, keys, 
     assert all(torch.equal(count, two.counts[key]) for key, count in one.counts.items())
 
 
-@pytest.mark.parametrize("name", OF_SIGMOIDS)
+@pytest.mark.parametrize("name", sorted({*OF_SIGMOIDS} - TAUGHT_FROM_THE_FIRST_STEP))
 @pytest.mark.parametrize("seed", range(4))
 def test_labels_give_no_gradient_to_a_roi_where_it_is_unknown(name, seed):
     example = Example(seed)
@@ -171,7 +173,7 @@ def test_a_softmax_learns_nothing_where_no_label_is_known(name, seed):
     assert torch.count_nonzero(gradient[~nothing]) > 0
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", sorted(KINDS.keys() - TAUGHT_FROM_THE_FIRST_STEP))
 def test_a_case_that_labels_nothing_or_nothing_for_sure_learns_nothing_from_labels(name):
     example = Example(1)
     example.labelled[0], example.labelled[1] = False, True

@@ -1,6 +1,5 @@
 """Stage check_pseudo_labels: what it says of a teacher's pseudo labels, counted again a voxel at a time."""
 
-import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import get_args
@@ -134,11 +133,8 @@ def naive_sums(world, inputs, settings, scored_pools, teacher):
             "positive" if score > rule.positive_above else "negative" if score < rule.negative_below else "ambiguous"
         )
         logits = teacher(data.view_maker.batch([data.reader.read(sample)]).weak)[0, 2].numpy()
-        # Liver and tumour are labelled and rivals of the spleen. Of a crop that is taken to hold it, what is certain is
-        # taught; of one that may hold it, all that the teacher says; of one that lacks it, nothing.
-        least = {"positive": math.log(0.9 / 0.1), "ambiguous": 0, "negative": math.inf}[decision]
-        taught = (logits >= least) & ~liver & ~tumour
-        assert decision != "positive" or taught.sum() >= settings.method.seen_voxels
+        # Liver and tumour are labelled and rivals of the spleen.
+        taught = (logits >= 0) & ~liver & ~tumour
         wrong = taught & ~spleen
         row = [1, spleen.any(), taught.sum(), spleen.sum(), (taught & spleen).sum(), (wrong & (liver | tumour)).sum()]
         found[decision] = found.get(decision, 0) + np.array(
@@ -159,7 +155,9 @@ def test_pseudo_labels_are_compared_with_the_full_truth(world, trained, scored_p
     assert set(rows.index) == set(expected)
     for decision, sums in expected.items():
         row = rows.loc[decision]
-        assert row[[*COUNTS, *(f"inside_{roi}" for roi in ROIS)]].tolist() == sums.tolist(), decision
+        counts = row[[*COUNTS, *(f"inside_{roi}" for roi in ROIS)]].to_numpy(float)
+        # A logit within rounding of 0 falls on one side in a batch and on the other by itself.
+        np.testing.assert_allclose(counts, sums, rtol=0, atol=2, err_msg=decision)
         _, _, taught, true, right, in_rivals, *_ = sums
         for name, part, whole in (
             ("precision", right, taught),

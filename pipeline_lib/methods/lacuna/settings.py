@@ -1,4 +1,4 @@
-"""Settings of our own method: pseudo labels where the teacher is certain and existence scores do not deny it."""
+"""Settings of our own method: the paper's terms, and a term that counts for what the teacher is certain of."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from ...config.section import Count, Fraction, NonNegative
 
 
 class Lacuna(TeacherScheduleSettings):
-    """Eq. 1 to 4, but a latent ROI learns only where its teacher is certain and its existence score does not deny it,
-    with a weight that counts beside Eq. 1, and not before the warm-up is over. No voxel is taught as two organs. Ours.
+    """Eq. 1 to 3, and certain pseudo labels besides: of a latent ROI, the voxels that its teacher is certain of and its
+    existence score does not deny, with a weight that counts beside Eq. 1, and not before the warm-up is over. No voxel
+    is taught as two organs. Ours.
     """
 
+    renamed: ClassVar = {**TeacherScheduleSettings.renamed, "latent_weight": "certain_weight"}
     removed: ClassVar = {
-        "exclusion_weight": "hard negatives from existence scores lost against labels alone (docs/evidence.md)"
+        "exclusion_weight": "hard negatives from existence scores lost against labels alone (docs/evidence.md)",
+        "consistency_weight": "Eq. 2 and 3 weigh 1, as in the paper, and no experiment used another",
     }
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     needs_existence: ClassVar[bool] = True
     terms: ClassVar[Mapping[str, str]] = {
         "supervised": "supervised loss (Eq. 1)",
-        "latent": "certain pseudo labels",
+        "latent": "latent loss (Eq. 2)",
         "consistency": "consistency (Eq. 3)",
+        "certain": "certain pseudo labels",
     }
 
     kind: Literal["lacuna"]
@@ -40,18 +44,17 @@ class Lacuna(TeacherScheduleSettings):
         description="Voxels of a positive ROI that the teacher must be certain are inside; with fewer it does not see "
         "the ROI, and nothing of it is taught.",
     )
-    latent_weight: NonNegative = Field(
+    certain_weight: NonNegative = Field(
         default=50.0,
-        description="Weight of the pseudo labels. An organ is a few hundred of a patch's voxels, over which their "
-        "cross-entropy is a mean: with 1 it is a hundredth of Eq. 1.",
+        description="Weight of the certain pseudo labels. An organ is a few hundred of a patch's voxels, over which "
+        "their cross-entropy is a mean: with 1 it is a hundredth of Eq. 1. Eq. 2 and 3 weigh 1, as in the paper.",
     )
-    consistency_weight: NonNegative = Field(default=1.0, description="w_MSE of Eq. 4, for ambiguous ROIs.")
     warmup_fraction: Fraction = Field(
-        default=0.3, description="Share of the training on labels alone, before the teacher's terms count."
+        default=0.3, description="Share of the training before the certain pseudo labels count."
     )
     rampup_fraction: Fraction = Field(
         default=0.2,
-        description="Share of the training, after the warm-up, over which their weights rise as exp(−5(1−t)²).",
+        description="Share of the training, after the warm-up, over which their weight rises as exp(−5(1−t)²).",
     )
 
     @property

@@ -1,12 +1,13 @@
-"""Latent classes whose pseudo labels are certain and have existence scores on their side.
+"""The paper's terms, and certain pseudo labels that count.
 
-The paper's Eq. 2 sharpens whatever the teacher says. So a teacher that takes one organ for another, or finds it where
-it is not, confirms itself, the more so the more its term weighs; and a mean over all voxels of a patch weighs hardly
-anything beside the Dice term of Eq. 1 (docs/evidence.md). Here the term counts, and teaches less. Of a positive ROI the
-student learns the voxels that the teacher is certain of, unless the teacher sees nothing of it, against its existence
-score. Of a negative one it learns only where the ROI is not. The teacher's output is made exclusive first, so that a
-label of one organ is a certain negative of all others. (So is a rival that the teacher finds, also one whose own score
-denies it.) Confidence thresholds for pseudo labels are those of Sohn et al., "FixMatch", NeurIPS 2020.
+The paper's Eq. 2 sharpens whatever the teacher says. Its mean over all voxels of a patch weighs hardly anything beside
+the Dice term of Eq. 1, and with more weight it confirms a teacher that takes one organ for another, or finds it where
+it is not (docs/evidence.md). So Eq. 2 and 3 stay as they are, from the first step, and a third term counts and teaches
+less. Of a positive ROI the student learns the voxels that the teacher is certain of, unless the teacher sees nothing of
+it, against its existence score. Of a negative one it learns only where the ROI is not. The teacher's output is made
+exclusive first, so that a label of one organ is a certain negative of all others. (So is a rival that the teacher
+finds, also one whose own score denies it.) Confidence thresholds for pseudo labels are those of Sohn et al.,
+"FixMatch", NeurIPS 2020.
 
 [LC]: Zhao et al., "Exploiting Latent Classes for Medical Image Segmentation from Partially Labeled Datasets", MICCAI
 2024.
@@ -30,12 +31,15 @@ from ..label_counts import label_counts
 from ..pseudo_labels import PseudoLabels
 from ..roi_maps import mean_over_voxels_and_rois, selected_maps
 from ..supervised_loss import supervised_loss
-from ..teacher_losses import consistency_loss
+from ..teacher_losses import consistency_loss, latent_loss
 from .settings import Lacuna
+
+_TEMPERATURE = 0.1
+"""τ of Eq. 2, the paper's."""
 
 
 class LacunaTask(DecidingStudent[Lacuna]):
-    """Eq. 1, agreed pseudo labels and Eq. 3; the student sees x_S, its teacher x_T."""
+    """Eq. 1 to 3, and agreed pseudo labels; the student sees x_S, its teacher x_T."""
 
     terms = Lacuna.terms
 
@@ -45,26 +49,21 @@ class LacunaTask(DecidingStudent[Lacuna]):
         logits = networks["student"](batch.strong)
         supervised = supervised_loss(logits, batch.labels, batch.labelled, settings.supervised, batch.known)
         decisions, where = self.decided(batch)
-        latent = consistency = torch.zeros_like(supervised)
+        teacher = self.teacher.logits(batch, self.rivals)
+        latent = latent_loss(logits, teacher, decisions.latent, _TEMPERATURE, where)
+        consistency = consistency_loss(logits, teacher, decisions.ambiguous, where)
+        certain = torch.zeros_like(supervised)
         weight = self.teacher_weight(progress)
         if weight > 0:
-            teacher = self.teacher.logits(batch, self.rivals)
-            latent = agreement_loss(logits, teacher, decisions, settings, where)
-            consistency = consistency_loss(logits, teacher, decisions.ambiguous, where)
-        taught = settings.latent_weight * latent + settings.consistency_weight * consistency
-        terms = {"supervised": supervised, "latent": latent, "consistency": consistency}
-        counts = {**unlabelled_counts(decisions, batch), **label_counts(logits, batch)}
-        return Losses(supervised + weight * taught, terms, counts)
+            certain = agreement_loss(logits, teacher, decisions, settings, where)
+        total = supervised + latent + consistency + weight * settings.certain_weight * certain
+        terms = {"supervised": supervised, "latent": latent, "consistency": consistency, "certain": certain}
+        return Losses(total, terms, {**unlabelled_counts(decisions, batch), **label_counts(logits, batch)})
 
     def pseudo_labels(self, batch: Batch) -> PseudoLabels:
-        """What is taught as inside: certain voxels of positive ROIs that the teacher sees, all of ambiguous ones."""
-        decisions, where = self.decided(batch)
-        teacher = at_least_float32(self.teacher.logits(batch, self.rivals))
-        within = None if where is None else where.flatten(2)
-        taught = agreed_voxels(teacher.flatten(2), decisions.positive, self.settings, within).view_as(teacher)
-        agreed = taught & decisions.positive[:, :, None, None, None]
-        open_to_it = agreed | decisions.ambiguous[:, :, None, None, None]
-        return PseudoLabels((teacher >= 0) & open_to_it, unlabelled_decisions(decisions))
+        """The targets of Eq. 2 and 3, one organ per voxel; certain pseudo labels are some of them."""
+        decisions, _ = self.decided(batch)
+        return PseudoLabels(self.teacher.logits(batch, self.rivals) >= 0, unlabelled_decisions(decisions))
 
 
 def agreement_loss(
