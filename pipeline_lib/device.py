@@ -17,7 +17,7 @@ def let_segments_grow() -> None:
     """Ask PyTorch's allocator for segments that grow; to be called before this process's first bytes on a GPU.
 
     The paper's batch takes 78 GiB of an H100 with them and does not fit without (docs/performance.md): fixed segments
-    leave 25 to 60 % unused. What the environment says of the allocator stands. Child processes inherit it.
+    leave 15 to 60 % unused. What the environment says of the allocator stands. Child processes inherit it.
     """
     if not any(name in os.environ for name in _ALLOCATOR_NAMES):
         os.environ[_ALLOCATOR] = "expandable_segments:True"
