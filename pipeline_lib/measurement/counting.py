@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+Workspace = Callable[[Any, Sequence[Any], Any], int]
 _CLEARLY_MORE = 1.005  # to collect at every rise would take too long; the peak is at most this much too low
 
 
@@ -35,10 +37,15 @@ class Call(NamedTuple):
 
 
 class LiveTensors(TorchDispatchMode):
-    """Bytes of all storages that operations have made and nobody has let go of, and the most of them so far."""
+    """Bytes of all storages that operations have made and nobody has let go of, and the most of them so far.
 
-    def __init__(self) -> None:
+    `workspace` gives the bytes that an operation takes beside them while it runs, from the operation, what it is given
+    and what it makes.
+    """
+
+    def __init__(self, workspace: Workspace | None = None) -> None:
         super().__init__()
+        self._workspace = workspace
         self.now, self.peak, self.looks_for_peak = 0, 0, False
         self._known: set[int] = set()
 
@@ -54,6 +61,8 @@ class LiveTensors(TorchDispatchMode):
         for tensor in tree_leaves(made):
             if isinstance(tensor, Tensor):
                 self._count(tensor.untyped_storage())
+        if self._workspace is not None and self.looks_for_peak:
+            self._look(self._workspace(function, args, made))
         return made
 
     def _count(self, storage: torch.UntypedStorage) -> None:
@@ -63,14 +72,42 @@ class LiveTensors(TorchDispatchMode):
         self._known.add(key)
         self.now += size
         weakref.finalize(storage, self._let_go, key, size)
-        if self.looks_for_peak and self.now > _CLEARLY_MORE * self.peak:
+        if self.looks_for_peak:
+            self._look(0)
+
+    def _look(self, beside: int) -> None:
+        if self.now + beside > _CLEARLY_MORE * self.peak:
             # Fake tensors under autocast end up in cycles, as real ones do not.
             gc.collect()
-            self.peak = max(self.peak, self.now)
+            self.peak = max(self.peak, self.now + beside)
 
     def _let_go(self, key: int, size: int) -> None:
         self._known.discard(key)
         self.now -= size
+
+
+def cudnn_workspace(function: Any, args: Sequence[Any], made: Any) -> int:
+    """Bytes of what cuDNN copies while it computes a convolution of contiguous tensors in half precision.
+
+    Its kernels for tensor cores want the channels last, so the input is copied to that order and the output made in it.
+    Backward makes the gradients of input and weight one after the other. Images of one channel are taken as they lie.
+    """
+    if function._overloadpacket is torch.ops.aten.convolution:
+        values = args[0]
+        return _bytes(values, made) if _is_transposed(values) else 0
+    if function._overloadpacket is torch.ops.aten.convolution_backward:
+        grad_output, values = args[:2]
+        if _is_transposed(values):
+            return max(_bytes(grad_output, of_input) for of_input in (values, made[0]) if of_input is not None)
+    return 0
+
+
+def _is_transposed(values: Tensor) -> bool:
+    return values.dtype in (torch.bfloat16, torch.float16) and values.shape[1] > 1
+
+
+def _bytes(*tensors: Tensor) -> int:
+    return sum(each.numel() * each.itemsize for each in tensors)
 
 
 class Traffic(TorchDispatchMode):

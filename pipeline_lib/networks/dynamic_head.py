@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .autocast_norms import GroupNorm
 from .generated_layers import generated_layers
 from .head_parameters import WIDTH, HeadParameters, parameter_count, parameter_sizes
 
@@ -31,7 +32,7 @@ def groups_for(channels: int) -> int:
 def head_features(channels: int) -> nn.Sequential:
     """GN-ReLU-Conv `channels`→8 on the last decoder's output."""
     return nn.Sequential(
-        nn.GroupNorm(groups_for(channels), channels),
+        GroupNorm(groups_for(channels), channels),
         nn.ReLU(inplace=True),
         nn.Conv3d(channels, WIDTH, kernel_size=1),
     )
@@ -65,7 +66,7 @@ class TextConditionedHead(nn.Module):
         self.register_buffer("embedding_scale", scale)
         self.register_load_state_dict_pre_hook(_keep_statistics_if_missing)
         self.image_feature = nn.Sequential(
-            nn.GroupNorm(groups_for(bottleneck_channels), bottleneck_channels),
+            GroupNorm(groups_for(bottleneck_channels), bottleneck_channels),
             nn.ReLU(inplace=False),
             nn.AdaptiveAvgPool3d(1),
             nn.Conv3d(bottleneck_channels, _CONDITION, kernel_size=1),

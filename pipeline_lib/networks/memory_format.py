@@ -17,7 +17,7 @@ def memory_format(execution: Execution, network: nn.Module, device: torch.device
     `auto` is channels last on a CPU in float32 for a network that sets `channels_last_on_cpu`, as SwinUNETR does: its
     step takes 0.87 of the time and rounds no worse (docs/performance.md). With GroupNorm throughout, as in DoDNet,
     PyTorch's sums over channels last make gradients wrong by a few thousandths; the ROI-aware network gains nothing,
-    nor does bfloat16. GPUs were not measured.
+    nor does bfloat16. On an H100 channels last took 1.4 times as long.
     """
     if execution.memory_format != "auto":
         return _FORMATS[execution.memory_format]

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .autocast_norms import GroupNorm
 from .dynamic_head import groups_for
 from .head_parameters import WIDTH
 from .probabilities import at_least_float32
@@ -69,11 +70,11 @@ def output_per_roi(channels: int, count: int) -> nn.Module:
 def head_per_data_set(channels: int, count: int) -> nn.Module:
     """A small decoder: GN-ReLU-Conv 3×3×3 to 8 channels, GN-ReLU-Conv 1×1×1 to one logit for each of `count` ROIs."""
     return nn.Sequential(
-        nn.GroupNorm(groups_for(channels), channels),
+        GroupNorm(groups_for(channels), channels),
         # The same maps go to every head.
         nn.ReLU(inplace=False),
         nn.Conv3d(channels, WIDTH, kernel_size=3, padding=1),
-        nn.GroupNorm(groups_for(WIDTH), WIDTH),
+        GroupNorm(groups_for(WIDTH), WIDTH),
         nn.ReLU(inplace=True),
         nn.Conv3d(WIDTH, count, kernel_size=1),
     )

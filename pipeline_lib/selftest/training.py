@@ -29,8 +29,11 @@ from .machine import patience
 from .rows import Row, absent, failed, judged
 
 _GIB = 2**30
-_MEMORY_WITHIN = {"cuda": (0.7, 1.4), "cpu": (0.2, 3.0)}
-"""Measured over estimated. On a CPU it is the process's memory, with what the C library keeps, so little is said."""
+_MEMORY_WITHIN = {"cuda": (0.8, 1.2), "cpu": (0.2, 3.0)}
+"""Measured over estimated: on an H100 0.95 to 1.0 (docs/performance.md). On a CPU it is the process's memory, with what
+the C library keeps, so little is said."""
+_KEPT_BY_LIBRARIES = {"cuda": _GIB / 8, "cpu": 0}
+"""Bytes that may come on top: cuBLAS keeps a workspace a thread. On an H100 a small step took 0.23 GiB, not 0.14."""
 _SECONDS = {"cuda": "s", "cpu": "processor s"}
 _MOST_SECONDS = 120.0
 _GPU_RESUMES_WITHIN = 1e-3
@@ -90,7 +93,7 @@ def judged_step(title: str, ours: Measured | None, estimated: float, bound: floa
     )
     if not math.isfinite(ours.loss):
         return judged(title, False, f"{found}: the loss is not finite")
-    if not low <= ratio <= high:
+    if not low * estimated <= taken <= high * estimated + _KEPT_BY_LIBRARIES[device_type]:
         return judged(title, False, f"{found}: the estimate of the memory is off")
     if ours.seconds < bound:
         return judged(title, False, f"{found}: faster than the bound, which is therefore wrong")

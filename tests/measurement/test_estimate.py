@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from pipeline_lib.config.optimisation import Execution
 from pipeline_lib.data.batches import ViewMaker
 from pipeline_lib.measurement import advice, auto_sizes, steps
 from pipeline_lib.measurement import estimate as module
 from pipeline_lib.measurement.cards import CARDS, UNKNOWN_RATES, Card, card_named, card_of_memory
-from pipeline_lib.measurement.counting import Call, LiveTensors, Rates, Traffic
+from pipeline_lib.measurement.counting import Call, LiveTensors, Rates, Traffic, cudnn_workspace
 from pipeline_lib.measurement.estimate import estimate
 from pipeline_lib.measurement.sizes import SMALL
 from pipeline_lib.networks.dodnet.settings import DodNet
@@ -40,6 +41,42 @@ def test_traffic_counts_products_and_what_is_read_and_written():
     (call,) = traffic.calls
     assert call.seconds(Rates(1, 1e9)) == 2 * 4 * 8 * 16
     assert call.seconds(Rates(1e9, 1)) == call.moved
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "forward", "backward"),
+    [
+        (torch.bfloat16, 4, 2 * (4 + 6) * 2 * 6**3, 2 * (4 + 6) * 2 * 6**3),
+        (torch.float32, 4, 0, 0),
+        (torch.bfloat16, 1, 0, 0),
+    ],
+)
+def test_cudnn_copies_what_a_convolution_in_half_precision_reads_and_writes(dtype, channels, forward, backward):
+    """Two samples of 6×6×6 voxels, so many channels to 6: input and output, or the gradient of one and the other."""
+    values = torch.zeros(2, channels, 6, 6, 6, dtype=dtype, requires_grad=True)
+    weight = torch.zeros(6, channels, 3, 3, 3, dtype=dtype, requires_grad=True)
+    found = []
+
+    def workspace(function, args, made):
+        found.append(cudnn_workspace(function, args, made))
+        return found[-1]
+
+    with LiveTensors(workspace) as live:
+        live.start()
+        output = F.conv3d(values, weight, padding=1)
+        assert max(found) == forward
+        assert live.peak == output.nbytes + forward
+        found.clear()
+        output.sum().backward()
+    assert max(found) == backward
+
+
+def test_for_a_gpu_norms_under_autocast_are_in_float32():
+    norm = module._in_float32(F.layer_norm)
+    values = torch.zeros(3, 4, dtype=torch.bfloat16)
+    assert norm(values, (4,)).dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        assert norm(values, (4,)).dtype == torch.float32
 
 
 def test_a_step_holds_its_weights_and_their_moments():

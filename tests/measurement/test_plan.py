@@ -77,7 +77,7 @@ def test_what_fits_must_fit_every_network(reckoned):
 
 def test_a_patch_that_does_not_fit_gives_way_where_it_is_longest(reckoned):
     assert largest_patch([PAPER], CARD, None) == PAPER.patch
-    least = Card(3.9, Rates(1, 1))  # 2.7 GiB: weights, waiting gradients and 0.7 of a sample
+    least = Card(3.6, Rates(1, 1))  # 2.7 GiB: weights, waiting gradients and 0.7 of a sample
     found = largest_patch([PAPER], least, None)
     assert found == (96, 128, 128)
     # Beside a volume that is short from feet to head, the patch is longest there.
@@ -170,7 +170,7 @@ def test_a_plan_says_when_a_patch_sees_little_of_a_volume(config, tmp_path, reck
 def test_a_fragment_fits_behind_its_config(tmp_path, reckoned, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "card.yaml"
-    words = ["plan", "--configfile", str(BASE / "config" / "mots.yaml"), "--gpu-memory", "4.0", "-o", str(out)]
+    words = ["plan", "--configfile", str(BASE / "config" / "mots.yaml"), "--gpu-memory", "3.65", "-o", str(out)]
     assert main(words) == 0
     content = yaml.safe_load((BASE / "config" / "mots.yaml").read_text(encoding="utf-8"))
     for section, keys in yaml.safe_load(out.read_text(encoding="utf-8")).items():

@@ -163,6 +163,16 @@ def test_the_whole_loss_is_the_papers(name):
     np.testing.assert_allclose(found.detach(), naive_total(batch, METHODS[name], weights, teacher), rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].needs_teacher])
+def test_the_teacher_sees_a_batch_before_the_student_does(name):
+    """Its pass would otherwise be on top of all that the student keeps for backward: a sixth more memory."""
+    task, passes = make_task(METHODS[name]), []
+    for which, network in task.predictors().items():
+        network.register_forward_hook(lambda *_, which=which: passes.append(which))
+    task.losses(task.networks, make_batch(), progress=0.0)
+    assert passes == ["teacher", "student"]
+
+
 @pytest.mark.parametrize("name", ["without_mse", "latent_class"])
 def test_a_labelled_roi_never_learns_from_the_teacher(name):
     """Whatever the teacher says of it, and whatever its score: neither the loss nor a gradient changes."""

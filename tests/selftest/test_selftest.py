@@ -95,6 +95,13 @@ def test_a_step_that_is_not_as_it_should_be_is_reported(ours, said):
     assert said in row.found
 
 
+@pytest.mark.parametrize(("taken", "outcome"), [(0.23, "ok"), (0.31, "FAILED"), (0.1, "FAILED")])
+def test_what_libraries_keep_does_not_make_a_small_steps_estimate_wrong(taken, outcome):
+    """0.23 GiB were measured where 0.14 were reckoned; twice as much is too much all the same."""
+    ours = RIGHT._replace(peak=round((1 + taken) * GIB))
+    assert training.judged_step("small step", ours, 0.14 * GIB, BOUND, "cuda").outcome == outcome
+
+
 @pytest.mark.parametrize("theirs", [None, RIGHT._replace(loss=math.inf)])
 def test_a_plain_step_that_fails_is_reported(theirs):
     assert training.compared("plain", RIGHT, 2, theirs, 2, "cpu").outcome == "FAILED"

@@ -33,15 +33,15 @@ class LatentClassTask(DecidingStudent[LatentClass]):
 
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts what each ROI was in each sample."""
-        settings = self.settings
+        settings, weight = self.settings, self.teacher_weight(progress)
+        # What has no gradient comes first: a pass needs less memory while no activations of the student are kept.
+        decisions, where = self.decided(batch)
+        teacher = self._teacher_logits(batch) if weight > 0 else None
         logits = networks["student"](batch.strong)
         supervised = supervised_loss(logits, batch.labels, batch.labelled, settings.supervised, batch.known)
-        decisions, where = self.decided(batch)
         terms = {name: torch.zeros_like(supervised) for name in self.terms} | {"supervised": supervised}
-        weight = self.teacher_weight(progress)
         total = supervised
-        if weight > 0:
-            teacher = self._teacher_logits(batch)
+        if teacher is not None:
             terms["latent"] = latent_loss(logits, teacher, decisions.latent, settings.sharpening_temperature, where)
             total = total + weight * settings.latent_weight * terms["latent"]
             if settings.consistency:

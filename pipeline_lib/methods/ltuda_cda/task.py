@@ -65,8 +65,10 @@ class LtudaCdaTask(TaughtStudent):
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts how often each ROI was labelled."""
         boxes, weight = self._boxes(batch), self.teacher_weight(progress)
+        # First, since a pass needs less memory while no activations of the student are kept.
+        targets = self._targets(batch) if weight > 0 else None
         logits = networks["student"](views_of(batch, boxes))
-        return self._losses_of(logits, batch, boxes, self._targets(batch) if weight > 0 else None, weight)
+        return self._losses_of(logits, batch, boxes, targets, weight)
 
     def _losses_of(
         self,

@@ -54,13 +54,14 @@ class MeanTeacherTask(TaughtStudent):
 
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts how often each ROI was labelled."""
+        weight = self.teacher_weight(progress)
+        # First, since a pass needs less memory while no activations of the student are kept.
+        teacher = self.teacher.logits(batch, self.rivals) if weight > 0 else None
         logits = networks["student"](batch.strong)
         supervised = supervised_loss(logits, batch.labels, batch.labelled, self.settings.supervised, batch.known)
         consistency = torch.zeros_like(supervised)
-        weight = self.teacher_weight(progress)
-        if weight > 0:
-            every_roi = torch.ones_like(batch.labelled)
-            consistency = consistency_loss(logits, self.teacher.logits(batch, self.rivals), every_roi)
+        if teacher is not None:
+            consistency = consistency_loss(logits, teacher, torch.ones_like(batch.labelled))
         return Losses(
             supervised + weight * self.settings.consistency_weight * consistency,
             {"supervised": supervised, "consistency": consistency},

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ...config.optimisation import Checkpointing
 from ...config.rois import is_lesion
+from ..autocast_norms import GroupNorm
 from ..dynamic_head import groups_for, head_features, start_as_plain_network
 from ..generated_layers import generated_layers
 from ..head_parameters import parameter_count
@@ -37,7 +38,7 @@ class StandardisedConv3d(nn.Conv3d):
 def norm_relu_conv(channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """GN-ReLU-WSConv without bias."""
     return nn.Sequential(
-        nn.GroupNorm(groups_for(channels), channels),
+        GroupNorm(groups_for(channels), channels),
         nn.ReLU(inplace=True),
         StandardisedConv3d(channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias=False),
     )
@@ -109,7 +110,7 @@ class DodNetwork(nn.Module):
             )
         )
         self.pooled = nn.Sequential(
-            nn.GroupNorm(groups_for(widths[-1]), widths[-1]), nn.ReLU(inplace=False), nn.AdaptiveAvgPool3d(1)
+            GroupNorm(groups_for(widths[-1]), widths[-1]), nn.ReLU(inplace=False), nn.AdaptiveAvgPool3d(1)
         )
         self.features = head_features(width)
         self.controller = nn.Linear(widths[-1] + embeddings.shape[1], parameter_count(self.maps))

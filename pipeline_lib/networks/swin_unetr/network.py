@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ...config.optimisation import Checkpointing
 from ...monai_parts import SwinUNETR, UnetrUpBlock
+from ..autocast_norms import LayerNorm, normed_channels
 from ..dynamic_head import TextConditionedHead
 from ..instance_norm import InstanceNorm
 from ..per_data_set import PerDataSet, head_per_data_set, output_per_roi
@@ -48,6 +49,7 @@ class SwinUnetrTrunk(nn.Module):
         )
         fuse_attention(self.trunk)
         replace(self.trunk, nn.InstanceNorm3d, InstanceNorm)
+        replace(self.trunk, nn.LayerNorm, LayerNorm)
         # A head takes its place; parameters that get no gradient would stop DistributedDataParallel.
         del self.trunk.out
         self.register_buffer("embeddings", embeddings.detach().float().clone())
@@ -58,7 +60,8 @@ class SwinUnetrTrunk(nn.Module):
 
     def encoded(self, image: Tensor) -> tuple[Tensor, Iterator[Tensor]]:
         """`encoder10`'s output B 16·C D/32 H/32 W/32, and what else the decoders get, computed as they ask for it."""
-        stages = self.trunk.swinViT(image, self.trunk.normalize)
+        # MONAI's transformer would normalise them itself, in float32 on a GPU.
+        stages = [normed_channels(stage) for stage in self.trunk.swinViT(image, normalize=False)]
         return self._run(self.trunk.encoder10, stages[4]), self._skips(image, stages)
 
     def decoded(self, values: Tensor, skips: Iterable[Tensor]) -> Tensor:
