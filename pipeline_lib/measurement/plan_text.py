@@ -35,8 +35,8 @@ def lines(made: Plan, card_name: str, disk: str) -> Iterator[str]:
     yield f"disk      {disk}"
     yield (
         "All of this is reckoned, nothing was measured: memory, which was 0 to 5 % too high beside an H100; time as a "
-        "bound that no step goes below, and that an H100 missed by a factor of five, of the paper's method (labels alone, without a teacher, take less). "
-        "`lacuna selftest` measures."
+        "bound that no step goes below, and that an H100 missed by a factor of five, of the paper's method (labels "
+        "alone, without a teacher, take less). `lacuna selftest` measures."
     )
     yield "With `gradient_accumulation_steps: auto`, the default, a training takes such sizes itself where it runs."
     if not made.card.has_bfloat16:

@@ -165,7 +165,7 @@ def test_pseudo_labels_are_compared_with_the_full_truth(world, trained, scored_p
             ("in_rivals", in_rivals, taught),
         ):
             assert row[name] == pytest.approx(part / whole if whole else np.nan, abs=1e-5, nan_ok=True)
-    assert (rows["voxels_predicted"] > 0).to_dict() == {"positive": True, "ambiguous": True, "negative": False}
+    assert (rows["voxels_predicted"] > 0).all()
 
 
 def test_every_snapshot_sees_the_same_crops(checked):
