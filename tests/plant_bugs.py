@@ -91,10 +91,10 @@ BUGS = (
         _PSEUDO_LABELS,
     ),
     Bug(
-        "uncertain voxels count as taught",
+        "a voxel counts as taught for two organs",
         "methods/lacuna/task.py",
-        "(teacher >= 0) & open_to_it",
-        "teacher >= 0",
+        "self.teacher.logits(batch, self.rivals) >= 0",
+        "self.teacher.logits(batch) >= 0",
         _PSEUDO_LABELS,
     ),
     Bug(
