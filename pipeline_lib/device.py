@@ -13,7 +13,7 @@ _ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
 _ALLOCATOR_NAMES = (_ALLOCATOR, "PYTORCH_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
 
 
-def let_segments_grow() -> None:
+def _let_segments_grow() -> None:
     """Ask PyTorch's allocator for segments that grow; to be called before this process's first bytes on a GPU.
 
     The paper's batch takes 78 GiB of an H100 with them and does not fit without (docs/performance.md): fixed segments
@@ -41,7 +41,7 @@ def compute_device(asked: str, key: str = "execution.device", local_rank: int = 
             f"{torch.cuda.device_count()} GPUs are visible, but process {local_rank + 1} on this machine needs one too",
             "start at most as many processes as there are GPUs",
         )
-    let_segments_grow()
+    _let_segments_grow()
     return torch.device("cuda", local_rank)
 
 

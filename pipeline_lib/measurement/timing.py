@@ -17,7 +17,7 @@ import torch
 from ..config.augmentation import Augmentation
 from ..data.crops import CropPlan, TrainingCase
 from ..data.reading import CropReader, regions
-from ..device import let_segments_grow
+from ..device import compute_device
 from ..training.distributed import init_distributed
 from .cases import POOL
 from .sizes import PAPERS_STEPS, StepSizes
@@ -104,9 +104,7 @@ def timed_steps(variant: Variant, sizes: StepSizes, cases: tuple[TrainingCase, .
     """`measured` in this process."""
     torch.set_num_threads(timing.threads)
     torch.manual_seed(0)
-    device = torch.device(timing.device)
-    if device.type == "cuda":
-        let_segments_grow()
+    device = compute_device(timing.device)
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     plan = CropPlan(len(cases), POOL, epochs=PAPERS_STEPS, batch_size=sizes.batch_size, seed=0)
     reader = CropReader(cases, plan, sizes.patch, Augmentation().weak)

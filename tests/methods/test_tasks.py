@@ -16,6 +16,7 @@ from pipeline_lib.data.batches import Batch
 from pipeline_lib.methods.build import TASKS, build_task
 from pipeline_lib.methods.hermes.settings import Hermes
 from pipeline_lib.methods.labels_alone.settings import LabelsAlone
+from pipeline_lib.methods.lacuna.settings import Lacuna
 from pipeline_lib.methods.latent_class.settings import LatentClass
 from pipeline_lib.methods.mean_teacher.settings import MeanTeacher
 from pipeline_lib.methods.segmentation_task import Ingredients
@@ -163,10 +164,14 @@ def test_the_whole_loss_is_the_papers(name):
     np.testing.assert_allclose(found.detach(), naive_total(batch, METHODS[name], weights, teacher), rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].needs_teacher])
-def test_the_teacher_sees_a_batch_before_the_student_does(name):
+@pytest.mark.parametrize(
+    "method",
+    [*(method for method in METHODS.values() if method.needs_teacher), Lacuna(kind="lacuna", **SHARED)],
+    ids=lambda method: method.kind,
+)
+def test_the_teacher_sees_a_batch_before_the_student_does(method):
     """Its pass would otherwise be on top of all that the student keeps for backward: a sixth more memory."""
-    task, passes = make_task(METHODS[name]), []
+    task, passes = make_task(method), []
     for which, network in task.predictors().items():
         network.register_forward_hook(lambda *_, which=which: passes.append(which))
     task.losses(task.networks, make_batch(), progress=0.0)

@@ -45,15 +45,15 @@ class LacunaTask(DecidingStudent[Lacuna]):
 
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts what each ROI was in each sample."""
-        settings = self.settings
-        logits = networks["student"](batch.strong)
-        supervised = supervised_loss(logits, batch.labels, batch.labelled, settings.supervised, batch.known)
+        settings, weight = self.settings, self.teacher_weight(progress)
+        # What has no gradient comes first: a pass needs less memory while no activations of the student are kept.
         decisions, where = self.decided(batch)
         teacher = self.teacher.logits(batch, self.rivals)
+        logits = networks["student"](batch.strong)
+        supervised = supervised_loss(logits, batch.labels, batch.labelled, settings.supervised, batch.known)
         latent = latent_loss(logits, teacher, decisions.latent, _TEMPERATURE, where)
         consistency = consistency_loss(logits, teacher, decisions.ambiguous, where)
         certain = torch.zeros_like(supervised)
-        weight = self.teacher_weight(progress)
         if weight > 0:
             certain = agreement_loss(logits, teacher, decisions, settings, where)
         total = supervised + latent + consistency + weight * settings.certain_weight * certain
