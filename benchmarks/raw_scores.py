@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
 from pipeline_lib.reporting.cells import percent
 from pipeline_lib.reporting.intervals import Difference
 from pipeline_lib.reporting.results import Results
@@ -11,8 +9,7 @@ from pipeline_lib.reporting.results import Results
 
 def average_by_seed(results: Results, method: str) -> dict[int, float]:
     """Mean Dice over ROIs, in %, of each training of a method."""
-    means = pd.DataFrame({roi: results.matrix(method, roi).mean() for roi in results.rois}).mean(axis=1)
-    return {int(str(seed)): 100 * float(value) for seed, value in means.items()}
+    return {int(str(seed)): 100 * float(value) for seed, value in results.average_by_seed(method).items()}
 
 
 def written(found: Difference) -> str:

@@ -1,10 +1,12 @@
-"""The tables and the figure of methods in docs/evidence.md, from the raw scores that lie beside it.
+"""The tables and figures of methods in docs/evidence.md, from the raw scores that lie beside it.
 
     python benchmarks/rows.py docs/evidence/openkbp_1000_steps.csv.gz --figure docs/pictures/rows.png
+    python benchmarks/rows.py docs/evidence/openkbp_*3000_steps.csv.gz --curve docs/pictures/few_labels.png
 
 Reads files whose names end with the number of steps and whose runs are named METHOD-seedS. Methods whose name ends with
 `_N` learned from N labelled patients of each site; each is compared with the `baseline` of the same N. Prints a table
-in Markdown for each N, with 95 % intervals over cases and trainings (docs/statistics.md), and draws the differences.
+in Markdown for each N, with 95 % intervals over cases and trainings (docs/statistics.md), and draws the differences,
+or the average of each method over N.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -23,12 +25,15 @@ from matplotlib.figure import Figure
 from raw_scores import average_by_seed, written
 
 from pipeline_lib.reporting.intervals import Difference, compare_average
+from pipeline_lib.reporting.label_curve import LabelCurve, average_curve, cases_for, label_curve_figure
 from pipeline_lib.reporting.results import Results
 from pipeline_lib.reporting.style import MUTED, PALETTE, figure_style
 
 RUN = re.compile(r"(?P<method>.+?(_(?P<patients>\d+))?)-seed(?P<seed>\d+)")
 STEPS = re.compile(r"_(\d+)_steps")
 BASELINE = "baseline"
+ALL_PATIENTS = 20
+"""Labelled training patients of each site in config/openkbp.yaml."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,10 +164,46 @@ def draw_panel(group: Group, methods: Sequence[str], axes: Axes) -> None:
     axes.tick_params(axis="y", length=0)
 
 
+def curves(groups: Sequence[Group]) -> list[LabelCurve]:
+    """The average of each method over the number of labelled patients per site, of the groups that learned longest.
+
+    Where several files have a method with as many patients, the one with most trainings counts.
+    """
+    steps = max(group.steps for group in groups)
+    found: dict[str, dict[int, tuple[Group, str]]] = {}
+    for group in sorted((each for each in groups if each.steps == steps), key=lambda each: each.results.trainings):
+        for method in group.results.methods:
+            found.setdefault(group.base(method), {})[group.patients or ALL_PATIENTS] = group, method
+    drawn_methods = {base: dict(sorted(points.items())) for base, points in found.items() if len(points) > 1}
+    drawn_methods = {base: drawn_methods[base] for base in (BASELINE, *(drawn_methods.keys() - {BASELINE}))}
+    return [_curve(points) for points in drawn_methods.values()]
+
+
+def _curve(points: Mapping[int, tuple[Group, str]]) -> LabelCurve:
+    scores = pd.concat([group.results.scores.query("method == @method") for group, method in points.values()])
+    methods = tuple(method for _, method in points.values())
+    rois = next(iter(points.values()))[0].results.rois
+    return average_curve({count: method for count, (_, method) in points.items()}, Results(scores, rois, methods))
+
+
+def print_worth(shown: Sequence[LabelCurve]) -> None:
+    """For each point, how many labelled patients per site the first curve needs for as much."""
+    alone, *others = shown
+    print("\n| method | labelled patients per site | average | labels alone reach it with |")
+    print("|---|---|---|---|")
+    for curve in others:
+        for count, each in zip(curve.counts, curve.dice, strict=True):
+            needed = cases_for(alone, each.mean)
+            print(
+                f"| `{curve.name}` | {count} | {100 * each.mean:.1f} | {'–' if needed is None else f'{needed:.1f}'} |"
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scores", type=Path, nargs="+")
-    parser.add_argument("--figure", type=Path)
+    parser.add_argument("--figure", type=Path, help="draw the differences from labels alone")
+    parser.add_argument("--curve", type=Path, help="draw the averages over the number of labelled patients")
     parser.add_argument(
         "--trainings", type=int, default=3, help="fewest trainings of a method in the figure (default 3)"
     )
@@ -174,6 +215,12 @@ def main() -> None:
         if options.figure is not None:
             with figure_style():
                 drawn(groups, options.trainings).savefig(options.figure)
+        if options.curve is not None:
+            shown = curves(groups)
+            print_worth(shown)
+            with figure_style():
+                names = [curve.name for curve in shown]
+                label_curve_figure(shown, "labelled patients per site", names, shown[0]).savefig(options.curve)
     except ValueError as error:
         parser.error(str(error))
 

@@ -18,9 +18,10 @@ from .evidence import Evidence
 from .existence_check import existence_check_caption, existence_check_figure
 from .false_voxels import false_voxel_figure, false_voxels_caption
 from .figure_kind import ALONE, DATA, EXISTENCE, SCORES, SLICES, TRAINING, FigureKind
-from .label_curve import LabelCurve, label_curve_figure, label_curves
+from .label_curve import LabelCurve, cases_for, label_curve_figure, label_curves, overall_label_curves
 from .overview import choose_median_cases
 from .pseudo_labels import PSEUDO_LABELS_CAPTION, pseudo_label_figure
+from .results import method_label
 from .roi_aware_figure import reliability_figure
 from .slice_figures import overview_caption, overview_figure, roi_caption, roi_figure, rois_with_cases
 from .training_figures import (
@@ -77,8 +78,8 @@ def _curves(evidence: Evidence, dataset: Dataset) -> list[LabelCurve]:
 
 
 def _label_curve(evidence: Evidence, name: str) -> Figure:
-    dataset = _dataset(evidence, name)
-    return label_curve_figure(_curves(evidence, dataset), dataset, evidence.results.methods)
+    curves = _curves(evidence, _dataset(evidence, name))
+    return label_curve_figure(curves, f"labelled cases of {name}", evidence.results.methods)
 
 
 def _label_curve_caption(evidence: Evidence, name: str) -> str:
@@ -87,6 +88,47 @@ def _label_curve_caption(evidence: Evidence, name: str) -> str:
         "labelled cases in the training; all else is equal, including the length of the training. Line: mean over "
         f"trainings; band: 95 % interval over {_over_what(evidence)}; faint: single trainings."
     )
+
+
+def _overall_curves(evidence: Evidence) -> list[LabelCurve]:
+    return overall_label_curves(
+        evidence.data.datasets, evidence.trainings.methods, evidence.results, evidence.has_folds
+    )
+
+
+def _labels_alone(evidence: Evidence, curves: Iterable[LabelCurve]) -> LabelCurve | None:
+    """The first curve of a method that learns from labels alone."""
+    methods = evidence.trainings.methods
+    return next((curve for curve in curves if methods[curve.name].kind == "labels_alone"), None)
+
+
+def _overall_curve(evidence: Evidence, _: str) -> Figure:
+    curves = _overall_curves(evidence)
+    alone = _labels_alone(evidence, curves)
+    return label_curve_figure(curves, "labelled cases", evidence.results.methods, alone)
+
+
+def _overall_curve_caption(evidence: Evidence, _: str) -> str:
+    curves = _overall_curves(evidence)
+    text = (
+        f"Average of the ROIs' mean Dice over all {evidence.results.case_noun}s, against the number of labelled cases "
+        "in the training, in all data sets of which it varies; all else is equal, including the training's length. "
+        f"Line: mean over trainings; band: 95 % interval over {_over_what(evidence)}; faint: single trainings."
+    )
+    if (alone := _labels_alone(evidence, curves)) is not None:
+        text += "".join(f" {sentence}" for curve in curves for sentence in _worth(curve, alone))
+    return text
+
+
+def _worth(curve: LabelCurve, alone: LabelCurve) -> list[str]:
+    """How many labelled cases `alone` needs for what `curve` has with fewer."""
+    needed = {count: cases_for(alone, each.mean) for count, each in zip(curve.counts, curve.dice, strict=True)}
+    return [
+        f"With {count} labelled cases {method_label(curve.name)} has the mean that {method_label(alone.name)} has with "
+        f"about {cases:.0f} (dotted)."
+        for count, cases in needed.items()
+        if cases is not None and round(cases) > count
+    ]
 
 
 # Training
@@ -203,6 +245,14 @@ FIGURES: tuple[FigureKind, ...] = (
         lambda _: ALONE,
         _false_voxels,
         lambda evidence, _: false_voxels_caption(evidence.results),
+    ),
+    FigureKind(
+        "labelled_cases",
+        SCORES,
+        "What labelled cases are worth",
+        lambda evidence: ALONE if _overall_curves(evidence) else (),
+        _overall_curve,
+        _overall_curve_caption,
     ),
     FigureKind(
         "labelled_cases", SCORES, "Labelled cases of {item}", _curved_datasets, _label_curve, _label_curve_caption

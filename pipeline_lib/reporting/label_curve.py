@@ -1,10 +1,11 @@
-"""What a labelled case is worth: Dice of a data set's ROIs against the number of its cases in the training."""
+"""What a labelled case is worth: Dice against the number of labelled cases in the training."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -12,19 +13,22 @@ from matplotlib.ticker import PercentFormatter
 from ..config.datasets import Dataset
 from ..config.methods import Method
 from ..config.validation import cases_with_labels
-from .intervals import Summary, summarise
+from .intervals import Summary, summarise, summarise_average
 from .results import Results, method_label, roi_label
 from .style import method_colours, method_markers
+from .tables import AVERAGE
 
 _BESIDE = 0.12
 """Distance between two methods' trainings with as many cases, in doublings of the number."""
 _FEWEST_COUNTS = 2
 """Numbers of labelled cases that make a curve."""
+_FEWEST_DATASETS = 2
+"""Data sets that differ within a curve of the average; that of one data set is drawn for its ROIs alone."""
 
 
 @dataclass(frozen=True)
 class LabelCurve:
-    """Dice of one ROI for methods that differ in nothing but `labelled_cases`.
+    """Dice of one ROI, or of the average over all, for methods that differ in nothing but `labelled_cases`.
 
     `counts` rise; `dice` has the summary of each, `trainings` the mean Dice of each single training.
     """
@@ -45,7 +49,7 @@ def label_curves(
     table of labels is empty does not count. With `folds` a method that learns from all cases has no point: their number
     differs from fold to fold.
     """
-    everything = None if folds else len(cases_with_labels(dataset, dataset.split_cases("train")))
+    everything = None if folds else _all_cases(dataset)
     groups: dict[str, dict[int, str]] = {}
     for name, method in methods.items():
         others = {place: count for place, count in method.labelled_cases.items() if place != dataset.name}
@@ -61,6 +65,44 @@ def label_curves(
     ]
 
 
+def overall_label_curves(
+    datasets: Sequence[Dataset], methods: Mapping[str, Method], results: Results, folds: bool = False
+) -> list[LabelCurve]:
+    """A curve of the average over ROIs for each group of methods that differ only in the cases of several data sets.
+
+    What counts are the cases of all data sets that one of the methods limits. There is no curve where one method of a
+    group has more cases of one data set and fewer of another than the next. `folds` as in `label_curves`.
+    """
+    limited = [dataset for dataset in datasets if any(dataset.name in each.labelled_cases for each in methods.values())]
+    everything = {} if folds else {dataset.name: _all_cases(dataset) for dataset in limited}
+    groups: dict[str, dict[tuple[int, ...], str]] = {}
+    for name, method in methods.items():
+        cases = {**everything, **method.labelled_cases}
+        if all(dataset.name in cases for dataset in limited):
+            key = method.model_copy(update={"labelled_cases": {}}).model_dump_json()
+            groups.setdefault(key, {})[tuple(cases[dataset.name] for dataset in limited)] = name
+    return [
+        average_curve({sum(counts): named[counts] for counts in sorted(named, key=sum)}, results)
+        for named in groups.values()
+        if _varied(list(named)) >= _FEWEST_DATASETS and _in_order(list(named))
+    ]
+
+
+def _all_cases(dataset: Dataset) -> int:
+    return len(cases_with_labels(dataset, dataset.split_cases("train")))
+
+
+def _varied(counts: Sequence[tuple[int, ...]]) -> int:
+    """The number of data sets of which not all methods have the same number of cases."""
+    return sum(len(set(of_dataset)) > 1 for of_dataset in zip(*counts, strict=True))
+
+
+def _in_order(counts: Sequence[tuple[int, ...]]) -> bool:
+    """Whether each method has as many cases of every data set as the next smaller one, or more."""
+    rising = sorted(counts, key=sum)
+    return all(fewer <= more for first, second in pairwise(rising) for fewer, more in zip(first, second, strict=True))
+
+
 def _curve(named: Mapping[int, str], roi: str, results: Results) -> LabelCurve:
     tables = [results.matrix(method, roi) for method in named.values()]
     return LabelCurve(
@@ -72,8 +114,37 @@ def _curve(named: Mapping[int, str], roi: str, results: Results) -> LabelCurve:
     )
 
 
-def label_curve_figure(curves: Sequence[LabelCurve], dataset: Dataset, methods: Sequence[str]) -> Figure:
-    """One panel per ROI, one line per curve, in the colour that its method has among all `methods`."""
+def average_curve(named: Mapping[int, str], results: Results) -> LabelCurve:
+    """The curve of the average over ROIs of methods by their number of labelled cases, which rises."""
+    return LabelCurve(
+        name=list(named.values())[-1],
+        roi=AVERAGE,
+        counts=tuple(named),
+        dice=tuple(summarise_average(results.pair(each, each)[0], largest=1.0) for each in named.values()),
+        trainings=tuple(tuple(results.average_by_seed(each)) for each in named.values()),
+    )
+
+
+def cases_for(curve: LabelCurve, dice: float) -> float | None:
+    """How many labelled cases a curve needs for a mean Dice; None beyond its ends.
+
+    Between two points of the curve, Dice is taken to be linear in the logarithm of the number.
+    """
+    points = [(math.log2(count), each.mean) for count, each in zip(curve.counts, curve.dice, strict=True)]
+    for (left, low), (right, high) in pairwise(points):
+        if low <= dice <= high and low < high:
+            return 2 ** (left + (right - left) * (dice - low) / (high - low))
+    return None
+
+
+def label_curve_figure(
+    curves: Sequence[LabelCurve], counted: str, methods: Sequence[str], alone: LabelCurve | None = None
+) -> Figure:
+    """One panel per ROI, one line per curve, in the colour that its method has among all `methods`.
+
+    `counted` says what the numbers below the panels count. Dotted lines lead from the means of the other curves to
+    where that of `alone` is as high.
+    """
     rois = list(dict.fromkeys(curve.roi for curve in curves))
     colours, markers = method_colours(methods), method_markers(methods)
     figure = Figure(figsize=(1.5 + 4.2 * len(rois), 3.8))
@@ -95,14 +166,21 @@ def label_curve_figure(curves: Sequence[LabelCurve], dataset: Dataset, methods: 
                 markeredgecolor="white",
                 label=method_label(curve.name),
             )
+            if alone is not None and alone.roi == roi:
+                for count, each in zip(curve.counts, curve.dice, strict=True):
+                    if (needed := cases_for(alone, each.mean)) is not None and needed > count:
+                        axes.plot([count, needed], [each.mean] * 2, color=colour, linestyle=":", linewidth=1.2)
+                        axes.plot(needed, each.mean, color=colour, marker="|", markersize=9)
         counts = sorted({count for curve in curves for count in curve.counts})
         axes.set_xscale("log", base=2)
         axes.set_xticks(counts, [str(count) for count in counts])
         axes.minorticks_off()
         axes.set_xlim(counts[0] / math.sqrt(2), counts[-1] * math.sqrt(2))
-        axes.set_ylim(0, 1.08 * max(0.05, *_drawn_dice(curves)))
+        drawn = _drawn_dice(shown) or [0, 1]
+        room = max(0.02, 0.08 * (max(drawn) - min(drawn)))
+        axes.set_ylim(max(0, min(drawn) - room), max(drawn) + room)
         axes.set_title(roi_label(roi))
-        axes.set_xlabel(f"labelled cases of {dataset.name}")
+        axes.set_xlabel(counted)
         axes.set_ylabel("mean Dice (%)")
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
         axes.grid(axis="y", linewidth=0.4, alpha=0.6)
@@ -112,6 +190,6 @@ def label_curve_figure(curves: Sequence[LabelCurve], dataset: Dataset, methods: 
 
 def _drawn_dice(curves: Sequence[LabelCurve]) -> list[float]:
     """All numbers in the panels; the bounds of an interval are NaN where there are too few cases."""
-    values = [each.high for curve in curves for each in curve.dice]
+    values = [bound for curve in curves for each in curve.dice for bound in (each.low, each.high)]
     values += [dice for curve in curves for dices in curve.trainings for dice in dices]
     return [value for value in values if not math.isnan(value)]

@@ -62,6 +62,10 @@ class Results:
             index=["dataset", "case"], columns="seed", values=column, dropna=False
         )
 
+    def average_by_seed(self, method: str) -> pd.Series:
+        """The average over ROIs of each training's mean Dice, 0 … 1, by seed; a ROI without a score is left out."""
+        return pd.DataFrame({roi: self.matrix(method, roi).mean() for roi in self.rois}).mean(axis=1)
+
     def pair(self, first: str, second: str) -> tuple[np.ndarray, np.ndarray]:
         """Dice of two methods, each ROIs × cases × seeds: all cases and the seeds of both; NaN where there is none.
 

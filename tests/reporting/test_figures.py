@@ -23,7 +23,14 @@ from pipeline_lib.reporting.confusion import confusion_figure, read_confusion
 from pipeline_lib.reporting.existence_check import ExistenceCheck, existence_check_figure
 from pipeline_lib.reporting.false_voxels import false_voxel_figure, false_voxel_table
 from pipeline_lib.reporting.figures import FIGURES
-from pipeline_lib.reporting.label_curve import label_curve_figure, label_curves
+from pipeline_lib.reporting.intervals import Summary
+from pipeline_lib.reporting.label_curve import (
+    LabelCurve,
+    cases_for,
+    label_curve_figure,
+    label_curves,
+    overall_label_curves,
+)
 from pipeline_lib.reporting.overview import choose_median_cases, overview_panel
 from pipeline_lib.reporting.panels import draw_marks
 from pipeline_lib.reporting.pseudo_labels import over_decisions, pseudo_label_figure, read_pseudo_labels
@@ -95,10 +102,80 @@ def test_a_curve_has_the_colour_of_its_method_and_all_of_it_is_seen():
     results = results_of({name: [[0.9], [0.4]] for name in CURVED})
     curves = label_curves(SPLEENS, CURVED, results)
     assert math.isnan(curves[0].dice[0].high)
-    (axes,) = label_curve_figure(curves, SPLEENS, results.methods).axes
+    (axes,) = label_curve_figure(curves, "labelled cases", results.methods).axes
     (line,) = axes.get_lines()
     assert to_hex(line.get_color()) == method_colours(results.methods)["all"].lower()
     assert axes.get_ylim()[1] > 0.9
+
+
+LIVERS = SPLEENS.model_copy(update={"name": "livers", "labels": {"liver": (1,)}})
+BOTH = (SPLEENS, LIVERS)
+
+
+def both(cases: int) -> dict[str, int]:
+    return {"spleens": cases, "livers": cases}
+
+
+def test_the_curve_of_the_average_counts_the_cases_of_all_data_sets_that_vary():
+    methods = {
+        "all": labels_alone(),
+        "two": labels_alone(labelled_cases=both(2)),
+        "uneven": labels_alone(labelled_cases={"spleens": 8}),
+        "teacher_8": MeanTeacher(kind="mean_teacher", **SHARED, labelled_cases=both(8)),
+        "teacher_2": MeanTeacher(kind="mean_teacher", **SHARED, labelled_cases=both(2)),
+    }
+    dice = {name: [[0.1 * place, 0.1 * place + 0.2]] for place, name in enumerate(methods, 1)}
+    alone, teacher = overall_label_curves(BOTH, methods, results_of(dice))
+    assert (alone.name, alone.roi, alone.counts) == ("all", "average", (4, 8 + MANY, 2 * MANY))
+    assert [each.mean for each in alone.dice] == pytest.approx([0.3, 0.4, 0.2])
+    assert (teacher.name, teacher.counts) == ("teacher_8", (4, 16))
+    (folded,) = overall_label_curves(BOTH, methods, results_of(dice), folds=True)
+    assert (folded.name, folded.counts) == (teacher.name, teacher.counts)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        [{"spleens": 2}, {"spleens": 8}],
+        [{"spleens": 2, "livers": 8}, {"spleens": 8, "livers": 2}],
+        [{"spleens": 2, "livers": 8}, {"spleens": 9, "livers": 2}],
+    ],
+    ids=["one data set varies", "as many in all", "no order"],
+)
+def test_there_is_no_curve_of_the_average_without_an_order_in_several_data_sets(limits):
+    methods = {f"method_{place}": labels_alone(labelled_cases=limit) for place, limit in enumerate(limits)}
+    assert overall_label_curves(BOTH, methods, results_of({name: [[0.5]] for name in methods})) == []
+
+
+def test_the_average_of_a_curve_is_over_rois_and_then_over_trainings():
+    methods = {"two": labels_alone(labelled_cases=both(2)), "four": labels_alone(labelled_cases=both(4))}
+    spleen = results_of({name: [[0.2, 0.4], [0.4, 0.6]] for name in methods}).scores
+    liver = spleen.assign(roi="liver", dice=0.9).drop(spleen.index[spleen["case"] == "1"])
+    results = Results(pd.concat([spleen, liver]), ("spleen", "liver"), tuple(methods))
+    (curve,) = overall_label_curves(BOTH, methods, results)
+    assert curve.trainings == (pytest.approx((0.6, 0.7)), pytest.approx((0.6, 0.7)))
+    assert [each.mean for each in curve.dice] == pytest.approx([0.65, 0.65])
+
+
+def curve_of(name: str, dice: dict[int, float]) -> LabelCurve:
+    summaries = tuple(Summary(9, 1, each, each, each, each) for each in dice.values())
+    return LabelCurve(name, "average", tuple(dice), summaries, tuple((each,) for each in dice.values()))
+
+
+def test_the_cases_for_a_dice_lie_on_the_line_over_doublings():
+    curve = curve_of("alone", {2: 0.5, 8: 0.7, 16: 0.6})
+    assert cases_for(curve, 0.5) == 2
+    assert cases_for(curve, 0.6) == pytest.approx(4)
+    assert cases_for(curve, 0.7) == pytest.approx(8)
+    assert (cases_for(curve, 0.49), cases_for(curve, 0.71)) == (None, None)
+
+
+def test_a_dotted_line_leads_to_where_labels_alone_have_as_much():
+    alone, other = curve_of("alone", {2: 0.5, 8: 0.7}), curve_of("other", {2: 0.6, 8: 0.8})
+    (axes,) = label_curve_figure([alone, other], "labelled cases", ["alone", "other"], alone).axes
+    (dotted,) = [line for line in axes.get_lines() if line.get_linestyle() == ":"]
+    assert dotted.get_xdata() == pytest.approx([2, 4])
+    assert dotted.get_ydata() == pytest.approx([0.6, 0.6])
 
 
 MOTS_ROIS = (

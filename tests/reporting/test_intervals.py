@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipeline_lib.reporting.intervals import compare, compare_average, holm, summarise
+from pipeline_lib.reporting.intervals import compare, compare_average, holm, summarise, summarise_average
 
 NAN = math.nan
 
@@ -195,6 +195,17 @@ def test_the_average_of_one_roi_is_its_own_comparison():
     absent = np.full((1, 12, 3), NAN)
     average = compare_average(*(np.concatenate([each[None], absent]) for each in (first, second)))
     assert average == compare(first, second)
+
+
+def test_the_summary_of_an_average_is_that_of_each_cases_average():
+    """Complete ROIs: the average of one case is a score like another."""
+    scores = np.random.default_rng(0).uniform(0.3, 0.7, (2, 7, 3))
+    found, single = summarise_average(scores), summarise(scores.mean(axis=0))
+    assert (found.cases, found.trainings) == (single.cases, single.trainings)
+    assert [found.mean, found.low, found.high] == pytest.approx([single.mean, single.low, single.high])
+    assert summarise_average(np.full((2, 7, 3), NAN)).cases == 0
+    one_failed = np.ones((2, 7, 3)) * (np.arange(7) > 0)[:, None]
+    assert summarise_average(one_failed, largest=1.0).high == 1
 
 
 def test_gaps_of_a_roi_give_the_standard_error_that_its_own_cases_give():
