@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
 
 import torch
 
 from .errors import UserError
 
 _ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
-"""The name that every PyTorch reads, and before the others."""
+"""Every PyTorch reads this name, and prefers it; of the newer one, 2.9 does not tell CUDA (pytorch issue 183387)."""
 _ALLOCATOR_NAMES = (_ALLOCATOR, "PYTORCH_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
 
 
@@ -17,9 +18,11 @@ def _let_segments_grow() -> None:
     """Ask PyTorch's allocator for segments that grow; to be called before this process's first bytes on a GPU.
 
     The paper's batch takes 78 GiB of an H100 with them and does not fit without (docs/performance.md): fixed segments
-    leave 15 to 60 % unused. What the environment says of the allocator stands. Child processes inherit it.
+    leave 15 to 60 % unused. What the environment says of the allocator stands. Child processes inherit it. Under WSL
+    nothing is set: there the first allocation can fail with such segments (pytorch issue 192330).
     """
-    if not any(name in os.environ for name in _ALLOCATOR_NAMES):
+    under_wsl = "microsoft" in platform.release().lower()
+    if not under_wsl and not any(name in os.environ for name in _ALLOCATOR_NAMES):
         os.environ[_ALLOCATOR] = "expandable_segments:True"
 
 

@@ -40,6 +40,7 @@ class Bug:
 _STEP, _VIEWS = "tests/training/test_step.py", "tests/data/test_views.py"
 _SIDES = "tests/data/test_mirroring.py"
 _UNKNOWN = "tests/methods/test_unknown_voxels.py"
+_LACUNA = "tests/methods/test_lacuna.py"
 _LTUDA = "tests/methods/test_ltuda.py"
 _EVERY_METHOD = "tests/methods/test_unknown_voxels_of_all_methods.py"
 _PSEUDO_LABELS, _SNAPSHOTS = "tests/methods/test_pseudo_labels.py", "tests/training/test_snapshots.py"
@@ -96,6 +97,20 @@ BUGS = (
         "self.teacher.logits(batch, self.rivals) >= 0",
         "self.teacher.logits(batch) >= 0",
         _PSEUDO_LABELS,
+    ),
+    Bug(
+        "a ROI that the teacher does not see is taught as absent, against its score",
+        "methods/lacuna/task.py",
+        "(inside | outside) & seen",
+        "inside | outside",
+        _LACUNA,
+    ),
+    Bug(
+        "Eq. 2 of lacuna reaches voxels that labels settle",
+        "methods/lacuna/task.py",
+        "decisions.latent, _TEMPERATURE, where)",
+        "decisions.latent, _TEMPERATURE)",
+        _LACUNA,
     ),
     Bug(
         "a snapshot one step late",

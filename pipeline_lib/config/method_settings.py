@@ -200,7 +200,7 @@ class LeafMethodSettings(MethodSettings):
 
 
 class TeacherScheduleSettings(SupervisedMethodSettings):
-    """The keys of every method that learns from a mean teacher too: when its terms count."""
+    """The keys of every method that learns from a mean teacher too: when the terms that wait for it count."""
 
     needs_teacher: ClassVar[bool] = True
 

@@ -90,7 +90,7 @@ def cudnn_workspace(function: Any, args: Sequence[Any], made: Any) -> int:
     """Bytes of what cuDNN copies while it computes a convolution of contiguous tensors in half precision.
 
     Its kernels for tensor cores want the channels last, so the input is copied to that order and the output made in it.
-    Backward makes the gradients of input and weight one after the other. Images of one channel are taken as they lie.
+    Backward makes the gradients of input and weight one after the other. Single-channel images are not copied.
     """
     if function._overloadpacket is torch.ops.aten.convolution:
         values = args[0]

@@ -6,9 +6,9 @@ and the dynamic head are taken as what it has for them. Each operation takes at 
 card's full rate, and what its tensors take at its full bandwidth; the sum of the longer of both is a bound that no step
 goes below (caches between operations aside). For a GPU, the copies that cuDNN's convolutions make of their tensors are
 in the memory, and what autocast computes in float32 there is in both. Not in it: starting kernels, other workspaces,
-what the allocator leaves unused, and the counts for the history. Beside what was measured on an H100 the memory was 0
-to 5 % too high (docs/performance.md). Two ROIs of each
-sample are labelled; a fifth of the rest is positive, a tenth negative and the others are ambiguous.
+what the allocator leaves unused, and the counts for the history. Compared with measurements on an H100, the memory
+was 0 to 5 % too high (docs/performance.md). Two ROIs of each sample are labelled; a fifth of the rest is positive, a
+tenth negative and the others are ambiguous.
 """
 
 from __future__ import annotations

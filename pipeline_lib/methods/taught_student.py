@@ -12,12 +12,16 @@ from .ramp_up import teacher_weight
 
 
 class TaughtStudent(AveragedStudent, ABC):
-    """A student that its teacher tells about ROIs, from when the `settings` of its method say."""
+    """A student that its teacher tells about ROIs.
+
+    What has no gradient, the teacher's pass above all, comes first in its losses: a pass needs less memory while no
+    activations of the student are kept.
+    """
 
     settings: TeacherScheduleSettings
 
     def teacher_weight(self, progress: float) -> float:
-        """Factor of the weights of the teacher's terms at `progress`, the share of the training that is done (0…1)."""
+        """Factor of the terms that wait for the warm-up; `progress` is the share of the training that is done (0…1)."""
         return teacher_weight(progress, self.settings.warmup_fraction, self.settings.rampup_fraction)
 
     @abstractmethod

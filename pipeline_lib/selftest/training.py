@@ -33,7 +33,7 @@ _MEMORY_WITHIN = {"cuda": (0.8, 1.2), "cpu": (0.2, 3.0)}
 """Measured over estimated: on an H100 0.95 to 1.0 (docs/performance.md). On a CPU it is the process's memory, with what
 the C library keeps, so little is said."""
 _KEPT_BY_LIBRARIES = {"cuda": _GIB / 8, "cpu": 0}
-"""Bytes that may come on top: cuBLAS keeps a workspace a thread. On an H100 a small step took 0.23 GiB, not 0.14."""
+"""Bytes that may come on top: cuBLAS has a workspace per thread. A small step took 0.23 GiB of an H100, not 0.14."""
 _SECONDS = {"cuda": "s", "cpu": "processor s"}
 _MOST_SECONDS = 120.0
 _GPU_RESUMES_WITHIN = 1e-3

@@ -15,7 +15,7 @@ from pipeline_lib.config.existence import DecisionRule
 from pipeline_lib.existence.decisions import Decisions
 from pipeline_lib.methods.labels_alone.settings import LabelsAlone
 from pipeline_lib.methods.lacuna.settings import Lacuna
-from pipeline_lib.methods.lacuna.task import agreement_loss
+from pipeline_lib.methods.lacuna.task import certain_loss
 from tests.support.partial_labels import STRUCTURES, Scaled, drawn_batch, task_of
 
 SHARED = {"network": "any", "encoder": "any"}
@@ -40,7 +40,7 @@ def test_a_worked_example():
     student = student.reshape(1, 4, 1, 1, 3).requires_grad_()
     decisions = Decisions(flags(0, 0, 0, 1), flags(1, 1, 0, 0), flags(0, 0, 1, 0), flags(0, 0, 0, 0))
     method = Lacuna(kind="lacuna", certainty=0.75, seen_voxels=1, **SHARED)
-    loss = agreement_loss(student, teacher.reshape(1, 4, 1, 1, 3), decisions, method)
+    loss = certain_loss(student, teacher.reshape(1, 4, 1, 1, 3), decisions, method)
     assert loss.tolist() == pytest.approx([(2 / 3 * LN2 + 2 / 3 * 2 * LN2) / 3])
     loss.backward()
     # σ − target, over three voxels and three ROIs.
@@ -67,7 +67,7 @@ def cross_entropy(z, target):
 
 
 def naive(batch, method):
-    """Eq. 2, Eq. 3 and the agreed cross-entropy of each sample, a ROI and a voxel at a time, in float64."""
+    """Eq. 2, Eq. 3 and the certain pseudo labels of each sample, a ROI and a voxel at a time, in float64."""
     student, teacher = (Scaled()(view).detach().flatten(2).tolist() for view in (batch.strong, batch.weak))
     labels, labelled, scores = batch.labels.flatten(2).tolist(), batch.labelled.tolist(), batch.scores.tolist()
     found = {"latent": [], "consistency": [], "certain": []}
@@ -134,6 +134,26 @@ def test_the_terms_equal_their_loops_and_the_total_weighs_them(seed, threshold, 
     assert set(losses.terms) == set(method.terms)
 
 
+@pytest.mark.parametrize("term", Lacuna.terms)
+def test_known_voxels_are_for_the_labels_alone(term):
+    """Labels are unknown in one plane: what the teacher says counts there, and what labels say elsewhere."""
+    batch = scored_batch(4)
+    unknown = torch.zeros_like(batch.labels)
+    unknown[:, :, 0] = batch.labelled[:, :, None, None]
+    batch = replace(batch, unknown=torch.tensor(np.packbits(unknown.numpy(), axis=1, bitorder="little")))
+    method = Lacuna(kind="lacuna", warmup_fraction=0, certainty=0.6, seen_voxels=1, **SHARED)
+    task = task_of(method)
+    logits = torch.zeros_like(batch.labels, dtype=torch.float64).requires_grad_()
+
+    def student(view):
+        return Scaled()(view) + logits
+
+    task.losses({**task.networks, "student": student}, batch, 1.0).terms[term].sum().backward()
+    reached = logits.grad != 0
+    assert reached.any()
+    assert not (reached & (~batch.known if term == "supervised" else batch.known)).any()
+
+
 def test_labels_of_unlabelled_rois_are_never_read():
     method = Lacuna(kind="lacuna", warmup_fraction=0, certainty=0.6, seen_voxels=1, **SHARED)
     task, batch = task_of(method), scored_batch(4)
@@ -166,7 +186,7 @@ def test_a_roi_is_seen_at_voxels_that_labels_leave_open_alone():
     where = torch.tensor([True, False, True, True]).reshape(1, 1, 1, 1, 4)
     decisions = Decisions(flags(0), flags(1), flags(0), flags(0))
     losses = [
-        agreement_loss(
+        certain_loss(
             torch.zeros_like(teacher), teacher, decisions, Lacuna(kind="lacuna", seen_voxels=n, **SHARED), where
         )
         for n in (1, 2)

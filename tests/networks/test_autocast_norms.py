@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from pipeline_lib.measurement.estimate import _in_float32
 from pipeline_lib.measurement.sizes import SMALL
 from pipeline_lib.networks.autocast_norms import GroupNorm, LayerNorm, normed_channels
 from pipeline_lib.networks.swin_unetr.network import TextConditionedSwinUnetr
@@ -44,6 +46,18 @@ def test_autocast_changes_neither_the_type_nor_what_is_summed(kind, precision):
     (of_exact,) = torch.autograd.grad(expected.square().sum(), exact)
     for mine, true in ((found, expected), (gradient, of_exact)):
         assert (mine - true).abs().max() <= 4 * ROUNDING[precision] * true.abs().max()
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_a_gpus_autocast_makes_no_copy_in_float32(monkeypatch, kind):
+    """On a CPU autocast leaves torch's own norms alone, so a GPU's is put in its place."""
+    for name in ("group_norm", "layer_norm"):
+        monkeypatch.setattr(F, name, _in_float32(getattr(F, name)))
+    ours, norm = (each.cpu() for each in made(kind))
+    values = torch.randn(SHAPES[kind], dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert norm(values).dtype == torch.float32
+        assert ours(values).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("kind", SHAPES)

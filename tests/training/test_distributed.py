@@ -4,38 +4,9 @@ import pytest
 import torch
 
 from pipeline_lib.config.optimisation import Execution
-from pipeline_lib.device import compute_device
-from pipeline_lib.errors import UserError
 from pipeline_lib.networks.precision import autocast_type
 from pipeline_lib.training.distributed import init_distributed
 from tests.support.tiny_training import in_processes
-
-
-@pytest.fixture
-def gpus(monkeypatch):
-    def pretend(count: int) -> None:
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-
-    return pretend
-
-
-@pytest.mark.parametrize(
-    ("asked", "count", "expected"),
-    [("auto", 0, "cpu"), ("auto", 2, "cuda:1"), ("cpu", 2, "cpu"), ("cuda", 2, "cuda:1")],
-)
-def test_a_process_takes_the_gpu_of_its_number(gpus, asked, count, expected):
-    gpus(count)
-    assert compute_device(asked, local_rank=1) == torch.device(expected)
-
-
-def test_gpus_that_are_not_there_are_refused(gpus):
-    gpus(0)
-    with pytest.raises(UserError, match=r"execution\.device: is cuda, but PyTorch sees no GPU; set it to auto or cpu"):
-        compute_device("cuda")
-    gpus(1)
-    with pytest.raises(UserError, match="1 GPUs are visible, but process 2 on this machine needs one too"):
-        compute_device("auto", local_rank=1)
 
 
 def test_without_a_launcher_there_is_one_process(monkeypatch):

@@ -21,7 +21,7 @@ class Lacuna(TeacherScheduleSettings):
     renamed: ClassVar = {**TeacherScheduleSettings.renamed, "latent_weight": "certain_weight"}
     removed: ClassVar = {
         "exclusion_weight": "hard negatives from existence scores lost against labels alone (docs/evidence.md)",
-        "consistency_weight": "Eq. 2 and 3 weigh 1, as in the paper, and no experiment used another",
+        "consistency_weight": "Eq. 3 always weighs 1, as in the paper",
     }
     revision: ClassVar[int] = 3
     needs_existence: ClassVar[bool] = True

@@ -39,14 +39,13 @@ _TEMPERATURE = 0.1
 
 
 class LacunaTask(DecidingStudent[Lacuna]):
-    """Eq. 1 to 3, and agreed pseudo labels; the student sees x_S, its teacher x_T."""
+    """Eq. 1 to 3, and certain pseudo labels; the student sees x_S, its teacher x_T."""
 
     terms = Lacuna.terms
 
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts what each ROI was in each sample."""
         settings, weight = self.settings, self.teacher_weight(progress)
-        # What has no gradient comes first: a pass needs less memory while no activations of the student are kept.
         decisions, where = self.decided(batch)
         teacher = self.teacher.logits(batch, self.rivals)
         logits = networks["student"](batch.strong)
@@ -55,7 +54,7 @@ class LacunaTask(DecidingStudent[Lacuna]):
         consistency = consistency_loss(logits, teacher, decisions.ambiguous, where)
         certain = torch.zeros_like(supervised)
         if weight > 0:
-            certain = agreement_loss(logits, teacher, decisions, settings, where)
+            certain = certain_loss(logits, teacher, decisions, settings, where)
         total = supervised + latent + consistency + weight * settings.certain_weight * certain
         terms = {"supervised": supervised, "latent": latent, "consistency": consistency, "certain": certain}
         return Losses(total, terms, {**unlabelled_counts(decisions, batch), **label_counts(logits, batch)})
@@ -66,10 +65,10 @@ class LacunaTask(DecidingStudent[Lacuna]):
         return PseudoLabels(self.teacher.logits(batch, self.rivals) >= 0, unlabelled_decisions(decisions))
 
 
-def agreement_loss(
+def certain_loss(
     student_logits: Tensor, teacher_logits: Tensor, decisions: Decisions, settings: Lacuna, where: Tensor | None = None
 ) -> Tensor:
-    """Cross-entropy of latent ROIs with the teacher's side of 1/2, at the voxels that `agreed_voxels` leaves.
+    """Cross-entropy of latent ROIs with the teacher's side of 1/2, at the voxels that `certain_voxels` leaves.
 
     Both logits B K D H W → B, in at least float32. As in Eq. 2 it is a mean over all voxels of the latent ROIs; what is
     not taught counts as 0, so that a ROI of which little is certain weighs little. With `where` (bool B K D H W) over
@@ -79,12 +78,12 @@ def agreement_loss(
     student = at_least_float32(selected_maps(student_logits, latent))
     teacher = at_least_float32(selected_maps(teacher_logits.detach(), latent))
     within = None if where is None else selected_maps(where, latent)
-    taught = agreed_voxels(teacher, decisions.positive[latent], settings, within)
+    taught = certain_voxels(teacher, decisions.positive[latent], settings, within)
     cross_entropy = F.binary_cross_entropy_with_logits(student, (teacher > 0).to(student.dtype), reduction="none")
     return mean_over_voxels_and_rois(cross_entropy.where(taught, 0), latent, where)
 
 
-def agreed_voxels(teacher: Tensor, positive: Tensor, settings: Lacuna, within: Tensor | None) -> Tensor:
+def certain_voxels(teacher: Tensor, positive: Tensor, settings: Lacuna, within: Tensor | None) -> Tensor:
     """The voxels at which a latent ROI is taught: logits … V, and whether each is `positive`, bool … → bool … V.
 
     Of a positive ROI that the teacher sees (`seen_voxels`), those that it is certain of, inside or outside; of one that

@@ -34,7 +34,6 @@ class LatentClassTask(DecidingStudent[LatentClass]):
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts what each ROI was in each sample."""
         settings, weight = self.settings, self.teacher_weight(progress)
-        # What has no gradient comes first: a pass needs less memory while no activations of the student are kept.
         decisions, where = self.decided(batch)
         teacher = self._teacher_logits(batch) if weight > 0 else None
         logits = networks["student"](batch.strong)

@@ -55,7 +55,6 @@ class MeanTeacherTask(TaughtStudent):
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
         """Losses of `batch`; the history counts how often each ROI was labelled."""
         weight = self.teacher_weight(progress)
-        # First, since a pass needs less memory while no activations of the student are kept.
         teacher = self.teacher.logits(batch, self.rivals) if weight > 0 else None
         logits = networks["student"](batch.strong)
         supervised = supervised_loss(logits, batch.labels, batch.labelled, self.settings.supervised, batch.known)
