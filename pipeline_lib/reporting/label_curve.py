@@ -166,7 +166,7 @@ def label_curve_figure(
                 markeredgecolor="white",
                 label=method_label(curve.name),
             )
-            if alone is not None and alone.roi == roi:
+            if alone is not None and alone.roi == roi and curve is not alone:
                 for count, each in zip(curve.counts, curve.dice, strict=True):
                     if (needed := cases_for(alone, each.mean)) is not None and needed > count:
                         axes.plot([count, needed], [each.mean] * 2, color=colour, linestyle=":", linewidth=1.2)

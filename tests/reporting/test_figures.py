@@ -171,7 +171,8 @@ def test_the_cases_for_a_dice_lie_on_the_line_over_doublings():
 
 
 def test_a_dotted_line_leads_to_where_labels_alone_have_as_much():
-    alone, other = curve_of("alone", {2: 0.5, 8: 0.7}), curve_of("other", {2: 0.6, 8: 0.8})
+    alone = curve_of("alone", {2: 0.5, 8: 0.7, 20: 0.7112})
+    other = curve_of("other", {2: 0.6, 8: 0.8})
     (axes,) = label_curve_figure([alone, other], "labelled cases", ["alone", "other"], alone).axes
     (dotted,) = [line for line in axes.get_lines() if line.get_linestyle() == ":"]
     assert dotted.get_xdata() == pytest.approx([2, 4])
