@@ -165,18 +165,26 @@ def draw_panel(group: Group, methods: Sequence[str], axes: Axes) -> None:
 
 
 def curves(groups: Sequence[Group]) -> list[LabelCurve]:
-    """The average of each method over the number of labelled patients per site, of the groups that learned longest.
+    """The average of each method over the number of labelled patients per site, baseline first.
 
-    Where several files have a method with as many patients, the one with most trainings counts.
+    Of the groups that learned longest. Where several files have a method with as many patients, the one with most
+    trainings of it counts. ValueError if baseline learned from one number of patients alone.
     """
     steps = max(group.steps for group in groups)
     found: dict[str, dict[int, tuple[Group, str]]] = {}
-    for group in sorted((each for each in groups if each.steps == steps), key=lambda each: each.results.trainings):
-        for method in group.results.methods:
-            found.setdefault(group.base(method), {})[group.patients or ALL_PATIENTS] = group, method
-    drawn_methods = {base: dict(sorted(points.items())) for base, points in found.items() if len(points) > 1}
-    drawn_methods = {base: drawn_methods[base] for base in (BASELINE, *(drawn_methods.keys() - {BASELINE}))}
-    return [_curve(points) for points in drawn_methods.values()]
+    for group in groups:
+        for method in group.results.methods if group.steps == steps else ():
+            points, count = found.setdefault(group.base(method), {}), group.patients or ALL_PATIENTS
+            if count not in points or _trainings(group, method) > _trainings(*points[count]):
+                points[count] = group, method
+    curved = {base: dict(sorted(points.items())) for base, points in found.items() if len(points) > 1}
+    if BASELINE not in curved:
+        raise ValueError(f"{BASELINE} needs two numbers of labelled patients for a curve")
+    return [_curve(curved[base]) for base in sorted(curved, key=lambda base: base != BASELINE)]
+
+
+def _trainings(group: Group, method: str) -> int:
+    return len(group.average_by_seed(method))
 
 
 def _curve(points: Mapping[int, tuple[Group, str]]) -> LabelCurve:

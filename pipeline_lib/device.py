@@ -10,7 +10,7 @@ import torch
 from .errors import UserError
 
 _ALLOCATOR = "PYTORCH_CUDA_ALLOC_CONF"
-"""Every PyTorch reads this name, and prefers it; of the newer one, 2.9 does not tell CUDA (pytorch issue 183387)."""
+"""Every PyTorch reads this name and prefers it; 2.9.1 ignores the newer one for CUDA (pytorch issue 183387)."""
 _ALLOCATOR_NAMES = (_ALLOCATOR, "PYTORCH_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
 
 
