@@ -18,7 +18,7 @@ from .evidence import Evidence
 from .existence_check import existence_check_caption, existence_check_figure
 from .false_voxels import false_voxel_figure, false_voxels_caption
 from .figure_kind import ALONE, DATA, EXISTENCE, SCORES, SLICES, TRAINING, FigureKind
-from .label_curve import LabelCurve, cases_for, label_curve_figure, label_curves, overall_label_curves
+from .label_curve import LabelCurve, cases_spared, label_curve_figure, label_curves, overall_label_curves
 from .overview import choose_median_cases
 from .pseudo_labels import PSEUDO_LABELS_CAPTION, pseudo_label_figure
 from .results import method_label
@@ -97,9 +97,10 @@ def _overall_curves(evidence: Evidence) -> list[LabelCurve]:
 
 
 def _labels_alone(evidence: Evidence, curves: Iterable[LabelCurve]) -> LabelCurve | None:
-    """The first curve of a method that learns from labels alone."""
+    """The first curve of a method that learns from labels alone, and not from a model besides."""
     methods = evidence.trainings.methods
-    return next((curve for curve in curves if methods[curve.name].kind == "labels_alone"), None)
+    alone = (each for each in curves if methods[each.name].kind == "labels_alone" and not methods[each.name].start_from)
+    return next(alone, None)
 
 
 def _overall_curve(evidence: Evidence, _: str) -> Figure:
@@ -112,23 +113,19 @@ def _overall_curve_caption(evidence: Evidence, _: str) -> str:
     curves = _overall_curves(evidence)
     text = (
         f"Average of the ROIs' mean Dice over all {evidence.results.case_noun}s, against the number of labelled cases "
-        "in the training, in all data sets of which it varies; all else is equal, including the training's length. "
-        f"Line: mean over trainings; band: 95 % interval over {_over_what(evidence)}; faint: single trainings."
+        "in the training, summed over the data sets in which it varies; all else is equal, including the training's "
+        f"length. Line: mean over trainings; band: 95 % interval over {_over_what(evidence)}; faint: single trainings."
     )
     if (alone := _labels_alone(evidence, curves)) is not None:
-        text += "".join(f" {sentence}" for curve in curves for sentence in _worth(curve, alone))
+        spared = [
+            f"{method_label(curve.name)} with {count} as {method_label(alone.name)} with about {cases:.0f}"
+            for curve in curves
+            if curve is not alone
+            for count, cases in cases_spared(curve, alone).items()
+        ]
+        if spared:
+            text += f" Dotted, equal means: {'; '.join(spared)}. Whether chance explains a difference: see the table."
     return text
-
-
-def _worth(curve: LabelCurve, alone: LabelCurve) -> list[str]:
-    """How many labelled cases `alone` needs for what `curve` has with fewer."""
-    needed = {count: cases_for(alone, each.mean) for count, each in zip(curve.counts, curve.dice, strict=True)}
-    return [
-        f"With {count} labelled cases {method_label(curve.name)} has the mean that {method_label(alone.name)} has with "
-        f"about {cases:.0f} (dotted)."
-        for count, cases in needed.items()
-        if cases is not None and round(cases) > count
-    ]
 
 
 # Training

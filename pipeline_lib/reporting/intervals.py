@@ -91,15 +91,14 @@ def summarise(scores: np.ndarray, largest: float = math.inf) -> Summary:
 def summarise_average(scores: np.ndarray, largest: float = math.inf) -> Summary:
     """Summarise the average over ROIs of `scores` (ROIs × cases × trainings), which lie between 0 and `largest`.
 
-    Its interval is that of `compare_average` against a method whose scores are all 0.
+    Its interval is that of `compare_average` against a method whose scores are all 0. There is no median: cases differ
+    in their ROIs.
     """
     average = compare_average(np.where(np.isnan(scores), math.nan, 0.0), scores)
     if not average.cases:
         return Summary(0, 0, math.nan, math.nan, math.nan, math.nan)
     low, high = np.clip([average.low, average.high], 0, largest)
-    by_case = scores[:, ~np.isnan(scores).all(axis=(0, 2))]
-    median = float(np.median(np.nanmean(by_case, axis=(0, 2))))
-    return Summary(average.cases, average.trainings, average.mean, float(low), float(high), median)
+    return Summary(average.cases, average.trainings, average.mean, float(low), float(high), math.nan)
 
 
 def compare(first: np.ndarray, second: np.ndarray, present: np.ndarray | None = None) -> Difference:

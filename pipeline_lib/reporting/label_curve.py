@@ -23,7 +23,7 @@ _BESIDE = 0.12
 _FEWEST_COUNTS = 2
 """Numbers of labelled cases that make a curve."""
 _FEWEST_DATASETS = 2
-"""Data sets that differ within a curve of the average; that of one data set is drawn for its ROIs alone."""
+"""Data sets whose numbers differ within a curve of the average. With one, curves of its own ROIs say more."""
 
 
 @dataclass(frozen=True)
@@ -70,22 +70,24 @@ def overall_label_curves(
 ) -> list[LabelCurve]:
     """A curve of the average over ROIs for each group of methods that differ only in the cases of several data sets.
 
-    What counts are the cases of all data sets that one of the methods limits. There is no curve where one method of a
-    group has more cases of one data set and fewer of another than the next. `folds` as in `label_curves`.
+    What counts are the cases of the data sets in which a group's numbers differ; groups whose data sets are not those
+    of the first one are left out. There is no curve where a method of a group has more cases of one data set and fewer
+    of another than the next. `folds` as in `label_curves`.
     """
     limited = [dataset for dataset in datasets if any(dataset.name in each.labelled_cases for each in methods.values())]
     everything = {} if folds else {dataset.name: _all_cases(dataset) for dataset in limited}
-    groups: dict[str, dict[tuple[int, ...], str]] = {}
+    groups: dict[str, dict[str, dict[str, int]]] = {}
     for name, method in methods.items():
-        cases = {**everything, **method.labelled_cases}
-        if all(dataset.name in cases for dataset in limited):
-            key = method.model_copy(update={"labelled_cases": {}}).model_dump_json()
-            groups.setdefault(key, {})[tuple(cases[dataset.name] for dataset in limited)] = name
-    return [
-        average_curve({sum(counts): named[counts] for counts in sorted(named, key=sum)}, results)
-        for named in groups.values()
-        if _varied(list(named)) >= _FEWEST_DATASETS and _in_order(list(named))
-    ]
+        key = method.model_copy(update={"labelled_cases": {}}).model_dump_json()
+        groups.setdefault(key, {})[name] = {**everything, **method.labelled_cases}
+    curves: dict[tuple[str, ...], list[LabelCurve]] = {}
+    for cases in groups.values():
+        varied = tuple(each.name for each in limited if len({of.get(each.name) for of in cases.values()}) > 1)
+        named = {tuple(of[each] for each in varied): name for name, of in cases.items() if of.keys() >= set(varied)}
+        if _varied(list(named)) >= _FEWEST_DATASETS and _in_order(list(named)):
+            rising = {sum(counts): named[counts] for counts in sorted(named, key=sum)}
+            curves.setdefault(varied, []).append(average_curve(rising, results))
+    return next(iter(curves.values()), [])
 
 
 def _all_cases(dataset: Dataset) -> int:
@@ -126,15 +128,25 @@ def average_curve(named: Mapping[int, str], results: Results) -> LabelCurve:
 
 
 def cases_for(curve: LabelCurve, dice: float) -> float | None:
-    """How many labelled cases a curve needs for a mean Dice; None beyond its ends.
+    """The fewest labelled cases with which a curve reaches a mean Dice; None beyond its ends.
 
     Between two points of the curve, Dice is taken to be linear in the logarithm of the number.
     """
     points = [(math.log2(count), each.mean) for count, each in zip(curve.counts, curve.dice, strict=True)]
+    if dice < points[0][1]:
+        return None
     for (left, low), (right, high) in pairwise(points):
-        if low <= dice <= high and low < high:
+        if low == dice:
+            return 2**left
+        if low < dice <= high:
             return 2 ** (left + (right - left) * (dice - low) / (high - low))
     return None
+
+
+def cases_spared(curve: LabelCurve, alone: LabelCurve) -> dict[int, float]:
+    """Number of a curve's labelled cases → that with which `alone` has its mean, where that is at least one more."""
+    needed = {count: cases_for(alone, each.mean) for count, each in zip(curve.counts, curve.dice, strict=True)}
+    return {count: cases for count, cases in needed.items() if cases is not None and cases >= count + 1}
 
 
 def label_curve_figure(
@@ -166,11 +178,11 @@ def label_curve_figure(
                 markeredgecolor="white",
                 label=method_label(curve.name),
             )
-            if alone is not None and alone.roi == roi and curve is not alone:
-                for count, each in zip(curve.counts, curve.dice, strict=True):
-                    if (needed := cases_for(alone, each.mean)) is not None and needed > count:
-                        axes.plot([count, needed], [each.mean] * 2, color=colour, linestyle=":", linewidth=1.2)
-                        axes.plot(needed, each.mean, color=colour, marker="|", markersize=9)
+            if alone is not None and curve is not alone:
+                means = dict(zip(curve.counts, curve.dice, strict=True))
+                for count, cases in cases_spared(curve, alone).items():
+                    axes.plot([count, cases], [means[count].mean] * 2, color=colour, linestyle=":", linewidth=1.2)
+                    axes.plot(cases, means[count].mean, color=colour, marker="|", markersize=9)
         counts = sorted({count for curve in curves for count in curve.counts})
         axes.set_xscale("log", base=2)
         axes.set_xticks(counts, [str(count) for count in counts])

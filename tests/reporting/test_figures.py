@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.existence import DecisionRule
+from pipeline_lib.config.methods import Method
 from pipeline_lib.existence.agreement import DECISIONS
 from pipeline_lib.geometry import Geometry
 from pipeline_lib.methods.labels_alone.settings import LabelsAlone
@@ -133,6 +134,29 @@ def test_the_curve_of_the_average_counts_the_cases_of_all_data_sets_that_vary():
     assert (folded.name, folded.counts) == (teacher.name, teacher.counts)
 
 
+@pytest.mark.parametrize("folds", [False, True])
+def test_a_curve_counts_only_the_data_sets_in_which_its_own_methods_differ(folds):
+    """All are limited in a third data set alike, or another method in it alone."""
+    third = SPLEENS.model_copy(update={"name": "third"})
+    alike = {f"with_{n}": labels_alone(labelled_cases=both(n) | {"third": 3}) for n in (2, 4)}
+    (curve,) = overall_label_curves((*BOTH, third), alike, results_of({name: [[0.5]] for name in alike}), folds)
+    assert curve.counts == (4, 8)
+    apart = {f"with_{n}": labels_alone(labelled_cases=both(n)) for n in (2, 4)}
+    apart["other"] = MeanTeacher(kind="mean_teacher", **SHARED, labelled_cases={"third": 3})
+    (curve,) = overall_label_curves((*BOTH, third), apart, results_of({name: [[0.5]] for name in apart}), folds)
+    assert curve.counts == (4, 8)
+
+
+def test_curves_of_other_data_sets_than_the_first_ones_are_left_out():
+    third = SPLEENS.model_copy(update={"name": "third"})
+    methods = {f"alone_{n}": labels_alone(labelled_cases=both(n)) for n in (2, 4)} | {
+        f"teacher_{n}": MeanTeacher(kind="mean_teacher", **SHARED, labelled_cases={"spleens": n, "third": n})
+        for n in (2, 4)
+    }
+    curves = overall_label_curves((*BOTH, third), methods, results_of({name: [[0.5]] for name in methods}))
+    assert [curve.name for curve in curves] == ["alone_4"]
+
+
 @pytest.mark.parametrize(
     "limits",
     [
@@ -170,8 +194,48 @@ def test_the_cases_for_a_dice_lie_on_the_line_over_doublings():
     assert (cases_for(curve, 0.49), cases_for(curve, 0.71)) == (None, None)
 
 
+def test_the_cases_for_a_dice_are_the_fewest_where_a_curve_falls_or_is_flat():
+    falling, flat = curve_of("alone", {2: 0.6, 4: 0.5, 8: 0.7}), curve_of("alone", {2: 0.5, 4: 0.5, 8: 0.7})
+    assert cases_for(falling, 0.58) is None
+    assert cases_for(falling, 0.6) == 2
+    assert cases_for(flat, 0.5) == 2
+    assert cases_for(flat, 0.6) == pytest.approx(4 * 2**0.5)
+
+
+def evidence_of(dice: dict[str, float], methods: dict[str, Method]) -> SimpleNamespace:
+    return SimpleNamespace(
+        data=SimpleNamespace(datasets=BOTH),
+        trainings=SimpleNamespace(methods=methods),
+        results=results_of({name: [[value]] for name, value in dice.items()}),
+        has_folds=False,
+    )
+
+
+def test_the_caption_says_with_how_many_cases_labels_alone_have_as_much():
+    """4, 16 and 32 labelled cases; a training that began with a model is not labels alone."""
+    kinds = {"grown": labels_alone(start_from="old.safetensors"), "alone": labels_alone()}
+    kinds["teacher"] = MeanTeacher(kind="mean_teacher", **SHARED)
+    methods = {
+        f"{name}_{n}": kind.model_copy(update={"labelled_cases": both(n)})
+        for name, kind in kinds.items()
+        for n in (2, 8)
+    }
+    dice = {"grown_2": 0.9, "grown_8": 0.9, "alone_2": 0.5, "alone_8": 0.7, "teacher_2": 0.6, "teacher_8": 0.65}
+    (kind,) = [each for each in FIGURES if each.title == "What labelled cases are worth"]
+    evidence = evidence_of(dice, methods)
+    assert list(kind.items(evidence)) == [""]
+    caption = kind.caption_of(evidence, "")
+    assert "Dotted, equal means: teacher 8 with 4 as alone 8 with about 8. Whether" in caption
+    (axes,) = kind.draw(evidence, "").axes
+    (dotted,) = [line for line in axes.get_lines() if line.get_linestyle() == ":"]
+    assert dotted.get_xdata() == pytest.approx([4, 8])
+    behind = evidence_of(dice | {"teacher_2": 0.4}, methods)
+    assert "Dotted" not in kind.caption_of(behind, "")
+    assert not list(kind.items(evidence_of({"alone_2": 0.5}, {"alone_2": methods["alone_2"]})))
+
+
 def test_a_dotted_line_leads_to_where_labels_alone_have_as_much():
-    alone = curve_of("alone", {2: 0.5, 8: 0.7, 20: 0.7112})
+    alone = curve_of("alone", {2: 0.5, 8: 0.7, 20: 0.71})
     other = curve_of("other", {2: 0.6, 8: 0.8})
     (axes,) = label_curve_figure([alone, other], "labelled cases", ["alone", "other"], alone).axes
     (dotted,) = [line for line in axes.get_lines() if line.get_linestyle() == ":"]
