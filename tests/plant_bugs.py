@@ -113,6 +113,27 @@ BUGS = (
         _LACUNA,
     ),
     Bug(
+        "a falling curve reaches a Dice where it rises again",
+        "reporting/label_curve.py",
+        "if dice < points[0][1]:",
+        "if dice < 0:",
+        "tests/reporting/test_figures.py",
+    ),
+    Bug(
+        "a label curve counts data sets in which its methods do not differ",
+        "reporting/label_curve.py",
+        "for of in cases.values()}) > 1",
+        "for of in cases.values()}) > 0",
+        "tests/reporting/test_figures.py",
+    ),
+    Bug(
+        "a grown model passes for labels alone",
+        "reporting/figures.py",
+        " and not methods[each.name].start_from",
+        "",
+        "tests/reporting/test_figures.py",
+    ),
+    Bug(
         "a snapshot one step late",
         "training/snapshots.py",
         "if due == step:",

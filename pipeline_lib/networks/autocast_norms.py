@@ -5,7 +5,7 @@ float32 too, which the next layer casts back. The head's GroupNorm alone took a 
 (docs/performance.md). torch's kernels sum in float32 whatever type they read. The price: input, parameters and output
 are rounded, and kernels keep a group's mean and deviation for backward in the type of the input. On a CPU in bfloat16,
 where autocast alone would have kept them exact, GroupNorm's gradients were off by 0.1 to 0.6 % where a group's mean was
-below its deviation, as in our networks; its weight's by a third where the mean was ten times the deviation.
+below its deviation, as in our networks. Where it was ten times as large, that of the weight was off by a third.
 """
 
 from __future__ import annotations
