@@ -200,11 +200,9 @@ def print_worth(shown: Sequence[LabelCurve]) -> None:
     print("\n| method | labelled patients per site | average | labels alone reach it with |")
     print("|---|---|---|---|")
     for curve in others:
-        for count, each in zip(curve.counts, curve.dice, strict=True):
-            needed = cases_for(alone, each.mean)
-            print(
-                f"| `{curve.name}` | {count} | {100 * each.mean:.1f} | {'–' if needed is None else f'{needed:.1f}'} |"
-            )
+        for count, mean in curve.means.items():
+            needed = cases_for(alone, mean)
+            print(f"| `{curve.name}` | {count} | {100 * mean:.1f} | {'–' if needed is None else f'{needed:.1f}'} |")
 
 
 def main() -> None:

@@ -85,8 +85,14 @@ def _label_curve(evidence: Evidence, name: str) -> Figure:
 def _label_curve_caption(evidence: Evidence, name: str) -> str:
     return (
         f"Mean Dice of the ROIs that {name} labels, over all {evidence.results.case_noun}s, against the number of its "
-        "labelled cases in the training; all else is equal, including the length of the training. Line: mean over "
-        f"trainings; band: 95 % interval over {_over_what(evidence)}; faint: single trainings."
+        f"labelled cases in the training; {_how_curves_are_drawn(evidence)}"
+    )
+
+
+def _how_curves_are_drawn(evidence: Evidence) -> str:
+    return (
+        "all else is equal, including the length of the training. Line: mean over trainings; band: 95 % interval over "
+        f"{_over_what(evidence)}; faint: single trainings."
     )
 
 
@@ -113,8 +119,7 @@ def _overall_curve_caption(evidence: Evidence, _: str) -> str:
     curves = _overall_curves(evidence)
     text = (
         f"Average of the ROIs' mean Dice over all {evidence.results.case_noun}s, against the number of labelled cases "
-        "in the training, summed over the data sets in which it varies; all else is equal, including the training's "
-        f"length. Line: mean over trainings; band: 95 % interval over {_over_what(evidence)}; faint: single trainings."
+        f"in the training, summed over the data sets in which it varies; {_how_curves_are_drawn(evidence)}"
     )
     if (alone := _labels_alone(evidence, curves)) is not None:
         spared = [

@@ -39,6 +39,11 @@ class LabelCurve:
     dice: tuple[Summary, ...]
     trainings: tuple[tuple[float, ...], ...]
 
+    @property
+    def means(self) -> dict[int, float]:
+        """Number of labelled cases → mean Dice over cases and trainings."""
+        return {count: each.mean for count, each in zip(self.counts, self.dice, strict=True)}
+
 
 def label_curves(
     dataset: Dataset, methods: Mapping[str, Method], results: Results, folds: bool = False
@@ -122,7 +127,7 @@ def average_curve(named: Mapping[int, str], results: Results) -> LabelCurve:
         name=list(named.values())[-1],
         roi=AVERAGE,
         counts=tuple(named),
-        dice=tuple(summarise_average(results.pair(each, each)[0], largest=1.0) for each in named.values()),
+        dice=tuple(summarise_average(results.table(each), largest=1.0) for each in named.values()),
         trainings=tuple(tuple(results.average_by_seed(each)) for each in named.values()),
     )
 
@@ -132,7 +137,7 @@ def cases_for(curve: LabelCurve, dice: float) -> float | None:
 
     Between two points of the curve, Dice is taken to be linear in the logarithm of the number.
     """
-    points = [(math.log2(count), each.mean) for count, each in zip(curve.counts, curve.dice, strict=True)]
+    points = [(math.log2(count), mean) for count, mean in curve.means.items()]
     if dice < points[0][1]:
         return None
     for (left, low), (right, high) in pairwise(points):
@@ -145,7 +150,7 @@ def cases_for(curve: LabelCurve, dice: float) -> float | None:
 
 def cases_spared(curve: LabelCurve, alone: LabelCurve) -> dict[int, float]:
     """Number of a curve's labelled cases → that with which `alone` has its mean, where that is at least one more."""
-    needed = {count: cases_for(alone, each.mean) for count, each in zip(curve.counts, curve.dice, strict=True)}
+    needed = {count: cases_for(alone, mean) for count, mean in curve.means.items()}
     return {count: cases for count, cases in needed.items() if cases is not None and cases >= count + 1}
 
 
@@ -172,17 +177,17 @@ def label_curve_figure(
                 axes.scatter([aside * count] * len(values), values, s=14, color=colour, alpha=0.6, linewidths=0)
             axes.plot(
                 curve.counts,
-                [each.mean for each in curve.dice],
+                list(curve.means.values()),
                 color=colour,
                 marker=markers[curve.name],
                 markeredgecolor="white",
                 label=method_label(curve.name),
             )
             if alone is not None and curve is not alone:
-                means = dict(zip(curve.counts, curve.dice, strict=True))
                 for count, cases in cases_spared(curve, alone).items():
-                    axes.plot([count, cases], [means[count].mean] * 2, color=colour, linestyle=":", linewidth=1.2)
-                    axes.plot(cases, means[count].mean, color=colour, marker="|", markersize=9)
+                    mean = curve.means[count]
+                    axes.plot([count, cases], [mean, mean], color=colour, linestyle=":", linewidth=1.2)
+                    axes.plot(cases, mean, color=colour, marker="|", markersize=9)
         counts = sorted({count for curve in curves for count in curve.counts})
         axes.set_xscale("log", base=2)
         axes.set_xticks(counts, [str(count) for count in counts])

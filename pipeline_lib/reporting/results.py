@@ -62,6 +62,10 @@ class Results:
             index=["dataset", "case"], columns="seed", values=column, dropna=False
         )
 
+    def table(self, method: str) -> np.ndarray:
+        """Dice of one method, ROIs × cases × seeds: all cases in the order of `pair`; NaN where there is none."""
+        return self._table(method, sorted(set(self._rows(method)["seed"])))
+
     def average_by_seed(self, method: str) -> pd.Series:
         """The average over ROIs of each training's mean Dice, 0 … 1, by seed; a ROI without a score is left out."""
         return pd.DataFrame({roi: self.matrix(method, roi).mean() for roi in self.rois}).mean(axis=1)
@@ -72,14 +76,7 @@ class Results:
         An ensemble has no seed that another method has. Then each has one column: its mean over its own seeds.
         """
         seeds = sorted(set.intersection(*(set(self._rows(method)["seed"]) for method in (first, second))))
-        cases = self._cases()
-
-        def stacked(method: str) -> np.ndarray:
-            tables = [self.matrix(method, roi).reindex(index=cases) for roi in self.rois]
-            columns = [table.reindex(columns=seeds) if seeds else table.mean(axis=1).to_frame() for table in tables]
-            return np.stack(columns)
-
-        return stacked(first), stacked(second)
+        return self._table(first, seeds), self._table(second, seeds)
 
     def holding(self, roi: str) -> pd.MultiIndex:
         """The cases (dataset, case) whose truth contains a ROI."""
@@ -113,6 +110,12 @@ class Results:
         """Mean Dice over seeds: columns method, dataset, case, roi, dice; without rows that have no Dice."""
         keys = ["method", "dataset", "case", "roi"]
         return self.scores.dropna(subset="dice").groupby(keys, sort=False, as_index=False)["dice"].mean()
+
+    def _table(self, method: str, seeds: Sequence[int]) -> np.ndarray:
+        """ROIs × cases × `seeds`, or one column with the mean over the method's own if there are none."""
+        cases = self._cases()
+        tables = [self.matrix(method, roi).reindex(index=cases) for roi in self.rois]
+        return np.stack([table.reindex(columns=seeds) if seeds else table.mean(axis=1).to_frame() for table in tables])
 
     def _cases(self) -> pd.MultiIndex:
         return pd.MultiIndex.from_frame(
