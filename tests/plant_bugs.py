@@ -108,8 +108,8 @@ BUGS = (
     Bug(
         "Eq. 2 of lacuna reaches voxels that labels settle",
         "methods/lacuna/task.py",
-        "decisions.latent, _TEMPERATURE, where)",
-        "decisions.latent, _TEMPERATURE)",
+        "decisions.latent, SHARPENING_TEMPERATURE, where)",
+        "decisions.latent, SHARPENING_TEMPERATURE)",
         _LACUNA,
     ),
     Bug(

@@ -16,6 +16,8 @@ DiceForm = Literal["published", "smoothed", "smoothed_100", "batch", "present"]
 
 UNLABELLED_SHARE = 0.5
 """Largest share of an epoch that cases without any label have unless the method says otherwise."""
+SHARPENING_TEMPERATURE = 0.1
+"""τ of Eq. 2 as the paper has it."""
 
 _SELF_SUPERVISED = (".pt", ".pth")
 

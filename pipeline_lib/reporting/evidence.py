@@ -66,11 +66,13 @@ class Slices:
 class Trainings:
     """The compared methods by name, for each run its method and its history, and what the teachers taught.
 
-    `pseudo_labels` is the table of `pseudo_labels.read_pseudo_labels`; None where the pipeline did not make it.
+    `labelled_cases` counts those of each data set that all may learn from, `TrainingSetup.labelled`. `pseudo_labels` is
+    the table of `pseudo_labels.read_pseudo_labels`; None where the pipeline did not make it.
     """
 
     methods: Mapping[str, Method]
     histories: Mapping[str, tuple[str, pd.DataFrame]]
+    labelled_cases: Mapping[str, int]
     pseudo_labels: pd.DataFrame | None = None
 
     @property
@@ -129,8 +131,3 @@ class Evidence:
         """A sentence for the caption of a figure that shows one training of each method; empty if there is one."""
         several = self.results.several_trainings
         return " Where a method has several trainings, the first is shown." if several else ""
-
-    @property
-    def has_folds(self) -> bool:
-        """Whether there are scores of cross-validation, in either place."""
-        return self.results.out_of_fold or self.out_of_fold is not None

@@ -74,7 +74,8 @@ def _curved_datasets(evidence: Evidence) -> list[str]:
 
 
 def _curves(evidence: Evidence, dataset: Dataset) -> list[LabelCurve]:
-    return label_curves(dataset, evidence.trainings.methods, evidence.results, evidence.has_folds)
+    trainings = evidence.trainings
+    return label_curves(dataset, trainings.methods, evidence.results, trainings.labelled_cases)
 
 
 def _label_curve(evidence: Evidence, name: str) -> Figure:
@@ -97,9 +98,8 @@ def _how_curves_are_drawn(evidence: Evidence) -> str:
 
 
 def _overall_curves(evidence: Evidence) -> list[LabelCurve]:
-    return overall_label_curves(
-        evidence.data.datasets, evidence.trainings.methods, evidence.results, evidence.has_folds
-    )
+    trainings = evidence.trainings
+    return overall_label_curves(evidence.data.datasets, trainings.methods, evidence.results, trainings.labelled_cases)
 
 
 def _labels_alone(evidence: Evidence, curves: Iterable[LabelCurve]) -> LabelCurve | None:

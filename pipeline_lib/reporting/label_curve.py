@@ -12,7 +12,6 @@ from matplotlib.ticker import PercentFormatter
 
 from ..config.datasets import Dataset
 from ..config.methods import Method
-from ..config.validation import cases_with_labels
 from .intervals import Summary, summarise, summarise_average
 from .results import Results, method_label, roi_label
 from .style import method_colours, method_markers
@@ -46,15 +45,14 @@ class LabelCurve:
 
 
 def label_curves(
-    dataset: Dataset, methods: Mapping[str, Method], results: Results, folds: bool = False
+    dataset: Dataset, methods: Mapping[str, Method], results: Results, labelled: Mapping[str, int]
 ) -> list[LabelCurve]:
     """A curve for each ROI of `dataset` and each group of methods that differ only in the number of its cases.
 
-    A curve is named after the method that learns from the most cases. As in `labelled_cases`, a case whose row in the
-    table of labels is empty does not count. With `folds` a method that learns from all cases has no point: their number
-    differs from fold to fold.
+    A curve is named after the method that learns from the most cases. `labelled` has the labelled training cases of
+    each data set (`TrainingSetup`); a method that learns from all of them has no point where their number is not known.
     """
-    everything = None if folds else _all_cases(dataset)
+    everything = labelled.get(dataset.name)
     groups: dict[str, dict[int, str]] = {}
     for name, method in methods.items():
         others = {place: count for place, count in method.labelled_cases.items() if place != dataset.name}
@@ -71,20 +69,19 @@ def label_curves(
 
 
 def overall_label_curves(
-    datasets: Sequence[Dataset], methods: Mapping[str, Method], results: Results, folds: bool = False
+    datasets: Sequence[Dataset], methods: Mapping[str, Method], results: Results, labelled: Mapping[str, int]
 ) -> list[LabelCurve]:
     """A curve of the average over ROIs for each group of methods that differ only in the cases of several data sets.
 
     What counts are the cases of the data sets in which a group's numbers differ; groups whose data sets are not those
     of the first one are left out. There is no curve where a method of a group has more cases of one data set and fewer
-    of another than the next. `folds` as in `label_curves`.
+    of another than the next. `labelled` as in `label_curves`.
     """
     limited = [dataset for dataset in datasets if any(dataset.name in each.labelled_cases for each in methods.values())]
-    everything = {} if folds else {dataset.name: _all_cases(dataset) for dataset in limited}
     groups: dict[str, dict[str, dict[str, int]]] = {}
     for name, method in methods.items():
         key = method.model_copy(update={"labelled_cases": {}}).model_dump_json()
-        groups.setdefault(key, {})[name] = {**everything, **method.labelled_cases}
+        groups.setdefault(key, {})[name] = {**labelled, **method.labelled_cases}
     curves: dict[tuple[str, ...], list[LabelCurve]] = {}
     for cases in groups.values():
         varied = tuple(each.name for each in limited if len({of.get(each.name) for of in cases.values()}) > 1)
@@ -93,10 +90,6 @@ def overall_label_curves(
             rising = {sum(counts): named[counts] for counts in sorted(named, key=sum)}
             curves.setdefault(varied, []).append(average_curve(rising, results))
     return next(iter(curves.values()), [])
-
-
-def _all_cases(dataset: Dataset) -> int:
-    return len(cases_with_labels(dataset, dataset.split_cases("train")))
 
 
 def _varied(counts: Sequence[tuple[int, ...]]) -> int:

@@ -10,6 +10,7 @@ import yaml
 
 from pipeline_lib.config.datasets import Dataset
 from pipeline_lib.config.loading import load_config
+from pipeline_lib.config.training_setup import training_setup
 from pipeline_lib.data.crops import CropPlan
 from pipeline_lib.errors import UserError
 from pipeline_lib.measurement.plan import steps_of
@@ -279,6 +280,17 @@ def test_more_labelled_cases_than_have_labels_are_refused(content, method):
     held = table_of(content, a=True, b=False, c=True, d=True) | {"validation": {"fraction": 0.3}}
     said = refusal(held)
     assert "`labelled_cases` wants 3 of livers, which has 2 to train besides those" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({}, {"livers": 3}), ({"validation": {"fraction": 0.3}}, {"livers": 2}), ({"folds": 3}, {})],
+    ids=["all", "held out", "in folds"],
+)
+def test_a_report_counts_the_labelled_cases_that_are_learned_from(content, changes, expected):
+    config = load_config(table_of(content, a=True, b=False, c=True, d=True) | changes, BASE)
+    labelled = training_setup(config).labelled
+    assert {name: labelled[name] for name in labelled if name == "livers"} == expected
 
 
 def test_a_plan_counts_the_steps_of_a_training_as_its_crops_do(content):

@@ -17,6 +17,7 @@ from pipeline_lib.methods.labels_alone.settings import LabelsAlone
 from pipeline_lib.methods.lacuna.settings import Lacuna
 from pipeline_lib.methods.lacuna.task import certain_loss
 from tests.support.partial_labels import STRUCTURES, Scaled, drawn_batch, task_of
+from tests.support.volume_labels import label_bits
 
 SHARED = {"network": "any", "encoder": "any"}
 LN2, LN3 = math.log(2), math.log(3)
@@ -140,7 +141,7 @@ def test_known_voxels_are_for_the_labels_alone(term):
     batch = scored_batch(4)
     unknown = torch.zeros_like(batch.labels)
     unknown[:, :, 0] = batch.labelled[:, :, None, None]
-    batch = replace(batch, unknown=torch.tensor(np.packbits(unknown.numpy(), axis=1, bitorder="little")))
+    batch = replace(batch, unknown=label_bits(unknown))
     method = Lacuna(kind="lacuna", warmup_fraction=0, certainty=0.6, seen_voxels=1, **SHARED)
     task = task_of(method)
     logits = torch.zeros_like(batch.labels, dtype=torch.float64).requires_grad_()
@@ -159,8 +160,7 @@ def test_labels_of_unlabelled_rois_are_never_read():
     task, batch = task_of(method), scored_batch(4)
     everything = replace(
         batch,
-        planes=batch.planes
-        | torch.tensor(np.packbits(~batch.labelled.numpy(), axis=1, bitorder="little"))[..., None, None, None],
+        planes=batch.planes | label_bits(~batch.labelled)[..., None, None, None],
     )
     assert not torch.equal(batch.labels, everything.labels)
     one, two = (task.losses(task.networks, each, 1.0) for each in (batch, everything))

@@ -21,6 +21,7 @@ from tests.support.partial_labels import LEAVES, Scaled, drawn_batch, naive_targ
 from tests.support.prototypes import naive_class_loss, naive_head, naive_moved, naive_prototype_loss, naive_shares
 from tests.support.tiny_training import ROIS as TINY_ROIS
 from tests.support.tiny_training import Tiny, TinyNetwork, assert_same_weights
+from tests.support.volume_labels import label_bits
 
 SHARED = {"network": "n", "encoder": "e"}
 SHAPE = (2, 3, 2)
@@ -112,7 +113,7 @@ def test_a_bank_without_members_classifies_and_stays():
     task, batch = example(0, mixed_views=1)
     labels = torch.zeros(3, 4, *SHAPE, dtype=torch.bool)
     labels[:, 0] = True
-    planes = torch.tensor(np.packbits(labels.numpy(), axis=1, bitorder="little"))
+    planes = label_bits(labels)
     batch = replace(batch, planes=planes, labelled=torch.ones(3, 4, dtype=torch.bool))
     before, liver = task.banks, LEAVES.index((0,))
     losses = task.losses(task.networks, batch, 1.0)

@@ -21,6 +21,7 @@ from pipeline_lib.methods.latent_class.settings import LatentClass
 from pipeline_lib.methods.mean_teacher.settings import MeanTeacher
 from pipeline_lib.methods.segmentation_task import Ingredients
 from pipeline_lib.methods.taught_student import TaughtStudent
+from tests.support.volume_labels import label_bits
 
 SHAPE = (3, 4, 2)
 ROIS = ("liver", "kidney", "spleen", "colon")
@@ -60,13 +61,13 @@ def make_batch(seed=0, order=slice(None)) -> Batch:
     masks = random.random((2, len(ROIS), *SHAPE)) < 0.4
     labelled = np.array([[True, False, False, False], [False, True, False, True]])
     scores = np.array([[0.0, 0.95, 0.02, 0.5], [0.81, 0.9, 0.79, 0.05]], np.float32)
-    planes = np.packbits(masks[:, order], axis=1, bitorder="little")
+    planes = label_bits(masks[:, order])
     weak, strong = random.normal(size=(2, 2, 1, *SHAPE))
     return Batch(
         ("one", "two"),
         torch.tensor(weak),
         torch.tensor(strong),
-        torch.tensor(planes),
+        planes,
         torch.tensor(labelled[:, order].copy()),
         torch.tensor(scores[:, order].copy()),
     )

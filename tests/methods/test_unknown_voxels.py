@@ -21,6 +21,7 @@ from pipeline_lib.methods.latent_class.settings import LatentClass
 from pipeline_lib.methods.segmentation_task import Ingredients
 from pipeline_lib.methods.supervised_loss import supervised_loss
 from pipeline_lib.methods.teacher_losses import consistency_loss, latent_loss
+from tests.support.volume_labels import label_bits
 
 RIVALS = ((1, 2), (0, 2), (0, 1))
 SHAPE = (2, 3, 1, 2, 3)
@@ -195,8 +196,7 @@ class Fixed(nn.Module):
 
 def batch_of(example, scores) -> Batch:
     planes, unknown = (
-        torch.tensor(np.packbits(part.numpy(), axis=1, bitorder="little"))
-        for part in (example.targets, example.labelled[:, :, None, None, None] & ~example.known)
+        label_bits(part) for part in (example.targets, example.labelled[:, :, None, None, None] & ~example.known)
     )
     image = torch.zeros(SHAPE[0], 1, *SHAPE[2:], dtype=torch.float64)
     return Batch(("a", "b"), image, image, planes, example.labelled, scores, unknown)

@@ -22,6 +22,7 @@ from pipeline_lib.methods.conemos.task import drawn_rois
 from pipeline_lib.methods.cutmix import draw_box
 from pipeline_lib.methods.segmentation_task import Ingredients
 from tests.support.partial_labels import ROIS, STRUCTURES, agreeing, chances, drawn, sets_of_rois, voxels
+from tests.support.volume_labels import label_bits
 
 SHAPE = (3, 4, 2, 3, 2)
 SHARED = {"network": "n", "encoder": "e"}
@@ -75,9 +76,7 @@ class Example:
 
     @property
     def batch(self):
-        planes, unknown = (
-            torch.tensor(np.packbits(part.numpy(), axis=1, bitorder="little")) for part in (self.labels, self.unknown)
-        )
+        planes, unknown = (label_bits(part) for part in (self.labels, self.unknown))
         return Batch(
             names=("a", "b", "c"),
             weak=self.teacher,

@@ -141,7 +141,11 @@ def build(folder: Path) -> Workspace:
             scores=Scores(truth="full"),
             structures=(("liver",), ("liver",), ("kidney_right", "kidney_left"), ("spleen",)),
             setup=TrainingSetup(
-                batch_size=4, patch_voxels=(96, 96, 64), spacing_mm=(9, 9, 9), networks={"some_network": "width 8"}
+                batch_size=4,
+                patch_voxels=(96, 96, 64),
+                spacing_mm=(9, 9, 9),
+                networks={"some_network": "width 8"},
+                labelled={dataset.name: len(dataset.split_cases("train")) for dataset in datasets},
             ),
             fingerprint="0123456789ab",
         ),

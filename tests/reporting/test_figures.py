@@ -52,7 +52,8 @@ SPLEENS = Dataset.model_validate(
         "licence": "CC0-1.0",
     }
 )
-MANY = len(SPLEENS.split_cases("train"))
+MANY = 22
+LABELLED = {"spleens": MANY, "livers": MANY, "third": MANY}
 
 
 SHARED = {"network": "some", "encoder": "words"}
@@ -85,23 +86,21 @@ def results_of(dice: dict[str, list[list[float]]]) -> Results:
 
 def test_a_label_curve_joins_methods_that_differ_in_the_number_of_cases_alone():
     dice = {name: [[0.1, 0.3], [0.5, 0.7]] for name in CURVED} | {"two": [[0.0, 0.2], [0.2, 0.4]]}
-    (curve,) = label_curves(SPLEENS, CURVED, results_of(dice))
+    (curve,) = label_curves(SPLEENS, CURVED, results_of(dice), LABELLED)
     assert (curve.name, curve.roi, curve.counts) == ("all", "spleen", (2, 8, MANY))
     assert [each.mean for each in curve.dice] == pytest.approx([0.2, 0.4, 0.4])
     assert np.array(curve.trainings) == pytest.approx(np.array([[0.1, 0.3], [0.2, 0.6], [0.2, 0.6]]))
 
 
-def test_a_case_that_labels_nothing_is_no_labelled_case():
-    first, *others = SPLEENS.split_cases("train")
-    partly = SPLEENS.model_copy(update={"labelled": {first: (), **dict.fromkeys(others, ("spleen",))}})
-    (curve,) = label_curves(partly, CURVED, results_of({name: [[0.9]] for name in CURVED}))
-    assert curve.counts == (2, 8, MANY - 1)
+def test_a_method_that_learns_from_an_unknown_number_of_cases_has_no_point():
+    (curve,) = label_curves(SPLEENS, CURVED, results_of({name: [[0.9]] for name in CURVED}), {})
+    assert (curve.name, curve.counts) == ("eight", (2, 8))
 
 
 def test_a_curve_has_the_colour_of_its_method_and_all_of_it_is_seen():
     """One test case: there is no interval that would tell how high the curve goes."""
     results = results_of({name: [[0.9], [0.4]] for name in CURVED})
-    curves = label_curves(SPLEENS, CURVED, results)
+    curves = label_curves(SPLEENS, CURVED, results, LABELLED)
     assert math.isnan(curves[0].dice[0].high)
     (axes,) = label_curve_figure(curves, "labelled cases", results.methods).axes
     (line,) = axes.get_lines()
@@ -126,24 +125,24 @@ def test_the_curve_of_the_average_counts_the_cases_of_all_data_sets_that_vary():
         "teacher_2": MeanTeacher(kind="mean_teacher", **SHARED, labelled_cases=both(2)),
     }
     dice = {name: [[0.1 * place, 0.1 * place + 0.2]] for place, name in enumerate(methods, 1)}
-    alone, teacher = overall_label_curves(BOTH, methods, results_of(dice))
+    alone, teacher = overall_label_curves(BOTH, methods, results_of(dice), LABELLED)
     assert (alone.name, alone.roi, alone.counts) == ("all", "average", (4, 8 + MANY, 2 * MANY))
     assert [each.mean for each in alone.dice] == pytest.approx([0.3, 0.4, 0.2])
     assert (teacher.name, teacher.counts) == ("teacher_8", (4, 16))
-    (folded,) = overall_label_curves(BOTH, methods, results_of(dice), folds=True)
+    (folded,) = overall_label_curves(BOTH, methods, results_of(dice), {})
     assert (folded.name, folded.counts) == (teacher.name, teacher.counts)
 
 
-@pytest.mark.parametrize("folds", [False, True])
-def test_a_curve_counts_only_the_data_sets_in_which_its_own_methods_differ(folds):
+@pytest.mark.parametrize("labelled", [LABELLED, {}], ids=["counted", "in folds"])
+def test_a_curve_counts_only_the_data_sets_in_which_its_own_methods_differ(labelled):
     """All are limited in a third data set alike, or another method in it alone."""
     third = SPLEENS.model_copy(update={"name": "third"})
     alike = {f"with_{n}": labels_alone(labelled_cases=both(n) | {"third": 3}) for n in (2, 4)}
-    (curve,) = overall_label_curves((*BOTH, third), alike, results_of({name: [[0.5]] for name in alike}), folds)
+    (curve,) = overall_label_curves((*BOTH, third), alike, results_of({name: [[0.5]] for name in alike}), labelled)
     assert curve.counts == (4, 8)
     apart = {f"with_{n}": labels_alone(labelled_cases=both(n)) for n in (2, 4)}
     apart["other"] = MeanTeacher(kind="mean_teacher", **SHARED, labelled_cases={"third": 3})
-    (curve,) = overall_label_curves((*BOTH, third), apart, results_of({name: [[0.5]] for name in apart}), folds)
+    (curve,) = overall_label_curves((*BOTH, third), apart, results_of({name: [[0.5]] for name in apart}), labelled)
     assert curve.counts == (4, 8)
 
 
@@ -153,7 +152,7 @@ def test_curves_of_other_data_sets_than_the_first_ones_are_left_out():
         f"teacher_{n}": MeanTeacher(kind="mean_teacher", **SHARED, labelled_cases={"spleens": n, "third": n})
         for n in (2, 4)
     }
-    curves = overall_label_curves((*BOTH, third), methods, results_of({name: [[0.5]] for name in methods}))
+    curves = overall_label_curves((*BOTH, third), methods, results_of({name: [[0.5]] for name in methods}), LABELLED)
     assert [curve.name for curve in curves] == ["alone_4"]
 
 
@@ -168,7 +167,7 @@ def test_curves_of_other_data_sets_than_the_first_ones_are_left_out():
 )
 def test_there_is_no_curve_of_the_average_without_an_order_in_several_data_sets(limits):
     methods = {f"method_{place}": labels_alone(labelled_cases=limit) for place, limit in enumerate(limits)}
-    assert overall_label_curves(BOTH, methods, results_of({name: [[0.5]] for name in methods})) == []
+    assert overall_label_curves(BOTH, methods, results_of({name: [[0.5]] for name in methods}), LABELLED) == []
 
 
 def test_the_average_of_a_curve_is_over_rois_and_then_over_trainings():
@@ -176,7 +175,7 @@ def test_the_average_of_a_curve_is_over_rois_and_then_over_trainings():
     spleen = results_of({name: [[0.2, 0.4], [0.4, 0.6]] for name in methods}).scores
     liver = spleen.assign(roi="liver", dice=0.9).drop(spleen.index[spleen["case"] == "1"])
     results = Results(pd.concat([spleen, liver]), ("spleen", "liver"), tuple(methods))
-    (curve,) = overall_label_curves(BOTH, methods, results)
+    (curve,) = overall_label_curves(BOTH, methods, results, LABELLED)
     assert curve.trainings == (pytest.approx((0.6, 0.7)), pytest.approx((0.6, 0.7)))
     assert [each.mean for each in curve.dice] == pytest.approx([0.65, 0.65])
 
@@ -205,9 +204,8 @@ def test_the_cases_for_a_dice_are_the_fewest_where_a_curve_falls_or_is_flat():
 def evidence_of(dice: dict[str, float], methods: dict[str, Method]) -> SimpleNamespace:
     return SimpleNamespace(
         data=SimpleNamespace(datasets=BOTH),
-        trainings=SimpleNamespace(methods=methods),
+        trainings=SimpleNamespace(methods=methods, labelled_cases=LABELLED),
         results=results_of({name: [[value]] for name, value in dice.items()}),
-        has_folds=False,
     )
 
 

@@ -56,7 +56,7 @@ def page_of(
         out_of_fold=None if out_of_fold is None else evaluated(out_of_fold, of_folds=True),
         mistakes=Mistakes(pd.DataFrame(), pd.DataFrame()),
         slices=Slices({}, {}),
-        trainings=Trainings({}, {}),
+        trainings=Trainings({}, {}, {}),
         existence=Existence(scores=None, check=None, metrics=None, structures=()),
         data=Data((), {}),
     )

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...config.method_settings import SHARPENING_TEMPERATURE
 from ...data.batches import Batch
 from ...existence.decisions import Decisions
 from ...networks.probabilities import at_least_float32
@@ -33,9 +34,6 @@ from ..roi_maps import mean_over_voxels_and_rois, selected_maps
 from ..supervised_loss import supervised_loss
 from ..teacher_losses import consistency_loss, latent_loss
 from .settings import Lacuna
-
-_TEMPERATURE = 0.1
-"""τ of Eq. 2, the paper's."""
 
 
 class LacunaTask(DecidingStudent[Lacuna]):
@@ -50,7 +48,7 @@ class LacunaTask(DecidingStudent[Lacuna]):
         teacher = self.teacher.logits(batch, self.rivals)
         logits = networks["student"](batch.strong)
         supervised = supervised_loss(logits, batch.labels, batch.labelled, settings.supervised, batch.known)
-        latent = latent_loss(logits, teacher, decisions.latent, _TEMPERATURE, where)
+        latent = latent_loss(logits, teacher, decisions.latent, SHARPENING_TEMPERATURE, where)
         consistency = consistency_loss(logits, teacher, decisions.ambiguous, where)
         certain = torch.zeros_like(supervised)
         if weight > 0:

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from ...config.existence import DecisionRule
-from ...config.method_settings import TeacherMethodSettings
+from ...config.method_settings import SHARPENING_TEMPERATURE, TeacherMethodSettings
 from ...config.section import NonNegative
 
 
@@ -36,7 +36,8 @@ class LatentClass(TeacherMethodSettings):
         default=True, description="Include Eq. 3 on ambiguous ROIs; false: they learn nothing (without MSE)."
     )
     sharpening_temperature: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.1, description="τ of the sharpening in Eq. 2; 1 leaves the teacher's output as it is."
+        default=SHARPENING_TEMPERATURE,
+        description="τ of the sharpening in Eq. 2; 1 leaves the teacher's output as it is.",
     )
     latent_weight: NonNegative = Field(default=1.0, description="w_CE of Eq. 4.")
     consistency_weight: NonNegative = Field(default=1.0, description="w_MSE of Eq. 4.")

@@ -90,6 +90,7 @@ def read_evidence(settings: Settings, inputs: Inputs) -> Evidence:
         trainings=Trainings(
             methods=settings.methods,
             histories={run: (methods[run], read_history(path)) for run, path in histories.items()},
+            labelled_cases=settings.setup.labelled,
             pseudo_labels=read_pseudo_labels(inputs.pseudo_labels, methods),
         ),
         existence=Existence(
