@@ -18,6 +18,8 @@ from .errors import UserError
 
 RUN_FILE = "run.json"
 """In the folder of a training under way, whose name is a fingerprint: tells people and tools which run it is."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a full disk, and of a user's full share of it."""
 _NEARLY_NOTHING_BYTES = 1 << 20
 """Less than this free is a full disk: what did not fit was larger."""
 
@@ -26,8 +28,8 @@ _NEARLY_NOTHING_BYTES = 1 << 20
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path` (same suffix) that becomes `path` if the block succeeds.
 
-    The file gets the mode that the umask gives, whatever the library that wrote it chose. OSError (ENOSPC) if the disk
-    is full, whatever exception the library made of it.
+    The file gets the mode that the umask gives, whatever the library that wrote it chose. OSError if the disk, or
+    the user's share of it, is full, whatever exception the library made of it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # ITK goes by the whole of .nii.gz.
@@ -82,7 +84,7 @@ def make_writable(folder: Path, remedy: str) -> None:
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether the disk, or the user's share of it, is full."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return _code(error) in _FULL
 
 
 def disk_full(error: BaseException, fallback: Path, remedy: str) -> UserError:
@@ -94,6 +96,10 @@ def disk_full(error: BaseException, fallback: Path, remedy: str) -> UserError:
     return UserError(str(where), f"does not fit on the disk, where {free / 1e9:.1f} GB are free now ({said})", remedy)
 
 
+def _code(error: BaseException) -> int | None:
+    return error.errno if isinstance(error, OSError) else None
+
+
 def _is_full(folder: Path) -> bool:
     return shutil.disk_usage(folder).free < _NEARLY_NOTHING_BYTES
 
@@ -103,9 +109,11 @@ def _raise_if_full(path: Path, error: Exception) -> None:
     if isinstance(error, UserError):
         return
     # safetensors says why it failed in words alone, blosc2 and ITK do not say it at all.
-    said = is_disk_full(error) or os.strerror(errno.ENOSPC) in str(error)
-    if said or _is_full(path.parent):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+    said = next((code for code in _FULL if _code(error) == code or os.strerror(code) in str(error)), None)
+    if said is None and _is_full(path.parent):
+        said = errno.ENOSPC
+    if said is not None:
+        raise OSError(said, os.strerror(said), str(path)) from error
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -61,6 +61,10 @@ def test_what_a_library_raises_on_a_full_disk_becomes_the_systems_error(tmp_path
     with pytest.raises(OSError, match=r"out\.json") as raised, atomic_write(tmp_path / "out.json"):
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
     assert is_disk_full(raised.value)
+    # safetensors has an error of its own, which says it in words.
+    with pytest.raises(OSError, match=r"quota") as raised, atomic_write(tmp_path / "model"):
+        raise RuntimeError("Error while serializing: I/O error: Disk quota exceeded (os error 122)")
+    assert is_disk_full(raised.value)
     with pytest.raises(UserError, match="our own"), atomic_write(tmp_path / "out.json"):
         raise UserError("a", "our own", "c")
     assert list(tmp_path.iterdir()) == []

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
+from ..child_processes import die_with_parent
 from ..config.augmentation import WeakView
 from ..errors import UserError
 from ..progress import say
@@ -186,7 +187,7 @@ def regions(
             num_workers=num_workers,
             pin_memory=pinned,
             prefetch_factor=max(2, 2 * in_a_step // num_workers) if num_workers else None,
-            worker_init_fn=_leave_signals_to_the_training,
+            worker_init_fn=_obey_the_training_alone,
             timeout=_SECONDS_BETWEEN_LOOKS if num_workers else 0,
         )
         items = iter(loader)
@@ -260,7 +261,9 @@ def _free_shared_memory() -> str:
     return f"{usage.free / 2**20:.1f} of {usage.total / 2**20:.1f} MiB free"
 
 
-def _leave_signals_to_the_training(worker: int) -> None:
+def _obey_the_training_alone(worker: int) -> None:
+    # A worker that waits at a full pipe would outlive a killed training, and with it the lock of its folder.
+    die_with_parent()
     # The training process decides when to stop, and its workers end with it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

@@ -13,7 +13,6 @@ every run.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import signal
 import socket
@@ -24,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
+from ..child_processes import die_with_parent
 from ..errors import UserError
 from ..progress import say
 from ..training.stopping import STOPPED
@@ -34,7 +34,6 @@ _FIRST_PORT, _PORTS = 10000, 20000
 """Ports below those that Linux assigns by itself, so that no other program is given the chosen one meanwhile."""
 _QUIET = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
 """Otherwise every process warns of what `training.distributed` does on purpose."""
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 @dataclass(frozen=True)
@@ -109,8 +108,7 @@ def launch(node: Node, command: Sequence[str]) -> int:
 def _prepare() -> None:
     """In a new process: accept signals again, and die with the launcher, as nothing else would stop it then."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    die_with_parent()
 
 
 def _outcome(processes: Sequence[subprocess.Popen[bytes]]) -> int:

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..training.model_store import MODELS, read_about
+from ..training.model_store import MODELS, kept_folders, read_about
 
 
 def kept_models(models: Path = MODELS) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The folder of each kept training and what its about.json says, newest last."""
-    found = [(folder, about) for folder in models.glob("*/*") if (about := read_about(folder))]
+    found = [(folder, about) for folder in kept_folders(models, "*/*") if (about := read_about(folder))]
     yield from sorted(found, key=lambda entry: str(entry[1]["finished"]))
 
 
@@ -39,7 +39,7 @@ def remove(fingerprints: Sequence[str], models: Path = MODELS) -> None:
     ------
     UserError: one of them is not kept; then none is deleted.
     """
-    kept = {folder.name: folder for folder in models.glob("*/*") if folder.is_dir()}
+    kept = {folder.name: folder for folder in kept_folders(models, "*/*") if folder.is_dir()}
     unknown = [name for name in fingerprints if name not in kept]
     if unknown:
         raise UserError(str(models), f"has no {', '.join(unknown)}", "list what there is: without --remove")

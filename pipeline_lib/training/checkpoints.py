@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ..errors import UserError
 from ..files import file_digest
 from ..progress import say
 
@@ -26,6 +27,10 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @property
+    def has_some(self) -> bool:
+        return bool(self._newest_first())
+
     def save(self, step: int, state: dict[str, Any]) -> bool:
         """Write `state` whole or not at all and keep the newest two; False, with a warning, if the disk refuses."""
         partial = self.folder / f"step-{step:08d}.partial"
@@ -35,21 +40,32 @@ class Checkpoints:
                 torch.save(state, file)
                 file.flush()
                 os.fsync(file.fileno())
-            partial.replace(self.folder / f"step-{step:08d}.{file_digest(partial)}.pt")
+            newest = self.folder / f"step-{step:08d}.{file_digest(partial)}.pt"
+            partial.replace(newest)
         except (OSError, RuntimeError) as error:
             # torch's writer reports a full disk as a RuntimeError.
             partial.unlink(missing_ok=True)
             say(f"warning: no checkpoint at step {step}, training continues: {_first_line(error)} ({self.folder})")
             return False
-        for old in self._newest_first()[_KEPT:]:
-            old.unlink()
+        # Of later steps there are only damaged ones, which the training did not resume from.
+        older = [path for path in self._newest_first() if path.name < newest.name]
+        for path in {*self._newest_first(), *self.folder.glob("*.partial")} - {newest, *older[: _KEPT - 1]}:
+            path.unlink()
         return True
 
     def newest(self) -> dict[str, Any] | None:
-        """The state of the newest intact checkpoint, on the CPU; None if there is none. Damaged ones are skipped."""
+        """The state of the newest intact checkpoint, on the CPU; None if there is none. Damaged ones are skipped.
+
+        UserError: a file cannot be read, which may be so for a while only.
+        """
         for path in self._newest_first():
-            if file_digest(path) == path.name.split(".")[1]:
-                return torch.load(path, map_location="cpu", weights_only=True)
+            try:
+                if file_digest(path) == path.name.split(".")[1]:
+                    return torch.load(path, map_location="cpu", weights_only=True)
+            except OSError as error:
+                wrong = f"cannot be read ({error.strerror})"
+                remedy = "run it again when the disk is well, or delete the file to resume from the one before"
+                raise UserError(str(path), wrong, remedy) from error
             say(f"warning: {path} is damaged and is skipped")
         return None
 

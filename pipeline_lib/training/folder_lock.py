@@ -2,12 +2,12 @@
 
 After `kill -9` of Snakemake its trainings live on, and the same call would start a second process on the same folder:
 two writers of one history and of one set of checkpoints. The second one waits for the first, and then finds its model
-(training.model_store).
+(training.model_store). After an edit of the settings it would be two writers of the same outputs.
 
-The lock is the kernel's (flock) and ends with its process, however that ends. It reaches as far as the file system's
-locks do: NFS 4 and Lustre mounted with `flock` lock across nodes; NFS 3 without its lock daemon, and Lustre with
-`localflock`, lock within one node only, so two nodes are not kept apart there. A file system without locks gets a
-warning and no protection.
+The lock is the kernel's (flock) and ends with its process and those that it has forked, however they end. It reaches as
+far as the file system's locks do: NFS 4 and Lustre mounted with `flock` lock across nodes; NFS 3 without its lock
+daemon, and Lustre with `localflock`, lock within one node only, so two nodes are not kept apart there. A file system
+without locks gets a warning and no protection.
 """
 
 from __future__ import annotations
@@ -51,9 +51,7 @@ def _wait_for_lock(path: Path, distributed: Distributed, title: str) -> TextIO |
         if distributed.all_gather(mine is not None)[0]:
             return mine
         if distributed.is_main and not told:
-            say(
-                f"{title}: waiting for {_owner(path)}, which runs the same training (to end that one: kill its process)"
-            )
+            say(f"{title}: waiting for {_owner(path)}, which writes the same files (to end that one: kill its process)")
             told = True
         time.sleep(_SECONDS_BETWEEN_TRIES)
 

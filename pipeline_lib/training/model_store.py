@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import atomic_folder, atomic_write, file_digest, read_json, write_json
+from ..files import atomic_write, file_digest, read_json, write_json
 from ..progress import say
 
 if TYPE_CHECKING:
@@ -49,40 +49,61 @@ class ModelStore:
             say(f"{self.title}: {self.folder} was kept without {', '.join(unknown)}: it is trained again")
             return False
         for path in outputs:
-            kept = self.folder / path.name
-            if not kept.is_file() or file_digest(kept) != about["digests"][path.name]:
-                say(f"warning: {kept} is damaged or missing: {self.title} is trained again")
+            if not self._has_intact(path.name, about):
+                say(f"warning: {self.folder / path.name} is damaged or missing: {self.title} is trained again")
                 return False
         for path in outputs:
             _copy(self.folder / path.name, path)
         say(f"{self.title}: already trained; restored from {self.folder}")
         return True
 
-    def keep(self, outputs: Sequence[Path]) -> None:
-        """Keep the finished `outputs`; only a warning if the disk refuses."""
+    def keep(self, outputs: Sequence[Path]) -> bool:
+        """Keep the finished `outputs`; False, with a warning, if the disk refuses.
+
+        Files of an earlier training of this identity that are intact stay, and take the place of the new ones: other
+        trainings may have started from them.
+        """
+        known = read_about(self.folder) or {"digests": {}}
+        digests = {name: digest for name, digest in known["digests"].items() if self._has_intact(name, known)}
         try:
-            with atomic_folder(self.folder) as partial:
-                for path in outputs:
-                    _copy(path, partial / path.name)
-                about = {
-                    "title": self.title,
-                    "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
-                    "digests": {path.name: file_digest(path) for path in outputs},
-                    "depends_on": dict(self.identity.parts),
-                }
-                write_json(partial / _ABOUT, about)
+            for path in outputs:
+                kept = self.folder / path.name
+                if path.name in digests:
+                    _copy(kept, path)
+                else:
+                    _copy(path, kept)
+                    digests[path.name] = file_digest(kept)
+            about = {
+                "title": self.title,
+                "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
+                "digests": digests,
+                "depends_on": dict(self.identity.parts),
+            }
+            write_json(self.folder / _ABOUT, about)
         except OSError as error:
             say(f"warning: {self.folder} cannot be written ({error.strerror}): {self.title} is not kept there")
+            return False
+        return True
+
+    def _has_intact(self, name: str, about: Mapping[str, Any]) -> bool:
+        """Whether the kept file is as `about` says."""
+        kept = self.folder / name
+        return kept.is_file() and file_digest(kept) == about["digests"][name]
 
     def why_train(self) -> str:
         """Why there is something to train: what differs from the newest kept training of the same title."""
-        entries = [about for folder in self.folder.parent.glob("*") if (about := read_about(folder))]
+        entries = [about for folder in kept_folders(self.folder.parent) if (about := read_about(folder))]
         known = [about for about in entries if about["title"] == self.title]
         if not known:
             return f"none is kept in {self.folder.parent}"
         newest = max(known, key=lambda about: about["finished"])
         changed = ", ".join(self.identity.differences(newest["depends_on"])) or "its files"
         return f"differs from the one finished {newest['finished']} in: {changed}"
+
+
+def kept_folders(models: Path, pattern: str = "*") -> Iterator[Path]:
+    """The folders in `models` that `pattern` names, but not those that an earlier version left half-written."""
+    return (folder for folder in models.glob(pattern) if not folder.name.startswith("."))
 
 
 def read_about(folder: Path) -> dict[str, Any] | None:

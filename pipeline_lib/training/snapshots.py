@@ -50,5 +50,5 @@ class Snapshots:
             raise UserError(
                 str(self.folder.parent),
                 f"holds a training that has done {step} steps without keeping {', '.join(missing)}",
-                "delete the folder to train from the start, or remove those shares from `pseudo_labels.snapshots`",
+                "remove those shares from `pseudo_labels.snapshots`, or delete the folder to train from the start",
             )

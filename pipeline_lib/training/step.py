@@ -233,6 +233,7 @@ class Stepper:
     def state_dict(self) -> dict[str, Any]:
         return {
             "skipped": self.skipped,
+            "parts": {"set": self.execution.parts, "used": self.parts},
             "networks": {name: network.state_dict() for name, network in self.task.networks.items()},
             "task": self.task.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -241,12 +242,17 @@ class Stepper:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.skipped = state["skipped"]
+        # A batch that was divided for want of memory stays so, unless the config has another number now.
+        if "parts" in state and state["parts"]["set"] == self.execution.parts:
+            self.parts = state["parts"]["used"]
         for name, network in self.task.networks.items():
             network.load_state_dict(state["networks"][name])
         self.task.load_state_dict(state["task"])
         self.optimiser.load_state_dict(state["optimiser"])
         self._lay_out_moments()
-        self.scaler.load_state_dict(state["scaler"])
+        # A training in another precision had no scale to keep.
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
 
     def _lay_out_moments(self) -> None:
         """Give the optimiser's moments the memory order of their parameters, which the fused AdamW relies on.

@@ -1,6 +1,8 @@
 """Reading crops ahead of the training."""
 
 import errno
+import gc
+import multiprocessing
 import os
 import shutil
 import signal
@@ -11,6 +13,7 @@ from itertools import islice
 from multiprocessing import active_children
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -20,6 +23,13 @@ from pipeline_lib.data.weak_view import draw_weak
 from pipeline_lib.errors import UserError
 from pipeline_lib.volumes.store import open_volume
 from tests.support.tiny_training import PATCH
+
+
+@pytest.fixture(autouse=True)
+def _no_worker_is_remembered():
+    """DataLoader's signal handler tells of a dead worker at the next death of any process, until its loader is gone."""
+    yield
+    gc.collect()
 
 
 def read(reader, step=0, workers=0, process=0, processes=1):
@@ -147,6 +157,30 @@ def test_a_stop_is_obeyed_while_no_crop_comes(tiny):
             next(stream)
     assert time.monotonic() - started < 10
     assert not active_children(), "a worker was left behind"
+
+
+def test_a_worker_ends_with_a_training_that_is_killed_whatever_it_waits_for(tiny):
+    """It holds the lock of the training's folder too, which the next process waits for."""
+    fork = multiprocessing.get_context("fork")
+    ours, theirs = fork.Pipe()
+
+    def train() -> None:
+        stream = regions(
+            HangingReader(tiny.cases, tiny.plan, PATCH, tiny.reader().weak), 0, num_workers=1, pinned=False
+        )
+        next(stream)
+        theirs.send([child.pid for child in active_children()])
+        list(stream)
+
+    training = fork.Process(target=train)
+    training.start()
+    (worker,) = ours.recv()
+    training.kill()
+    training.join()
+    until = time.monotonic() + 10
+    while psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < until, "the worker lives on"
+        time.sleep(0.05)
 
 
 def test_workers_leave_a_stop_to_the_training(tiny):

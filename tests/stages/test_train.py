@@ -1,9 +1,11 @@
 """Stage train: every method trains, whatever happens to it on the way."""
 
+import multiprocessing
 import os
 import shutil
 import signal
 import stat
+import time
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -30,8 +32,11 @@ from pipeline_lib.stages.score_existence import run as existence
 from pipeline_lib.stages.train import run as segmentation
 from pipeline_lib.stages.train.settings import TrainingExecution
 from pipeline_lib.text.embeddings import write_embeddings
+from pipeline_lib.training import folder_lock
 from pipeline_lib.training.checkpoints import Checkpoints
 from pipeline_lib.training.distributed import Distributed, init_distributed
+from pipeline_lib.training.folder_lock import locked_folder
+from pipeline_lib.training.step import Stepper
 from tests.support.synthetic import write_dataset
 from tests.support.tiny_training import in_processes
 from tests.support.training_world import (
@@ -479,6 +484,44 @@ def test_a_finished_training_is_restored_without_a_step(here, tmp_path, monkeypa
     segmentation.run(with_test_set, EXECUTION, more, outputs)
     assert {path: path.read_bytes() for path in content} == content
     assert "train latent_class-seed0: already trained; restored from models/train/" in capsys.readouterr().err
+
+
+def test_a_training_that_cannot_be_kept_keeps_its_last_checkpoint(here, tmp_path, monkeypatch, capsys):
+    """Snakemake deletes the outputs before it runs the job again, which then has nothing left to learn."""
+    settings = segmentation_settings(optimisation=SHORT)
+    inputs, outputs = paths(here, "latent_class", tmp_path)
+    (tmp_path / "models").write_text("in the way")
+    segmentation.run(settings, EXECUTION, inputs, outputs)
+    assert "latent_class is not kept there" in capsys.readouterr().err
+    expected = weights(outputs)
+    outputs.model.unlink()
+    (tmp_path / "models").unlink()
+    monkeypatch.setattr(Stepper, "train_step", lambda *_: pytest.fail("it trains again"))
+    segmentation.run(settings, EXECUTION, inputs, outputs)
+    assert all(torch.equal(expected[key], value) for key, value in weights(outputs).items())
+    assert list((tmp_path / "models").glob("train/*/model.safetensors"))
+    assert not list((tmp_path / "work").glob("train/*"))
+
+
+def test_after_an_edit_it_waits_for_the_training_that_still_writes_its_outputs(here, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(folder_lock, "_SECONDS_BETWEEN_TRIES", 0.05)
+    settings = segmentation_settings(optimisation=SHORT)
+    inputs, outputs = paths(here, "latent_class", tmp_path)
+    fork = multiprocessing.get_context("fork")
+    ready = fork.Event()
+
+    def orphan() -> None:
+        with locked_folder(tmp_path / "work/train" / settings.run, Distributed(0, 1, torch.device("cpu")), "orphan"):
+            ready.set()
+            time.sleep(1)
+
+    process = fork.Process(target=orphan)
+    process.start()
+    assert ready.wait(30)
+    segmentation.run(settings, EXECUTION, inputs, outputs)
+    process.join()
+    assert f"train latent_class: waiting for process {process.pid} on " in capsys.readouterr().err
+    assert outputs.model.exists()
 
 
 HELD_OUT = {

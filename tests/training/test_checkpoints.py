@@ -1,5 +1,6 @@
 """Checkpoints and history on disks that fail."""
 
+import errno
 import json
 import resource
 import signal
@@ -8,6 +9,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from pipeline_lib.errors import UserError
+from pipeline_lib.training import checkpoints as checkpoints_module
 from pipeline_lib.training.checkpoints import Checkpoints
 from pipeline_lib.training.history import History
 
@@ -62,6 +65,31 @@ def test_a_torn_newest_checkpoint_falls_back_to_the_one_before(checkpoints, dama
     newest.write_bytes({"cut": content[:-100], "flipped": content, "empty": b""}[damage])
     assert checkpoints.newest() == {"step": 1}
     assert f"warning: {newest} is damaged and is skipped" in capsys.readouterr().err
+
+
+def test_a_training_that_begins_before_damaged_checkpoints_keeps_its_own(checkpoints):
+    for step in (100, 200):
+        checkpoints.save(step, {"step": step})
+    for path in checkpoints.folder.iterdir():
+        path.write_bytes(b"torn")
+    (checkpoints.folder / "step-00000300.partial").write_bytes(b"killed while it was written")
+    for step in (10, 20, 30):
+        checkpoints.save(step, {"step": step})
+        assert checkpoints.newest() == {"step": step}
+    assert steps(checkpoints) == [20, 30]
+
+
+def test_a_checkpoint_that_cannot_be_read_now_ends_the_training_before_it_forgets_anything(checkpoints, monkeypatch):
+    checkpoints.save(1, {"step": 1})
+
+    def stale(path) -> str:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints_module, "file_digest", stale)
+        with pytest.raises(UserError, match=r"step-00000001.*: cannot be read \(Stale file handle\); run it again"):
+            checkpoints.newest()
+    assert checkpoints.newest() == {"step": 1}
 
 
 def test_only_torn_checkpoints_are_none(checkpoints):

@@ -1,16 +1,20 @@
 """Trained models are kept by what they depend on, and come back."""
 
+import errno
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline_lib.config.optimisation import Optimisation
 from pipeline_lib.files import atomic_write, read_json
+from pipeline_lib.tools.models import kept_models
+from pipeline_lib.training import model_store
 from pipeline_lib.training.identity import Identity, case_fingerprint
-from pipeline_lib.training.model_store import ModelStore
+from pipeline_lib.training.model_store import ModelStore, kept_folders
 from pipeline_lib.volumes.record import read_record, write_record
 from pipeline_lib.volumes.store import open_volume, write_image
 
@@ -137,6 +141,39 @@ def test_a_file_that_was_not_asked_for_when_the_training_was_kept_is_not_called_
     said = capsys.readouterr().err
     assert "was kept without 0.5.safetensors: it is trained again" in said
     assert "damaged" not in said
+
+
+def test_intact_files_of_an_earlier_training_stay_and_only_missing_ones_are_added(trained, tmp_path):
+    """It was trained again for one more snapshot, and its history was damaged. Others may have begun with its model."""
+    store = ModelStore("train", identity(), "ours")
+    (store.folder / "history.jsonl").write_text("cut")
+    snapshot = tmp_path / "results/0.5.safetensors"
+    for path in (*trained, snapshot):
+        path.write_text("trained again")
+    assert store.keep([trained[0], snapshot])
+    assert store.keep(trained)
+    expected = {"model.safetensors": "content of model.safetensors", "history.jsonl": "trained again"}
+    expected["0.5.safetensors"] = "trained again"
+    assert {name: (store.folder / name).read_text() for name in expected} == expected
+    assert trained[0].read_text() == "content of model.safetensors"
+    assert store.restore([*trained, snapshot])
+
+
+def test_what_the_disk_refuses_is_said_and_is_not_kept(trained, monkeypatch, capsys):
+    def full(*_) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(model_store.shutil, "copyfile", full)
+    store = ModelStore("train", identity(version="2"), "ours")
+    assert not store.keep(trained)
+    assert f"{store.folder} cannot be written (No space left on device): ours is not kept" in capsys.readouterr().err
+    assert not store.restore(trained)
+
+
+def test_what_a_kill_left_half_written_is_no_kept_training(trained):
+    (kept,) = kept_folders(Path("models/train"))
+    shutil.copytree(kept, kept.with_name(f".{kept.name}.1.partial"))
+    assert [folder for folder, _ in kept_models()] == [kept]
 
 
 def test_why_there_is_something_to_train(trained):

@@ -35,7 +35,7 @@ def test_a_full_disk_costs_a_snapshot_but_not_the_training(tmp_path, capsys):
     snapshots.save = Path.touch
     (tmp_path / "teachers").mkdir()
     snapshots.take(4)
-    with pytest.raises(UserError, match=r"has done 4 steps without keeping 0\.5\.safetensors; delete the folder"):
+    with pytest.raises(UserError, match=r"has done 4 steps without keeping 0\.5\.safetensors; remove those shares"):
         snapshots.check(4)
 
 
@@ -58,5 +58,5 @@ def test_the_loop_takes_them_and_does_not_resume_without_one(tiny):
     assert last.is_file()
     training.run()
     first.unlink()
-    with pytest.raises(UserError, match=r"without keeping 0\.25\.safetensors; delete the folder"):
+    with pytest.raises(UserError, match=r"without keeping 0\.25\.safetensors; remove those shares"):
         training.run()

@@ -138,6 +138,21 @@ def test_an_overflow_of_the_loss_scale_is_not_the_trainings_fault(tiny):
         assert stepper.scaler.get_scale() == scale
 
 
+def test_a_training_goes_on_in_float16_that_began_without_a_loss_scale(tiny):
+    began, goes_on = stepper_of(tiny), stepper_of(tiny, scale=16.0)
+    goes_on.load_state_dict(copy.deepcopy(began.state_dict()))
+    assert goes_on.scaler.get_scale() == 16
+
+
+@pytest.mark.parametrize(("given", "expected"), [(1, 4), (2, 2)], ids=["as before", "edited"])
+def test_a_batch_that_was_divided_stays_so_unless_the_config_says_otherwise(tiny, given, expected):
+    divided = stepper_of(tiny)
+    divided.parts = 4
+    resumed = stepper_of(replace(tiny, gradient_accumulation_steps=given))
+    resumed.load_state_dict(copy.deepcopy(divided.state_dict()))
+    assert resumed.parts == expected
+
+
 def test_a_resumed_stepper_has_the_scaler_and_the_count_of_skipped_steps(tiny):
     """The scale doubles after two good steps: one before and one after the resume make it double at the right step."""
     first = stepper_of(tiny, scale=2.0**4)

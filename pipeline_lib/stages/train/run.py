@@ -75,13 +75,15 @@ def run(settings: Settings, execution: TrainingExecution, inputs: Inputs, output
     checkpoints = Checkpoints(Path("work") / "train" / identity.fingerprint)
     with (
         init_distributed(execution) as distributed,
+        # Another training may be writing the same outputs, of settings that have been edited since.
+        locked_folder(checkpoints.folder.with_name(settings.run), distributed, title),
         locked_folder(checkpoints.folder, distributed, title),
     ):
         clean_teachers_folder(execution, outputs, distributed)
         if store.restored(distributed, [outputs.model, outputs.history, *teachers]):
             return
         check_samples_together(settings.method, execution.parts, distributed)
-        sized = with_parts(settings, execution, distributed, title)
+        sized = with_parts(settings, execution, checkpoints, distributed, title)
         if distributed.is_main:
             write_json(checkpoints.folder / RUN_FILE, {"run": settings.run})
             say_what_is_learned_from(settings, execution, cases, title)
@@ -109,13 +111,16 @@ def run(settings: Settings, execution: TrainingExecution, inputs: Inputs, output
             snapshots=snapshots,
         )
         if distributed.is_main:
-            snapshots.check(data.plan.steps)
             save(settings, task, labelled, outputs, identity.parts.get(START))
-            for source, made in zip([history, *snapshots.files], [outputs.history, *teachers], strict=True):
+            sources = zip([history, *snapshots.files], [outputs.history, *teachers], strict=True)
+            finished = {made: source for source, made in sources if source.is_file()}
+            for made, source in finished.items():
                 with atomic_write(made) as unfinished:
                     shutil.copyfile(source, unfinished)
-            store.keep([outputs.model, outputs.history, *teachers])
-            checkpoints.remove()
+            is_kept = store.keep([outputs.model, *finished])
+            snapshots.check(data.plan.steps)
+            if is_kept:
+                checkpoints.remove()
 
 
 def training_identity(settings: Settings, cases: tuple[TrainingCase, ...], inputs: Inputs) -> Identity:

@@ -66,6 +66,8 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
     made = [outputs.model, outputs.metrics, outputs.history]
     with (
         init_distributed(execution) as distributed,
+        # Another training may be writing the same outputs, of settings that have been edited since.
+        locked_folder(checkpoints.folder.with_name("roi_aware_network"), distributed, _TITLE),
         locked_folder(checkpoints.folder, distributed, _TITLE),
     ):
         if store.restored(distributed, made):
@@ -95,8 +97,8 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
             save_model(outputs.model, task.student, description)
             with atomic_write(outputs.history) as partial:
                 shutil.copyfile(history, partial)
-            store.keep(made)
-            checkpoints.remove()
+            if store.keep(made):
+                checkpoints.remove()
 
 
 def training_identity(
