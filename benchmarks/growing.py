@@ -3,8 +3,10 @@
     python benchmarks/growing.py docs/evidence/growing.csv.gz --figure docs/pictures/growing.png
 
 Reads scores whose runs are named `old-seedS` (the model before), `grown_N-seedS` (grown by N labelled cases of the new
-data set) and `scratch_N-seedS` (all data sets together, N cases of the new one), and `phantoms_…` for phantoms. ROIs
-that the old model scores are the old ones. Prints a table with 95 % intervals over cases and trainings, and draws it.
+data set) and `scratch_N-seedS` (all data sets together, N cases of the new one); `phantoms_…` for phantoms, `again_…`
+for other old models on real CT, and `quarter_…` and `half_…` for these, grown with CTs that nobody labelled as well.
+ROIs that the old model scores are the old ones. Prints a table of each with 95 % intervals over cases and trainings,
+and draws those with several N.
 """
 
 from __future__ import annotations
@@ -26,8 +28,16 @@ from pipeline_lib.reporting.intervals import compare_average
 from pipeline_lib.reporting.results import Results
 from pipeline_lib.reporting.style import MUTED, PALETTE, figure_style
 
-EXPERIMENTS = {"": "real CT", "phantoms_": "phantoms"}
-RUN = re.compile(r"(?P<experiment>|phantoms_)(?P<method>old|grown|scratch)(_(?P<cases>\d+))?-seed(?P<seed>\d+)")
+EXPERIMENTS = {
+    "": "real CT",
+    "phantoms_": "phantoms",
+    "again_": "real CT, other old models",
+    "quarter_": "the same, a quarter of the crops of CTs without labels",
+    "half_": "the same, half of the crops of CTs without labels",
+}
+RUN = re.compile(
+    rf"(?P<experiment>{'|'.join(EXPERIMENTS)})(?P<method>old|grown|scratch)(_(?P<cases>\d+))?-seed(?P<seed>\d+)"
+)
 """Other runs of the file are left out."""
 
 
