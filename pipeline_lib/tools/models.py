@@ -39,7 +39,7 @@ def remove(fingerprints: Sequence[str], models: Path = MODELS) -> None:
     ------
     UserError: one of them is not kept; then none is deleted.
     """
-    kept = {folder.name: folder for folder in kept_folders(models, "*/*") if folder.is_dir()}
+    kept = {folder.name: folder for folder in models.glob("*/*") if folder.is_dir()}
     unknown = [name for name in fingerprints if name not in kept]
     if unknown:
         raise UserError(str(models), f"has no {', '.join(unknown)}", "list what there is: without --remove")

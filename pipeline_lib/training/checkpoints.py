@@ -27,10 +27,6 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    @property
-    def has_some(self) -> bool:
-        return bool(self._newest_first())
-
     def save(self, step: int, state: dict[str, Any]) -> bool:
         """Write `state` whole or not at all and keep the newest two; False, with a warning, if the disk refuses."""
         partial = self.folder / f"step-{step:08d}.partial"

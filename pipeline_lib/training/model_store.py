@@ -12,6 +12,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,14 +64,16 @@ class ModelStore:
         Files of an earlier training of this identity that are intact stay, and take the place of the new ones: other
         trainings may have started from them.
         """
-        known = read_about(self.folder) or {"digests": {}}
-        digests = {name: digest for name, digest in known["digests"].items() if self._has_intact(name, known)}
+        added: list[Path] = []
         try:
+            known = read_about(self.folder) or {"digests": {}}
+            digests = {name: digest for name, digest in known["digests"].items() if self._has_intact(name, known)}
             for path in outputs:
                 kept = self.folder / path.name
                 if path.name in digests:
                     _copy(kept, path)
                 else:
+                    added.append(kept)
                     _copy(path, kept)
                     digests[path.name] = file_digest(kept)
             about = {
@@ -81,7 +84,11 @@ class ModelStore:
             }
             write_json(self.folder / _ABOUT, about)
         except OSError as error:
-            say(f"warning: {self.folder} cannot be written ({error.strerror}): {self.title} is not kept there")
+            # What nobody lists would take space for ever.
+            for path in added:
+                with suppress(OSError):
+                    path.unlink()
+            say(f"warning: {self.title} is not kept in {self.folder}: {error.strerror} ({error.filename})")
             return False
         return True
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from itertools import islice
 from multiprocessing import active_children
@@ -174,13 +174,15 @@ def test_a_worker_ends_with_a_training_that_is_killed_whatever_it_waits_for(tiny
 
     training = fork.Process(target=train)
     training.start()
+    assert ours.poll(60)
     (worker,) = ours.recv()
     training.kill()
     training.join()
     until = time.monotonic() + 10
-    while psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < until, "the worker lives on"
-        time.sleep(0.05)
+    with suppress(psutil.NoSuchProcess):
+        while psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < until, "the worker lives on"
+            time.sleep(0.05)
 
 
 def test_workers_leave_a_stop_to_the_training(tiny):

@@ -16,11 +16,8 @@ from pipeline_lib.measurement.auto_sizes import with_sizes
 from pipeline_lib.measurement.cards import UNKNOWN_RATES, Card
 from pipeline_lib.measurement.counting import Rates
 from pipeline_lib.measurement.sizes import PAPER, SMALL
-from pipeline_lib.stages.train import parts
 from pipeline_lib.stages.train.parts import with_parts
-from pipeline_lib.training.checkpoints import Checkpoints
 from pipeline_lib.training.distributed import Distributed
-from tests.support.training_world import segmentation_settings
 
 GIB = 2**30
 CPU = torch.device("cpu")
@@ -82,31 +79,12 @@ def test_what_the_config_says_is_left_as_it_is(monkeypatch, reckoned, capfd):
 
 
 @pytest.mark.parametrize("keys", [{"kind": "ltuda_cda"}, {"kind": "labels_alone", "supervised": {"dice": "batch"}}])
-def test_a_batch_that_must_stay_whole_stays_whole_with_the_usual_checkpointing(monkeypatch, tmp_path, keys):
+def test_a_batch_that_must_stay_whole_stays_whole_with_the_usual_checkpointing(monkeypatch, keys):
     """ltuda_cda puts three views of it through the network at once, which no estimate here knows."""
     monkeypatch.setattr(auto_sizes, "card_at_hand", lambda device: pytest.fail("it is not reckoned"))
     settings = SimpleNamespace(method=read_method(keys | {"network": "n", "encoder": "e"}))
-    found = with_parts(settings, AUTO, Checkpoints(tmp_path), Distributed(0, 1, CPU), "train x")
+    found = with_parts(settings, AUTO, Distributed(0, 1, CPU), "train x")
     assert (found.gradient_accumulation_steps, found.gradient_checkpointing) == (1, "auto")
-
-
-def test_a_training_that_resumes_keeps_the_sizes_that_it_began_with(monkeypatch, reckoned, tmp_path, capfd):
-    """Whatever memory is free by then; but not before there is something to resume, nor what the config now says."""
-    monkeypatch.setattr(parts, "step_of", lambda *_: PAPER)
-    settings = segmentation_settings()
-
-    def sizes(card, **given) -> tuple[int, str]:
-        monkeypatch.setattr(auto_sizes, "card_at_hand", lambda device: ("a card", card))
-        execution = AUTO.model_copy(update=given)
-        found = with_parts(settings, execution, Checkpoints(tmp_path / "work"), Distributed(0, 1, CPU), "train x")
-        return found.gradient_accumulation_steps, found.gradient_checkpointing
-
-    assert sizes(gpu(3)) == (12, "all")
-    assert sizes(gpu(25.5)) == (2, "transformer")
-    Checkpoints(tmp_path / "work").save(1, {"step": 1})
-    assert sizes(gpu(3)) == (2, "transformer")
-    assert sizes(gpu(3), gradient_checkpointing="all") == (2, "all")
-    assert sizes(gpu(3), gradient_accumulation_steps=1) == (1, "auto")
 
 
 def test_where_nothing_fits_the_smallest_is_tried(monkeypatch, reckoned, capfd):

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import stat
-import time
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -28,6 +27,7 @@ from pipeline_lib.methods.latent_class.settings import LatentClass
 from pipeline_lib.methods.mean_teacher.settings import MeanTeacher
 from pipeline_lib.networks.model_file import load_segmentation_model
 from pipeline_lib.networks.swin_unetr.network import TextConditionedSwinUnetr
+from pipeline_lib.progress import say
 from pipeline_lib.stages.score_existence import run as existence
 from pipeline_lib.stages.train import run as segmentation
 from pipeline_lib.stages.train.settings import TrainingExecution
@@ -492,7 +492,7 @@ def test_a_training_that_cannot_be_kept_keeps_its_last_checkpoint(here, tmp_path
     inputs, outputs = paths(here, "latent_class", tmp_path)
     (tmp_path / "models").write_text("in the way")
     segmentation.run(settings, EXECUTION, inputs, outputs)
-    assert "latent_class is not kept there" in capsys.readouterr().err
+    assert "latent_class is not kept in models/train/" in capsys.readouterr().err
     expected = weights(outputs)
     outputs.model.unlink()
     (tmp_path / "models").unlink()
@@ -508,12 +508,13 @@ def test_after_an_edit_it_waits_for_the_training_that_still_writes_its_outputs(h
     settings = segmentation_settings(optimisation=SHORT)
     inputs, outputs = paths(here, "latent_class", tmp_path)
     fork = multiprocessing.get_context("fork")
-    ready = fork.Event()
+    ready, waits = fork.Event(), fork.Event()
+    monkeypatch.setattr(folder_lock, "say", lambda text: (waits.set(), say(text)))
 
     def orphan() -> None:
         with locked_folder(tmp_path / "work/train" / settings.run, Distributed(0, 1, torch.device("cpu")), "orphan"):
             ready.set()
-            time.sleep(1)
+            assert waits.wait(60)
 
     process = fork.Process(target=orphan)
     process.start()

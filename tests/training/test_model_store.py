@@ -160,13 +160,16 @@ def test_intact_files_of_an_earlier_training_stay_and_only_missing_ones_are_adde
 
 
 def test_what_the_disk_refuses_is_said_and_is_not_kept(trained, monkeypatch, capsys):
-    def full(*_) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def full_after_one(source, target) -> None:
+        if source == trained[1]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        target.write_bytes(source.read_bytes())
 
-    monkeypatch.setattr(model_store.shutil, "copyfile", full)
+    monkeypatch.setattr(model_store.shutil, "copyfile", full_after_one)
     store = ModelStore("train", identity(version="2"), "ours")
     assert not store.keep(trained)
-    assert f"{store.folder} cannot be written (No space left on device): ours is not kept" in capsys.readouterr().err
+    assert f"ours is not kept in {store.folder}: No space left on device" in capsys.readouterr().err
+    assert list(store.folder.iterdir()) == [], "space that nothing lists"
     assert not store.restore(trained)
 
 

@@ -5,16 +5,10 @@ from __future__ import annotations
 from ...config.methods import Method
 from ...config.optimisation import Execution
 from ...errors import UserError
-from ...files import read_json, write_json
 from ...measurement.auto_sizes import with_sizes
 from ...measurement.sizes import can_be_reckoned, step_of
-from ...training.checkpoints import Checkpoints
 from ...training.distributed import Distributed
 from .settings import Settings
-
-_SIZES = ("gradient_accumulation_steps", "gradient_checkpointing")
-_NOTE = "sizes.json"
-"""Beside the checkpoints: what `auto` meant when the training began."""
 
 
 def divisible(method: Method) -> bool:
@@ -22,24 +16,14 @@ def divisible(method: Method) -> bool:
     return not (method.sums_over_batch or method.mixes_samples)
 
 
-def with_parts(
-    settings: Settings, execution: Execution, checkpoints: Checkpoints, distributed: Distributed, title: str
-) -> Execution:
+def with_parts(settings: Settings, execution: Execution, distributed: Distributed, title: str) -> Execution:
     """`execution` with the parts and the checkpointing that fit the memory at hand, where they are `auto`.
 
-    A training that resumes keeps those that it began with: other ones would change its result by rounding. A batch that
-    cannot be divided is not reckoned: it stays whole, with the usual checkpointing.
+    A batch that cannot be divided is not reckoned: it stays whole, with the usual checkpointing.
     """
     if not divisible(settings.method):
         # Some of these methods pass several views of a batch at once, which the estimate does not know.
         return execution.model_copy(update={"gradient_accumulation_steps": execution.parts})
-    if execution.gradient_accumulation_steps != "auto":
-        return execution
-    note = checkpoints.folder / _NOTE
-    if begun := distributed.all_gather(read_json(note) if checkpoints.has_some and note.is_file() else None)[0]:
-        if execution.gradient_checkpointing != "auto":
-            del begun["gradient_checkpointing"]
-        return execution.model_copy(update=begun)
     network, batch_size = settings.network, -(-settings.optimisation.batch_size // distributed.world_size)
     rois, datasets = len(settings.rois), len(settings.cases)
     sizes = (
@@ -47,10 +31,7 @@ def with_parts(
         if can_be_reckoned(network)
         else None
     )
-    sized = with_sizes(execution, sizes, distributed, title=title)
-    if distributed.is_main:
-        write_json(note, {key: getattr(sized, key) for key in _SIZES})
-    return sized
+    return with_sizes(execution, sizes, distributed, title=title)
 
 
 def check_samples_together(method: Method, accumulation_steps: int, distributed: Distributed) -> None:

@@ -83,7 +83,7 @@ def run(settings: Settings, execution: TrainingExecution, inputs: Inputs, output
         if store.restored(distributed, [outputs.model, outputs.history, *teachers]):
             return
         check_samples_together(settings.method, execution.parts, distributed)
-        sized = with_parts(settings, execution, checkpoints, distributed, title)
+        sized = with_parts(settings, execution, distributed, title)
         if distributed.is_main:
             write_json(checkpoints.folder / RUN_FILE, {"run": settings.run})
             say_what_is_learned_from(settings, execution, cases, title)
@@ -112,8 +112,8 @@ def run(settings: Settings, execution: TrainingExecution, inputs: Inputs, output
         )
         if distributed.is_main:
             save(settings, task, labelled, outputs, identity.parts.get(START))
-            sources = zip([history, *snapshots.files], [outputs.history, *teachers], strict=True)
-            finished = {made: source for source, made in sources if source.is_file()}
+            taken = {made: source for source, made in zip(snapshots.files, teachers, strict=True) if source.is_file()}
+            finished = {outputs.history: history, **taken}
             for made, source in finished.items():
                 with atomic_write(made) as unfinished:
                     shutil.copyfile(source, unfinished)
