@@ -44,8 +44,9 @@ class Checkpoints:
             say(f"warning: no checkpoint at step {step}, training continues: {_first_line(error)} ({self.folder})")
             return False
         # Of later steps there are only damaged ones, which the training did not resume from.
-        older = [path for path in self._newest_first() if path.name < newest.name]
-        for path in {*self._newest_first(), *self.folder.glob("*.partial")} - {newest, *older[: _KEPT - 1]}:
+        found = self._newest_first()
+        older = [path for path in found if path.name < newest.name]
+        for path in {*found, *self.folder.glob("*.partial")} - {newest, *older[: _KEPT - 1]}:
             path.unlink()
         return True
 

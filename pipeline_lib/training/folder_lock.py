@@ -28,6 +28,16 @@ _SECONDS_BETWEEN_TRIES = 2.0
 
 
 @contextmanager
+def locked_training(folder: Path, run: str, distributed: Distributed, title: str) -> Iterator[None]:
+    """Own the outputs of `run`, which a training of settings edited since may be writing, and then its `folder`.
+
+    All ranks call this, for folders whose siblings are those of the same stage.
+    """
+    with locked_folder(folder.with_name(run), distributed, title), locked_folder(folder, distributed, title):
+        yield
+
+
+@contextmanager
 def locked_folder(folder: Path, distributed: Distributed, title: str) -> Iterator[None]:
     """Own `folder` for as long as the block lasts; waits for another owner, of which one line tells.
 

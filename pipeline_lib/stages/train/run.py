@@ -47,7 +47,7 @@ from ...randomness import key_number
 from ...text.embeddings import read_embeddings
 from ...training.checkpoints import Checkpoints
 from ...training.distributed import Distributed, init_distributed
-from ...training.folder_lock import locked_folder
+from ...training.folder_lock import locked_training
 from ...training.identity import Identity, case_fingerprint
 from ...training.loop import TrainingData, train
 from ...training.model_store import ModelStore
@@ -75,9 +75,7 @@ def run(settings: Settings, execution: TrainingExecution, inputs: Inputs, output
     checkpoints = Checkpoints(Path("work") / "train" / identity.fingerprint)
     with (
         init_distributed(execution) as distributed,
-        # Another training may be writing the same outputs, of settings that have been edited since.
-        locked_folder(checkpoints.folder.with_name(settings.run), distributed, title),
-        locked_folder(checkpoints.folder, distributed, title),
+        locked_training(checkpoints.folder, settings.run, distributed, title),
     ):
         clean_teachers_folder(execution, outputs, distributed)
         if store.restored(distributed, [outputs.model, outputs.history, *teachers]):

@@ -37,7 +37,7 @@ from ...progress import Progress
 from ...randomness import key_number, random_generator
 from ...training.checkpoints import Checkpoints
 from ...training.distributed import Distributed, init_distributed
-from ...training.folder_lock import locked_folder
+from ...training.folder_lock import locked_training
 from ...training.identity import Identity, case_fingerprint
 from ...training.loop import TrainingData, train
 from ...training.model_store import ModelStore
@@ -49,6 +49,7 @@ from .settings import VERSION, Execution, Inputs, Outputs, Settings
 _AROUND_STRUCTURES = 0.5
 """Share of the patches around a voxel of a structure, each equally often: rare ones are seen, absent ones too."""
 
+_RUN = "roi_aware_network"
 _TITLE = "train_roi_aware"
 
 
@@ -66,14 +67,12 @@ def run(settings: Settings, execution: Execution, inputs: Inputs, outputs: Outpu
     made = [outputs.model, outputs.metrics, outputs.history]
     with (
         init_distributed(execution) as distributed,
-        # Another training may be writing the same outputs, of settings that have been edited since.
-        locked_folder(checkpoints.folder.with_name("roi_aware_network"), distributed, _TITLE),
-        locked_folder(checkpoints.folder, distributed, _TITLE),
+        locked_training(checkpoints.folder, _RUN, distributed, _TITLE),
     ):
         if store.restored(distributed, made):
             return
         if distributed.is_main:
-            write_json(checkpoints.folder / RUN_FILE, {"run": "roi_aware_network"})
+            write_json(checkpoints.folder / RUN_FILE, {"run": _RUN})
         task = presence_task(settings, execution, distributed)
         history = train(
             task,
