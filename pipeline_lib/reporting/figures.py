@@ -92,8 +92,8 @@ def _label_curve_caption(evidence: Evidence, name: str) -> str:
 
 def _how_curves_are_drawn(evidence: Evidence) -> str:
     return (
-        "all else is equal, including the length of the training. Line: mean over trainings; band: 95 % interval over "
-        f"{_over_what(evidence)}; faint: single trainings."
+        "all else is equal, including the length of the training. Marker: mean over trainings; band or bar: 95 % "
+        f"interval over {_over_what(evidence)}; faint: single trainings."
     )
 
 

@@ -75,21 +75,33 @@ def overall_label_curves(
 
     What counts are the cases of the data sets in which a group's numbers differ; groups whose data sets are not those
     of the first one are left out. There is no curve where a method of a group has more cases of one data set and fewer
-    of another than the next. `labelled` as in `label_curves`.
+    of another than the next. Last come curves of one point: methods alone in their group that learn from the same
+    numbers of cases as a method of the first curve. `labelled` as in `label_curves`.
     """
-    limited = [dataset for dataset in datasets if any(dataset.name in each.labelled_cases for each in methods.values())]
+    limited = [each.name for each in datasets if any(each.name in method.labelled_cases for method in methods.values())]
     groups: dict[str, dict[str, dict[str, int]]] = {}
     for name, method in methods.items():
         key = method.model_copy(update={"labelled_cases": {}}).model_dump_json()
         groups.setdefault(key, {})[name] = {**labelled, **method.labelled_cases}
     curves: dict[tuple[str, ...], list[LabelCurve]] = {}
     for cases in groups.values():
-        varied = tuple(each.name for each in limited if len({of.get(each.name) for of in cases.values()}) > 1)
+        varied = tuple(each for each in limited if len({of.get(each) for of in cases.values()}) > 1)
         named = {tuple(of[each] for each in varied): name for name, of in cases.items() if of.keys() >= set(varied)}
         if _varied(list(named)) >= _FEWEST_DATASETS and _in_order(list(named)):
             rising = {sum(counts): named[counts] for counts in sorted(named, key=sum)}
             curves.setdefault(varied, []).append(average_curve(rising, results))
-    return next(iter(curves.values()), [])
+    if not curves:
+        return []
+    varied, found = next(iter(curves.items()))
+    first = next(cases for cases in groups.values() if found[0].name in cases)
+    on_first = [[of.get(each) for each in limited] for of in first.values() if of.keys() >= set(varied)]
+    return found + [
+        average_curve({sum(of[each] for each in varied): name}, results)
+        for cases in groups.values()
+        if len(cases) == 1
+        for name, of in cases.items()
+        if [of.get(each) for each in limited] in on_first
+    ]
 
 
 def _varied(counts: Sequence[tuple[int, ...]]) -> int:
@@ -165,11 +177,16 @@ def label_curve_figure(
             # Side by side, so that no training hides another's.
             aside = 2 ** (_BESIDE * (place - (len(shown) - 1) / 2))
             low, high = [each.low for each in curve.dice], [each.high for each in curve.dice]
+            places: Sequence[float] = curve.counts
+            if len(curve.counts) == 1:
+                # No line shows where a single point belongs, so all of it stands aside.
+                places = [aside * curve.counts[0]]
+                axes.vlines(places, low, high, color=colour, alpha=0.3, linewidth=5)
             axes.fill_between(curve.counts, low, high, color=colour, alpha=0.15, linewidth=0)
             for count, values in zip(curve.counts, curve.trainings, strict=True):
                 axes.scatter([aside * count] * len(values), values, s=14, color=colour, alpha=0.6, linewidths=0)
             axes.plot(
-                curve.counts,
+                places,
                 list(curve.means.values()),
                 color=colour,
                 marker=markers[curve.name],
@@ -179,7 +196,8 @@ def label_curve_figure(
             if alone is not None and curve is not alone:
                 for count, cases in cases_spared(curve, alone).items():
                     mean = curve.means[count]
-                    axes.plot([count, cases], [mean, mean], color=colour, linestyle=":", linewidth=1.2)
+                    start = places[curve.counts.index(count)]
+                    axes.plot([start, cases], [mean, mean], color=colour, linestyle=":", linewidth=1.2)
                     axes.plot(cases, mean, color=colour, marker="|", markersize=9)
         counts = sorted({count for curve in curves for count in curve.counts})
         axes.set_xscale("log", base=2)

@@ -15,6 +15,7 @@ from pipeline_lib.config.methods import decision_rule, read_method
 from pipeline_lib.config.rois import existence_structures
 from pipeline_lib.errors import UserError
 from pipeline_lib.stages.train.settings import settings_from
+from tests.support.phantom_config import with_all_labels
 
 BASE = Path(__file__).parents[2]
 
@@ -416,7 +417,8 @@ def test_nothing_is_compared_with_itself(content, key, twice):
     assert f"`{key}` names something twice" in refusal(content)
 
 
-def test_a_further_seed_renames_no_run(content):
+def test_a_further_seed_renames_no_run():
+    content = with_all_labels()
     one = load_config(content, BASE).runs
     assert [run.name for run in one] == ["baseline-seed0", "latent_class-seed0"]
     content["seeds"] = [0, 4]
@@ -425,8 +427,9 @@ def test_a_further_seed_renames_no_run(content):
     assert config.run("latent_class-seed4") in config.runs
 
 
-def grown(content: dict, start_from: str | None) -> dict:
+def grown(start_from: str | None) -> dict:
     """One data set of spleens, all ROIs of the default config, and one method."""
+    content = with_all_labels()
     datasets = content["datasets"]["partially_labelled"]
     (spleens,) = [name for name in datasets if "spleen" in name]
     changed = with_change(content, "datasets/partially_labelled", [spleens])
@@ -435,20 +438,18 @@ def grown(content: dict, start_from: str | None) -> dict:
     return changed
 
 
-def test_rois_that_no_data_set_labels_need_a_model_that_knows_them(content):
-    config = load_config(grown(content, "old/model.safetensors"), BASE)
+def test_rois_that_no_data_set_labels_need_a_model_that_knows_them():
+    config = load_config(grown("old/model.safetensors"), BASE)
     assert len(config.unlabelled_rois) == 6
     assert settings_from(config, "latent_class-seed0").method.start_from == "old/model.safetensors"
-    assert (
-        len(load_config({**grown(content, "old/model.safetensors"), "validation": {"fraction": 0.2}}, BASE).rois) == 7
-    )
-    assert "no data set with training cases labels liver, liver_tumor" in refusal(grown(content, None))
+    assert len(load_config({**grown("old/model.safetensors"), "validation": {"fraction": 0.2}}, BASE).rois) == 7
+    assert "no data set with training cases labels liver, liver_tumor" in refusal(grown(None))
     with pytest.raises(UserError, match=r"mean_teacher cannot learn liver, .*; name a model that knows it in `start_"):
         config.run("mean_teacher-seed0")
 
 
 def test_existence_may_come_from_the_model_that_a_method_starts_from(content):
-    alone = with_change(grown(content, "old.safetensors"), "datasets/fully_labelled", None)
+    alone = with_change(grown("old.safetensors"), "datasets/fully_labelled", None)
     assert "or set `existence.mode` to start_model" in refusal(alone)
     by_model = with_change(alone, "existence", {"mode": "start_model"})
     assert load_config(by_model, BASE).existence.mode == "start_model"

@@ -22,6 +22,7 @@ from pipeline_lib.stages.resample.settings import settings_from as resample
 from pipeline_lib.stages.score.settings import settings_from as score
 from pipeline_lib.stages.train.settings import execution_from, settings_from
 from tests.data.test_crops import labelling
+from tests.support.phantom_config import with_all_labels
 
 BASE = Path(__file__).parents[2]
 CASES = [f"ct_{number}" for number in range(30)]
@@ -38,7 +39,7 @@ PLAIN = {
 @pytest.fixture
 def content() -> dict:
     """The demo's config, whose scores need no phantom."""
-    return yaml.safe_load((BASE / "config" / "config.yaml").read_text()) | {"scores": {"truth": "labelled"}}
+    return with_all_labels() | {"scores": {"truth": "labelled"}}
 
 
 def with_plain(content: dict, **changes) -> dict:

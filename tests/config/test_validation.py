@@ -9,13 +9,14 @@ from pipeline_lib.config.loading import load_config
 from pipeline_lib.config.validation import held_out_cases
 from pipeline_lib.stages.settings import settings_file
 from pipeline_lib.stages.table import STAGES
+from tests.support.phantom_config import with_all_labels
 
 BASE = Path(__file__).parents[2]
 train = STAGES["train"].settings_from
 
 
 def config_of(validation=None, **changes):
-    content = yaml.safe_load((BASE / "config" / "config.yaml").read_text()) | changes
+    content = with_all_labels() | changes
     if validation is not None:
         content["validation"] = validation
     return load_config(content, BASE)

@@ -156,6 +156,27 @@ def test_curves_of_other_data_sets_than_the_first_ones_are_left_out():
     assert [curve.name for curve in curves] == ["alone_4"]
 
 
+def test_a_method_with_one_number_of_cases_is_a_point_beside_a_curve_that_has_this_number():
+    methods = {
+        "teacher_2": MeanTeacher(kind="mean_teacher", **SHARED, labelled_cases=both(2)),
+        "decay_2": MeanTeacher(kind="mean_teacher", **SHARED, labelled_cases=both(2), consistency_weight=2.0),
+        "decay_3": MeanTeacher(kind="mean_teacher", **SHARED, labelled_cases=both(3), consistency_weight=3.0),
+        "one_set": MeanTeacher(kind="mean_teacher", **SHARED, labelled_cases={"spleens": 2}, consistency_weight=4.0),
+        "all": labels_alone(),
+        "two": labels_alone(labelled_cases=both(2)),
+    }
+    dice = {name: [[0.1 * place, 0.1 * place + 0.2]] for place, name in enumerate(methods, 1)}
+    curves = overall_label_curves(BOTH, methods, results_of(dice), LABELLED)
+    assert [(curve.name, curve.counts) for curve in curves] == [
+        ("all", (4, 2 * MANY)),
+        ("teacher_2", (4,)),
+        ("decay_2", (4,)),
+    ]
+    (axes,) = label_curve_figure(curves, "labelled cases", list(methods), curves[0]).axes
+    markers = [line.get_xdata()[0] for line in axes.get_lines() if line.get_label() in ("teacher 2", "decay 2")]
+    assert len(set(markers)) == 2, "points of the same number stand side by side"
+
+
 @pytest.mark.parametrize(
     "limits",
     [

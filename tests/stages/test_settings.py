@@ -49,7 +49,7 @@ def test_a_stage_gets_its_slice(printed):
         (("write_report", "--run", "baseline-seed0"), "write_report needs no other option"),
         (("list_cases", "--dataset", "nowhere"), "unknown data set nowhere; choose from: phantom_liver"),
         (("train", "--run", "nothing-seed0"), "unknown method nothing; choose from: baseline"),
-        (("train", "--run", "baseline"), "write METHOD-seedSEED, as baseline-seed0"),
+        (("train", "--run", "baseline"), "write METHOD-seedSEED, as baseline_2-seed0"),
         (("list_cases", "--dataset", "phantom_liver", "--execution"), "list_cases has no settings of how it runs"),
         (("embed", "--encoder", "nobody"), "unknown encoder nobody; choose from: wordllama"),
     ],
