@@ -64,7 +64,6 @@ def check_methods(config: Config) -> None:
                 "network without `per_data_set`"
             )
         _check_patches(config.patches, name, network)
-        _check_labelled_cases(config, name, method)
     # A method that is not compared may lie there until there is what it needs.
     for name in config.compare or config.methods:
         _check_samples_together(config, name, config.methods[name])
@@ -83,6 +82,8 @@ def lacking_for(config: Config, method: Method) -> tuple[str, str] | None:
             "has a `start_from` that names a model that may have learned from the cases that a fold holds out",
             "leave out `folds`, or start from self-supervised weights (.pt)",
         )
+    if (too_few := _missing_labelled_cases(config, method)) is not None:
+        return f"cannot learn: its `labelled_cases` {too_few}", "correct it"
     if method.start_from is None and config.unlabelled_rois:
         unlabelled = ", ".join(config.unlabelled_rois)
         return f"cannot learn {unlabelled}, which no data set labels", "name a model that knows it in `start_from`"
@@ -145,7 +146,8 @@ def _check_samples_together(config: Config, name: str, method: Method) -> None:
         raise ValueError(f"method {name} mixes samples of a batch: set `segmentation.batch_size` to at least 2")
 
 
-def _check_labelled_cases(config: Config, name: str, method: Method) -> None:
+def _missing_labelled_cases(config: Config, method: Method) -> str | None:
+    """What is wrong with the data sets and numbers that `labelled_cases` names, if anything is."""
     trained = {
         dataset.name: len(cases_with_labels(dataset, dataset.split_cases("train")))
         for dataset in config.datasets.partially_labelled
@@ -153,11 +155,8 @@ def _check_labelled_cases(config: Config, name: str, method: Method) -> None:
     }
     for dataset, count in method.labelled_cases.items():
         if dataset not in trained:
-            raise ValueError(
-                f"method {name}: `labelled_cases` names {dataset}, which is not a partially labelled data set with "
-                f"labels (those are: {', '.join(trained)})"
-            )
+            those = ", ".join(trained)
+            return f"names {dataset}, which is not a partially labelled data set with labels (those are: {those})"
         if count > trained[dataset]:
-            raise ValueError(
-                f"method {name}: `labelled_cases` wants {count} of {dataset}, which has {trained[dataset]} to train"
-            )
+            return f"wants {count} of {dataset}, which has {trained[dataset]} to train"
+    return None

@@ -92,7 +92,7 @@ def _label_curve_caption(evidence: Evidence, name: str) -> str:
 
 def _how_curves_are_drawn(evidence: Evidence) -> str:
     return (
-        "all else is equal, including the length of the training. Marker: mean over trainings; band or bar: 95 % "
+        "along a line all else is equal, including the length of the training. Line: mean over trainings; band: 95 % "
         f"interval over {_over_what(evidence)}; faint: single trainings."
     )
 
@@ -121,6 +121,10 @@ def _overall_curve_caption(evidence: Evidence, _: str) -> str:
         f"Average of the ROIs' mean Dice over all {evidence.results.case_noun}s, against the number of labelled cases "
         f"in the training, summed over the data sets in which it varies; {_how_curves_are_drawn(evidence)}"
     )
+    if any(len(curve.counts) == 1 for curve in curves):
+        text += (
+            " A marker without a line, left of its number of cases, is a method with this number alone; bar: interval."
+        )
     if (alone := _labels_alone(evidence, curves)) is not None:
         spared = [
             f"{method_label(curve.name)} with {count} as {method_label(alone.name)} with about {cases:.0f}"

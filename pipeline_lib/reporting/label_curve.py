@@ -19,6 +19,8 @@ from .tables import AVERAGE
 
 _BESIDE = 0.12
 """Distance between two methods' trainings with as many cases, in doublings of the number."""
+_ROOM = 0.5
+"""Distance from the axes' ends to the smallest and largest number, in doublings."""
 _FEWEST_COUNTS = 2
 """Numbers of labelled cases that make a curve."""
 _FEWEST_DATASETS = 2
@@ -75,8 +77,8 @@ def overall_label_curves(
 
     What counts are the cases of the data sets in which a group's numbers differ; groups whose data sets are not those
     of the first one are left out. There is no curve where a method of a group has more cases of one data set and fewer
-    of another than the next. Last come curves of one point: methods alone in their group that learn from the same
-    numbers of cases as a method of the first curve. `labelled` as in `label_curves`.
+    of another than the next. One-point curves follow: methods of the other groups that learn from as many cases as a
+    method of the first curve. `labelled` as in `label_curves`.
     """
     limited = [each.name for each in datasets if any(each.name in method.labelled_cases for method in methods.values())]
     groups: dict[str, dict[str, dict[str, int]]] = {}
@@ -93,12 +95,13 @@ def overall_label_curves(
     if not curves:
         return []
     varied, found = next(iter(curves.items()))
+    drawn = {curve.name for curve in found}
     first = next(cases for cases in groups.values() if found[0].name in cases)
     on_first = [[of.get(each) for each in limited] for of in first.values() if of.keys() >= set(varied)]
     return found + [
         average_curve({sum(of[each] for each in varied): name}, results)
         for cases in groups.values()
-        if len(cases) == 1
+        if not drawn & cases.keys()
         for name, of in cases.items()
         if [of.get(each) for each in limited] in on_first
     ]
@@ -172,14 +175,19 @@ def label_curve_figure(
     figure = Figure(figsize=(1.5 + 4.2 * len(rois), 3.8))
     for axes, roi in zip(figure.subplots(1, len(rois), squeeze=False)[0], rois, strict=True):
         shown = [curve for curve in curves if curve.roi == roi]
-        for place, curve in enumerate(shown):
+        lines = [curve.name for curve in shown if len(curve.counts) > 1]
+        points = [curve.name for curve in shown if len(curve.counts) == 1]
+        for curve in shown:
             colour = colours[curve.name]
-            # Side by side, so that no training hides another's.
-            aside = 2 ** (_BESIDE * (place - (len(shown) - 1) / 2))
+            # Side by side, so that no training hides another's; points without a line are left of all lines.
+            if curve.name in lines:
+                aside = 2 ** (_BESIDE * (lines.index(curve.name) - (len(lines) - 1) / 2))
+            else:
+                step = min(_BESIDE, 0.6 * _ROOM / len(points))
+                aside = 2 ** -(0.2 * _ROOM + step * (1 + points.index(curve.name)))
             low, high = [each.low for each in curve.dice], [each.high for each in curve.dice]
             places: Sequence[float] = curve.counts
-            if len(curve.counts) == 1:
-                # No line shows where a single point belongs, so all of it stands aside.
+            if curve.name in points:
                 places = [aside * curve.counts[0]]
                 axes.vlines(places, low, high, color=colour, alpha=0.3, linewidth=5)
             axes.fill_between(curve.counts, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -203,7 +211,7 @@ def label_curve_figure(
         axes.set_xscale("log", base=2)
         axes.set_xticks(counts, [str(count) for count in counts])
         axes.minorticks_off()
-        axes.set_xlim(counts[0] / math.sqrt(2), counts[-1] * math.sqrt(2))
+        axes.set_xlim(counts[0] / 2**_ROOM, counts[-1] * 2**_ROOM)
         drawn = _drawn_dice(shown) or [0, 1]
         room = max(0.02, 0.08 * (max(drawn) - min(drawn)))
         axes.set_ylim(max(0, min(drawn) - room), max(drawn) + room)

@@ -417,6 +417,19 @@ def test_nothing_is_compared_with_itself(content, key, twice):
     assert f"`{key}` names something twice" in refusal(content)
 
 
+def test_a_method_that_is_not_compared_may_name_data_sets_that_are_not_there(content):
+    """Whoever makes the demo's config their own takes data sets out first."""
+    content["datasets"]["partially_labelled"].remove("phantom_spleen")
+    content["rois"] = [roi for roi in content["rois"] if roi["name"] != "spleen"]
+    said = refusal(content)
+    assert "method baseline_2 cannot learn: its `labelled_cases` names phantom_spleen" in said
+    assert said.endswith("or name the methods without it in `compare`; see config/README.md for the key")
+    for setup in ({}, {"folds": 2}, {"validation": {"fraction": 0.2}}):
+        config = load_config(content | {"compare": ["baseline", "latent_class"]} | setup, BASE)
+        with pytest.raises(UserError, match="lacuna_2 cannot learn: its `labelled_cases` names phantom_spleen"):
+            config.run("lacuna_2-seed0")
+
+
 def test_a_further_seed_renames_no_run():
     content = with_all_labels()
     one = load_config(content, BASE).runs

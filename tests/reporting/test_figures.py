@@ -35,7 +35,7 @@ from pipeline_lib.reporting.label_curve import (
 from pipeline_lib.reporting.overview import choose_median_cases, overview_panel
 from pipeline_lib.reporting.panels import draw_marks
 from pipeline_lib.reporting.pseudo_labels import over_decisions, pseudo_label_figure, read_pseudo_labels
-from pipeline_lib.reporting.results import Results
+from pipeline_lib.reporting.results import Results, method_label
 from pipeline_lib.reporting.scans import CaseFiles, Scan
 from pipeline_lib.reporting.style import method_colours, method_markers, roi_colours
 from pipeline_lib.reporting.training_figures import common_thresholds, existence_figure
@@ -129,8 +129,9 @@ def test_the_curve_of_the_average_counts_the_cases_of_all_data_sets_that_vary():
     assert (alone.name, alone.roi, alone.counts) == ("all", "average", (4, 8 + MANY, 2 * MANY))
     assert [each.mean for each in alone.dice] == pytest.approx([0.3, 0.4, 0.2])
     assert (teacher.name, teacher.counts) == ("teacher_8", (4, 16))
-    (folded,) = overall_label_curves(BOTH, methods, results_of(dice), {})
+    folded, point = overall_label_curves(BOTH, methods, results_of(dice), {})
     assert (folded.name, folded.counts) == (teacher.name, teacher.counts)
+    assert (point.name, point.counts) == ("two", (4,))
 
 
 @pytest.mark.parametrize("labelled", [LABELLED, {}], ids=["counted", "in folds"])
@@ -156,25 +157,48 @@ def test_curves_of_other_data_sets_than_the_first_ones_are_left_out():
     assert [curve.name for curve in curves] == ["alone_4"]
 
 
+def teacher(weight: float, limit: dict[str, int]) -> MeanTeacher:
+    return MeanTeacher(kind="mean_teacher", **SHARED, labelled_cases=limit, consistency_weight=weight)
+
+
 def test_a_method_with_one_number_of_cases_is_a_point_beside_a_curve_that_has_this_number():
-    methods = {
-        "teacher_2": MeanTeacher(kind="mean_teacher", **SHARED, labelled_cases=both(2)),
-        "decay_2": MeanTeacher(kind="mean_teacher", **SHARED, labelled_cases=both(2), consistency_weight=2.0),
-        "decay_3": MeanTeacher(kind="mean_teacher", **SHARED, labelled_cases=both(3), consistency_weight=3.0),
-        "one_set": MeanTeacher(kind="mean_teacher", **SHARED, labelled_cases={"spleens": 2}, consistency_weight=4.0),
-        "all": labels_alone(),
-        "two": labels_alone(labelled_cases=both(2)),
-    }
-    dice = {name: [[0.1 * place, 0.1 * place + 0.2]] for place, name in enumerate(methods, 1)}
-    curves = overall_label_curves(BOTH, methods, results_of(dice), LABELLED)
+    points = {f"teacher_{weight}": teacher(weight, both(2)) for weight in range(1, 13)}
+    others = {"other_number": teacher(20, both(3)), "one_set": teacher(21, {"spleens": 2})}
+    methods = {**points, **others, "all": labels_alone(), "two": labels_alone(labelled_cases=both(2))}
+    results = results_of({name: [[0.01 * place, 0.01 * place + 0.2]] for place, name in enumerate(methods)})
+    curves = overall_label_curves(BOTH, methods, results, LABELLED)
     assert [(curve.name, curve.counts) for curve in curves] == [
         ("all", (4, 2 * MANY)),
-        ("teacher_2", (4,)),
-        ("decay_2", (4,)),
+        *((name, (4,)) for name in points),
     ]
     (axes,) = label_curve_figure(curves, "labelled cases", list(methods), curves[0]).axes
-    markers = [line.get_xdata()[0] for line in axes.get_lines() if line.get_label() in ("teacher 2", "decay 2")]
-    assert len(set(markers)) == 2, "points of the same number stand side by side"
+    markers = [line.get_xdata()[0] for line in axes.get_lines() if line.get_label() in map(method_label, points)]
+    left, _ = axes.get_xlim()
+    assert len(set(markers)) == len(points)
+    assert all(left < marker < 4 for marker in markers), "beside the curve, within the axes"
+
+
+def test_a_point_needs_no_number_of_all_cases():
+    """As in folds; a method of the point's kind that learns from all cases does not take the point away."""
+    methods = {f"alone_{n}": labels_alone(labelled_cases=both(n)) for n in (2, 4)}
+    methods |= {"teacher_2": teacher(1, both(2)), "teacher_all": teacher(1, {})}
+    curves = overall_label_curves(BOTH, methods, results_of({name: [[0.5]] for name in methods}), {})
+    assert [(curve.name, curve.counts) for curve in curves] == [("alone_4", (4, 8)), ("teacher_2", (4,))]
+
+
+def test_the_caption_says_what_a_point_is():
+    methods = {f"alone_{n}": labels_alone(labelled_cases=both(n)) for n in (2, 8)} | {"teacher_2": teacher(1, both(2))}
+    dice = {"alone_2": 0.5, "alone_8": 0.7, "teacher_2": 0.6}
+    (kind,) = [each for each in FIGURES if each.title == "What labelled cases are worth"]
+    caption = kind.caption_of(evidence_of(dice, methods), "")
+    assert "A marker without a line" in caption
+    assert "teacher 2 with 4 as alone 8 with about 8." in caption
+    (axes,) = kind.draw(evidence_of(dice, methods), "").axes
+    (dotted,) = [line for line in axes.get_lines() if line.get_linestyle() == ":"]
+    assert dotted.get_xdata()[0] < 4
+    assert dotted.get_xdata()[1] == pytest.approx(8)
+    del methods["teacher_2"], dice["teacher_2"]
+    assert "A marker without" not in kind.caption_of(evidence_of(dice, methods), "")
 
 
 @pytest.mark.parametrize(
