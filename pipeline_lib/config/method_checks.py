@@ -102,6 +102,8 @@ def lacking_for(config: Config, method: Method) -> tuple[str, str] | None:
             return "needs existence scores, which `existence.mode` takes from a model", "name it in `start_from`"
     elif method.needs_existence and config.datasets.fully_labelled is None:
         other = ", or set `existence.mode` to start_model" if method.start_from is not None else ""
+        if method.kind == "lacuna":
+            other += ", or do without: `decision: null`"
         name_it = f"name the data set of the ROI-aware network in `datasets.fully_labelled`{other}"
         return "needs existence scores", name_it
     unknown = [roi.name for roi in config.rois if not has_existence(roi)]

@@ -64,18 +64,16 @@ class SupervisedLoss(Section):
 class MethodSettings(Section):
     """The keys of every method, and the facts that the settings class of a method states about it.
 
-    `needs_teacher` and `needs_existence` say whether it uses the mean teacher and existence scores, `asks_one_roi`
-    whether it asks its network for one ROI of each sample, `needs_features` whether it also needs the network's last
-    features, `sees_data_sets` whether it tells its network the samples' data sets, as one with parts for each must
-    know; `terms` names the terms of its loss, in the order of the figure of the losses, with their titles there.
-    `revision` is raised when its code or one of its defaults changes what it learns: no model of an earlier one is
-    taken for one of this.
+    `needs_teacher` says whether it uses the mean teacher, `asks_one_roi` whether it asks its network for one ROI of
+    each sample, `needs_features` whether it also needs the network's last features, `sees_data_sets` whether it tells
+    its network the samples' data sets, as one with parts for each must know; `terms` names the terms of its loss, in
+    the order of the figure of the losses, with their titles there. `revision` is raised when its code or one of its
+    defaults changes what it learns: no model of an earlier one is taken for one of this.
     """
 
     revision: ClassVar[int] = 1
 
     needs_teacher: ClassVar[bool] = False
-    needs_existence: ClassVar[bool] = False
     asks_one_roi: ClassVar[bool] = False
     needs_features: ClassVar[bool] = False
     sees_data_sets: ClassVar[bool] = False
@@ -162,6 +160,11 @@ class MethodSettings(Section):
     def keeps_start(self) -> bool:
         """Whether a start model labels the ROIs that it knows."""
         return self.starts_from_model and self.keep_start
+
+    @property
+    def needs_existence(self) -> bool:
+        """Whether it uses existence scores of ROIs."""
+        return False
 
     @property
     def needs_organs(self) -> bool:

@@ -10,7 +10,7 @@ from ..existence.decisions import Decisions, decide
 from .roi_maps import labelled_throughout
 
 
-def decided(batch: Batch, scores: Tensor, rule: DecisionRule) -> tuple[Decisions, Tensor | None]:
+def decided(batch: Batch, scores: Tensor, rule: DecisionRule | None) -> tuple[Decisions, Tensor | None]:
     """The decisions by `scores` B K, and the voxels at which they count, bool B K D H W (None: at all).
 
     A ROI that is labelled but for some voxels is decided on too, for these; where its known part shows it, it is there.

@@ -472,6 +472,13 @@ def test_existence_may_come_from_the_model_that_a_method_starts_from(content):
     )
 
 
+def test_lacuna_can_do_without_existence_scores():
+    without = with_change(with_all_labels(), "datasets/fully_labelled", None) | {"compare": ["lacuna"]}
+    assert "datasets.fully_labelled`, or do without: `decision: null`, or name" in refusal(without)
+    config = load_config(with_change(without, "methods/lacuna/decision", None), BASE)
+    assert settings_from(config, "lacuna-seed0").method.decision is None
+
+
 @pytest.mark.parametrize("path", ["results/models/a-seed0/model.safetensors", "./results/model.safetensors"])
 def test_a_model_that_this_config_would_make_again_is_no_start(content, path):
     message = refusal(with_change(content, "methods/latent_class/start_from", path))

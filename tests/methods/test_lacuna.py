@@ -155,6 +155,19 @@ def test_known_voxels_are_for_the_labels_alone(term):
     assert not (reached & (~batch.known if term == "supervised" else batch.known)).any()
 
 
+def test_without_a_decision_rule_every_unlabelled_roi_is_positive_whatever_its_score():
+    keys = {"warmup_fraction": 0, "certainty": 0.6, "seen_voxels": 1, **SHARED}
+    batch = scored_batch(4)
+    task = task_of(Lacuna(kind="lacuna", decision=None, **keys))
+    blind = task.losses(task.networks, replace(batch, scores=torch.full_like(batch.scores, torch.nan)), 1.0)
+    task = task_of(Lacuna(kind="lacuna", **keys))
+    sure = task.losses(task.networks, replace(batch, scores=torch.ones_like(batch.scores)), 1.0)
+    assert sure.terms["certain"].count_nonzero()
+    torch.testing.assert_close(blind.total, sure.total)
+    assert "positive" in sure.counts
+    assert "positive" not in blind.counts
+
+
 def test_labels_of_unlabelled_rois_are_never_read():
     method = Lacuna(kind="lacuna", warmup_fraction=0, certainty=0.6, seen_voxels=1, **SHARED)
     task, batch = task_of(method), scored_batch(4)

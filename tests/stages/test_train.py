@@ -23,6 +23,7 @@ from pipeline_lib.config.validation import Validation
 from pipeline_lib.data.crops import TrainingCase
 from pipeline_lib.errors import UserError
 from pipeline_lib.methods.labels_alone.settings import LabelsAlone
+from pipeline_lib.methods.lacuna.settings import Lacuna
 from pipeline_lib.methods.latent_class.settings import LatentClass
 from pipeline_lib.methods.mean_teacher.settings import MeanTeacher
 from pipeline_lib.networks.model_file import load_segmentation_model
@@ -59,6 +60,7 @@ METHODS = {
     "without_mse": LatentClass(kind="latent_class", network="swin_unetr", encoder="vectors", consistency=False),
     "dodnet": LabelsAlone(kind="labels_alone", network="dodnet", encoder="one_hot"),
     "latent_class": LATENT_CLASS,
+    "lacuna_without_scores": Lacuna(kind="lacuna", network="swin_unetr", encoder="vectors", decision=None),
 }
 UMASK = os.umask(0)
 os.umask(UMASK)
@@ -81,6 +83,8 @@ def paths(here, run, tmp_path):
     inputs, _ = here.segmentation_paths(run)
     if run == "dodnet":
         inputs = replace(inputs, embeddings=here.task_codes)
+    if run == "lacuna_without_scores":  # as without a fully labelled data set
+        inputs = replace(inputs, roi_aware_model=None)
     folder = tmp_path / "results" / run
     return inputs, segmentation.Outputs(folder / "model.safetensors", folder / "history.jsonl")
 

@@ -24,7 +24,6 @@ class Lacuna(TeacherScheduleSettings):
         "consistency_weight": "Eq. 3 always weighs 1, as in the paper",
     }
     revision: ClassVar[int] = 3
-    needs_existence: ClassVar[bool] = True
     terms: ClassVar[Mapping[str, str]] = {
         "supervised": "supervised loss (Eq. 1)",
         "latent": "latent loss (Eq. 2)",
@@ -33,7 +32,11 @@ class Lacuna(TeacherScheduleSettings):
     }
 
     kind: Literal["lacuna"]
-    decision: DecisionRule = DecisionRule()
+    decision: DecisionRule | None = Field(
+        default=DecisionRule(),
+        description="Existence scores from which an unlabelled ROI is latent (null: it always is, as a positive one, "
+        "so that no fully labelled data set is needed).",
+    )
     certainty: Annotated[float, Field(gt=0.5, lt=1)] = Field(
         default=0.9,
         description="Teacher's probability from which a voxel counts as certainly inside a ROI; as certainly outside "
@@ -56,6 +59,10 @@ class Lacuna(TeacherScheduleSettings):
         default=0.2,
         description="Share of the training, after the warm-up, over which their weight rises as exp(−5(1−t)²).",
     )
+
+    @property
+    def needs_existence(self) -> bool:
+        return self.decision is not None
 
     @property
     def needs_organs(self) -> bool:

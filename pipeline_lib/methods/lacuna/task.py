@@ -42,7 +42,7 @@ class LacunaTask(DecidingStudent[Lacuna]):
     terms = Lacuna.terms
 
     def losses(self, networks: Mapping[str, nn.Module], batch: Batch, progress: float) -> Losses:
-        """Losses of `batch`; the history counts what each ROI was in each sample."""
+        """Losses of `batch`; the history counts what existence scores decided about each ROI of each sample."""
         settings, weight = self.settings, self.teacher_weight(progress)
         decisions, where = self.decided(batch)
         teacher = self.teacher.logits(batch, self.rivals)
@@ -55,7 +55,8 @@ class LacunaTask(DecidingStudent[Lacuna]):
             certain = certain_loss(logits, teacher, decisions, settings, where)
         total = supervised + latent + consistency + weight * settings.certain_weight * certain
         terms = {"supervised": supervised, "latent": latent, "consistency": consistency, "certain": certain}
-        return Losses(total, terms, {**unlabelled_counts(decisions, batch), **label_counts(logits, batch)})
+        by_scores = {} if settings.decision is None else unlabelled_counts(decisions, batch)
+        return Losses(total, terms, {**by_scores, **label_counts(logits, batch)})
 
     def pseudo_labels(self, batch: Batch) -> PseudoLabels:
         """The targets of Eq. 2 and 3, one organ per voxel; certain pseudo labels are some of them."""

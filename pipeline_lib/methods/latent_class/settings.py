@@ -23,7 +23,6 @@ class LatentClass(TeacherMethodSettings):
         "negative_target": "the paper treats both kinds of latent ROIs alike and no experiment used it",
         "wanted_precision": "thresholds chosen for each ROI improved no result (docs/evidence.md)",
     }
-    needs_existence: ClassVar[bool] = True
     terms: ClassVar[Mapping[str, str]] = {
         "supervised": "supervised loss (Eq. 1)",
         "latent": "latent loss (Eq. 2)",
@@ -41,6 +40,10 @@ class LatentClass(TeacherMethodSettings):
     )
     latent_weight: NonNegative = Field(default=1.0, description="w_CE of Eq. 4.")
     consistency_weight: NonNegative = Field(default=1.0, description="w_MSE of Eq. 4.")
+
+    @property
+    def needs_existence(self) -> bool:
+        return True
 
     @model_validator(mode="after")
     def _weighs_only_its_terms(self) -> Self:
