@@ -38,13 +38,14 @@ def run(given: argparse.Namespace) -> int:
 def lines(content: Mapping[str, Any]) -> Sequence[str]:
     """The facts that decide whether a model is of use, a line each."""
     from ..config.volumes import Patches
+    from ..networks.model_description import method_in_words
 
     rois, prediction = content["rois"], content.get("prediction")
     method, network = content["method"], content["network"]
     facts = {
         "ROIs": f"{len(rois)}: {', '.join(rois)}",
         "network": f"{network['kind']}, {content['parameters'] / 1e6:.1f} million parameters",
-        "method": method["kind"] + (", with its teacher" if content["has_teacher"] else ""),
+        "method": method_in_words(method) + (", with its teacher" if content["has_teacher"] else ""),
         "training": f"{content.get('run', 'unknown')}, seed {content.get('seed', 'unknown')}",
         "voxels": f"{_product(content['spacing_mm'])} mm (x, y, z)",
         "patch": f"{_product(Patches.model_validate(content['patches']).size_voxels)} voxels",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from .methods import Method
 from .networks import Network
 from .rois import has_existence
-from .validation import cases_that_teach, cases_with_labels
+from .validation import cases_that_teach, cases_with_labels, missing_labelled_cases
 from .volumes import Patches
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def lacking_for(config: Config, method: Method) -> tuple[str, str] | None:
             "has a `start_from` that names a model that may have learned from the cases that a fold holds out",
             "leave out `folds`, or start from self-supervised weights (.pt)",
         )
-    if (too_few := _missing_labelled_cases(config, method)) is not None:
+    if (too_few := missing_labelled_cases(config, method)) is not None:
         return f"cannot learn: its `labelled_cases` {too_few}", "correct it"
     if method.start_from is None and config.unlabelled_rois:
         unlabelled = ", ".join(config.unlabelled_rois)
@@ -97,14 +97,14 @@ def lacking_for(config: Config, method: Method) -> tuple[str, str] | None:
             f"trains a part of {method.network} for each data set, and {without} labels nothing to train it with",
             "leave it out with `keep_start: false`, name a network without `per_data_set`",
         )
+    without = ", or set `decision: null`" if method.may_ignore_existence else ""
     if method.needs_existence and config.existence.mode == "start_model":
         if method.start_from is None:
-            return "needs existence scores, which `existence.mode` takes from a model", "name it in `start_from`"
+            wrong = "needs existence scores, which `existence.mode` takes from a model"
+            return wrong, f"name it in `start_from`{without}"
     elif method.needs_existence and config.datasets.fully_labelled is None:
         other = ", or set `existence.mode` to start_model" if method.start_from is not None else ""
-        if method.kind == "lacuna":
-            other += ", or do without: `decision: null`"
-        name_it = f"name the data set of the ROI-aware network in `datasets.fully_labelled`{other}"
+        name_it = f"name the data set of the ROI-aware network in `datasets.fully_labelled`{other}{without}"
         return "needs existence scores", name_it
     unknown = [roi.name for roi in config.rois if not has_existence(roi)]
     if method.needs_organs and unknown:
@@ -146,19 +146,3 @@ def _check_samples_together(config: Config, name: str, method: Method) -> None:
         )
     if method.mixes_samples and config.segmentation.batch_size < 2:
         raise ValueError(f"method {name} mixes samples of a batch: set `segmentation.batch_size` to at least 2")
-
-
-def _missing_labelled_cases(config: Config, method: Method) -> str | None:
-    """What is wrong with the data sets and numbers that `labelled_cases` names, if anything is."""
-    trained = {
-        dataset.name: len(cases_with_labels(dataset, dataset.split_cases("train")))
-        for dataset in config.datasets.partially_labelled
-        if not dataset.has_no_labels
-    }
-    for dataset, count in method.labelled_cases.items():
-        if dataset not in trained:
-            those = ", ".join(trained)
-            return f"names {dataset}, which is not a partially labelled data set with labels (those are: {those})"
-        if count > trained[dataset]:
-            return f"wants {count} of {dataset}, which has {trained[dataset]} to train"
-    return None

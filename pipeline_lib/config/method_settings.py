@@ -66,9 +66,10 @@ class MethodSettings(Section):
 
     `needs_teacher` says whether it uses the mean teacher, `asks_one_roi` whether it asks its network for one ROI of
     each sample, `needs_features` whether it also needs the network's last features, `sees_data_sets` whether it tells
-    its network the samples' data sets, as one with parts for each must know; `terms` names the terms of its loss, in
-    the order of the figure of the losses, with their titles there. `revision` is raised when its code or one of its
-    defaults changes what it learns: no model of an earlier one is taken for one of this.
+    its network the samples' data sets, as one with parts for each must know, `may_ignore_existence` whether it learns
+    without existence scores where its `decision` is null; `terms` names the terms of its loss, in the order of the
+    figure of the losses, with their titles there. `revision` is raised when its code or one of its defaults changes
+    what it learns: no model of an earlier one is taken for one of this.
     """
 
     revision: ClassVar[int] = 1
@@ -77,6 +78,7 @@ class MethodSettings(Section):
     asks_one_roi: ClassVar[bool] = False
     needs_features: ClassVar[bool] = False
     sees_data_sets: ClassVar[bool] = False
+    may_ignore_existence: ClassVar[bool] = False
     terms: ClassVar[Mapping[str, str]] = {"supervised": "supervised loss (Eq. 1)"}
 
     kind: str = Field(description="What the method learns from, and how.")

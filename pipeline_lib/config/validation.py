@@ -124,16 +124,36 @@ def cases_of_method(config: Config, method: MethodSettings, fold: int | None = N
 
 
 def check_held_out(config: Config) -> None:
-    """ValueError if what a fold leaves to learn from lacks a data set, a ROI, or cases that a method asks for."""
+    """ValueError if what a fold leaves to learn from lacks a data set or a ROI."""
     for fold in all_folds(config):
         is_validated = bool(held_out_cases(config, fold))
         if is_validated or fold is not None:
             _check_left(config, fold, is_validated)
 
 
-def _check_left(config: Config, fold: int | None, is_validated: bool) -> None:
+def missing_labelled_cases(config: Config, method: MethodSettings) -> str | None:
+    """What is wrong with the data sets and numbers that `labelled_cases` names, if anything is, in some fold."""
+    with_labels = {dataset.name: dataset for dataset in config.datasets.partially_labelled if not dataset.has_no_labels}
+    for wanted, count in method.labelled_cases.items():
+        if wanted not in with_labels:
+            those = ", ".join(with_labels)
+            return f"names {wanted}, which is not a partially labelled data set with labels (those are: {those})"
+        for fold in all_folds(config):
+            having = len(cases_with_labels(with_labels[wanted], learned_cases(config, fold)[wanted]))
+            if count > having:
+                is_validated = bool(held_out_cases(config, fold))
+                besides = f" besides those that {_holds_out(fold, is_validated)}" * (is_validated or fold is not None)
+                return f"wants {count} of {wanted}, which has {having} to train{besides}"
+    return None
+
+
+def _holds_out(fold: int | None, is_validated: bool) -> str:
     who = " and ".join([f"fold {fold}"] * (fold is not None) + ["`validation`"] * is_validated)
-    holds = f"{who} hold{'s' * (' and ' not in who)} out"
+    return f"{who} hold{'s' * (' and ' not in who)} out"
+
+
+def _check_left(config: Config, fold: int | None, is_validated: bool) -> None:
+    holds = _holds_out(fold, is_validated)
     remedies = ["lower `validation.fraction`"] * is_validated + ["change `folds`"] * (fold is not None)
     remedy = f"{', '.join(remedies)} or choose another `seed`"
     left = learned_cases(config, fold)
@@ -148,13 +168,3 @@ def _check_left(config: Config, fold: int | None, is_validated: bool) -> None:
             labelled |= {roi for case in cases for roi in by_case[case]}
     if never := [roi for roi in config.roi_names if roi not in labelled and roi not in config.unlabelled_rois]:
         raise ValueError(f"{holds} every case that labels {', '.join(never)}: {remedy}")
-    for name, method in config.methods.items():
-        for wanted, count in method.labelled_cases.items():
-            if wanted not in left:
-                continue  # no data set of this config: `lacking_for` refuses it where the method is trained
-            having = len(cases_with_labels(config.dataset(wanted), left[wanted]))
-            if count > having:
-                raise ValueError(
-                    f"method {name}: `labelled_cases` wants {count} of {wanted}, which has {having} to train besides "
-                    f"those that {holds}"
-                )

@@ -67,6 +67,12 @@ def read_description(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, .
         return description_in(path, file, SEGMENTATION_KEYS), shapes_in(file)
 
 
+def method_in_words(method: Mapping[str, Any]) -> str:
+    """The kind of the `method` of a description, and whether it learned without existence scores on request."""
+    ignores = "decision" in method and method["decision"] is None
+    return f"{method['kind']}{', without existence scores' if ignores else ''}"
+
+
 def has_teacher(shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether a file with tensors of these names holds a teacher too."""
     return any(name.startswith(TEACHER) for name in shapes)

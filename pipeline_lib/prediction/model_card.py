@@ -13,6 +13,7 @@ from ..config.evaluation import Prediction
 from ..config.runs import read_run
 from ..config.volumes import Patches
 from ..errors import UserError
+from ..networks.model_description import method_in_words
 from ..reporting.results import read_results, roi_label
 from ..reporting.statistics import summary_table
 
@@ -78,7 +79,7 @@ def model_card(
         "",
         "## How it was trained",
         "",
-        f"- method: {description['method']['kind']}; network: {description['network']['kind']}; "
+        f"- method: {method_in_words(description['method'])}; network: {description['network']['kind']}; "
         f"seed {description.get('seed', 'not known')}",
         f"- patches of {_product(Patches.model_validate(description['patches']).size_voxels)} voxels of "
         f"{_product(description['spacing_mm'])} mm (x, y, z)",

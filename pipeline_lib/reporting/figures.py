@@ -123,7 +123,7 @@ def _overall_curve_caption(evidence: Evidence, _: str) -> str:
     )
     if any(len(curve.counts) == 1 for curve in curves):
         text += (
-            " A marker without a line, left of its number of cases, is a method with this number alone; bar: interval."
+            " A marker without a line, drawn left of its number of cases, is a method that has no line; bar: interval."
         )
     if (alone := _labels_alone(evidence, curves)) is not None:
         spared = [
@@ -205,10 +205,11 @@ def _existence(evidence: Evidence, _: str) -> Figure:
     return existence_figure(evidence.existence.scores, evidence.results.rois, labelled, thresholds)
 
 
-_EXISTENCE_CAPTION = (
-    "Existence scores of the pooled training patches, for each ROI over the cases that do not label it. Scores "
-    "between the thresholds φ_l and φ_h are ambiguous, those outside are latent."
-)
+def _existence_caption(evidence: Evidence, _: str) -> str:
+    text = "Existence scores of the pooled training patches, for each ROI over the cases that do not label it."
+    if common_thresholds(evidence.trainings.methods.values()):
+        text += " Scores between the thresholds φ_l and φ_h are ambiguous, those outside are latent."
+    return text
 
 
 def _check(evidence: Evidence, _: str) -> Figure:
@@ -307,7 +308,7 @@ FIGURES: tuple[FigureKind, ...] = (
         _reliability,
         _reliability_caption,
     ),
-    FigureKind("existence", EXISTENCE, "Existence scores", _scored_pools, _existence, _EXISTENCE_CAPTION),
+    FigureKind("existence", EXISTENCE, "Existence scores", _scored_pools, _existence, _existence_caption),
     FigureKind(
         "existence_check",
         EXISTENCE,

@@ -76,7 +76,7 @@ def overall_label_curves(
     """A curve of the average over ROIs for each group of methods that differ only in the cases of several data sets.
 
     What counts are the cases of the data sets in which a group's numbers differ; groups whose data sets are not those
-    of the first one are left out. There is no curve where a method of a group has more cases of one data set and fewer
+    of the first one have no line. There is no curve where a method of a group has more cases of one data set and fewer
     of another than the next. One-point curves follow: methods of the other groups that learn from as many cases as a
     method of the first curve. `labelled` as in `label_curves`.
     """
@@ -177,14 +177,18 @@ def label_curve_figure(
         shown = [curve for curve in curves if curve.roi == roi]
         lines = [curve.name for curve in shown if len(curve.counts) > 1]
         points = [curve.name for curve in shown if len(curve.counts) == 1]
+        counts = sorted({count for curve in shown for count in curve.counts})
+        # Left of a number there is room up to the axes' end, and up to the middle between it and the one before.
+        room = min([_ROOM, *(math.log2(right / left) / 2 for left, right in pairwise(counts))])
+        beside_lines = _BESIDE / 2 * len(lines)
+        step = min(_BESIDE, max(_BESIDE, room - beside_lines) / max(1, len(points)))
         for curve in shown:
             colour = colours[curve.name]
             # Side by side, so that no training hides another's; points without a line are left of all lines.
             if curve.name in lines:
                 aside = 2 ** (_BESIDE * (lines.index(curve.name) - (len(lines) - 1) / 2))
             else:
-                step = min(_BESIDE, 0.6 * _ROOM / len(points))
-                aside = 2 ** -(0.2 * _ROOM + step * (1 + points.index(curve.name)))
+                aside = 2 ** -(beside_lines + step * (points.index(curve.name) + 0.5))
             low, high = [each.low for each in curve.dice], [each.high for each in curve.dice]
             places: Sequence[float] = curve.counts
             if curve.name in points:
@@ -207,14 +211,13 @@ def label_curve_figure(
                     start = places[curve.counts.index(count)]
                     axes.plot([start, cases], [mean, mean], color=colour, linestyle=":", linewidth=1.2)
                     axes.plot(cases, mean, color=colour, marker="|", markersize=9)
-        counts = sorted({count for curve in curves for count in curve.counts})
         axes.set_xscale("log", base=2)
         axes.set_xticks(counts, [str(count) for count in counts])
         axes.minorticks_off()
         axes.set_xlim(counts[0] / 2**_ROOM, counts[-1] * 2**_ROOM)
         drawn = _drawn_dice(shown) or [0, 1]
-        room = max(0.02, 0.08 * (max(drawn) - min(drawn)))
-        axes.set_ylim(max(0, min(drawn) - room), max(drawn) + room)
+        margin = max(0.02, 0.08 * (max(drawn) - min(drawn)))
+        axes.set_ylim(max(0, min(drawn) - margin), max(drawn) + margin)
         axes.set_title(roi_label(roi))
         axes.set_xlabel(counted)
         axes.set_ylabel("mean Dice (%)")

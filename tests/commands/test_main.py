@@ -18,7 +18,8 @@ from pipeline_lib.config.folds import training_cases
 from pipeline_lib.config.loading import load_config
 from pipeline_lib.config.validation import learned_cases
 from pipeline_lib.errors import UserError
-from pipeline_lib.networks.model_description import read_description
+from pipeline_lib.methods.lacuna.settings import Lacuna
+from pipeline_lib.networks.model_description import method_in_words, read_description
 from pipeline_lib.networks.model_file import save_model
 from pipeline_lib.scoring.case_scores import columns
 from tests.support.synthetic import SPACING, WINDOW, write_masks
@@ -76,6 +77,13 @@ def test_info_says_what_decides_whether_a_model_is_of_use(tmp_path, capsys):
     for fact in ("3: liver, liver_tumor, spleen", "3×3×3 mm", "64×32×32", "-200 to 300 HU", "liver/spleen", "teacher"):
         assert fact in said
     assert "the defaults apply" in said
+
+
+def test_a_method_that_ignores_existence_scores_says_so():
+    method = Lacuna(kind="lacuna", network="any", encoder="any")
+    assert method_in_words(method.model_dump()) == "lacuna"
+    ignoring = method.model_copy(update={"decision": None})
+    assert method_in_words(ignoring.model_dump()) == "lacuna, without existence scores"
 
 
 def test_an_exported_model_says_how_it_predicts(tmp_path, capsys):

@@ -10,6 +10,7 @@ import yaml
 
 from pipeline_lib.config import section
 from pipeline_lib.config.datasets import Dataset
+from pipeline_lib.config.existence import Existence
 from pipeline_lib.config.loading import load_config
 from pipeline_lib.config.methods import decision_rule, read_method
 from pipeline_lib.config.rois import existence_structures
@@ -424,10 +425,14 @@ def test_a_method_that_is_not_compared_may_name_data_sets_that_are_not_there(con
     said = refusal(content)
     assert "method baseline_2 cannot learn: its `labelled_cases` names phantom_spleen" in said
     assert said.endswith("or name the methods without it in `compare`; see config/README.md for the key")
+    content["compare"] = ["baseline", "latent_class"]
+    content["methods"]["latent_class_2"]["labelled_cases"] = {"phantom_liver": 99}
     for setup in ({}, {"folds": 2}, {"validation": {"fraction": 0.2}}):
-        config = load_config(content | {"compare": ["baseline", "latent_class"]} | setup, BASE)
+        config, fold = load_config(content | setup, BASE), "-fold0" * ("folds" in setup)
         with pytest.raises(UserError, match="lacuna_2 cannot learn: its `labelled_cases` names phantom_spleen"):
-            config.run("lacuna_2-seed0")
+            config.run(f"lacuna_2-seed0{fold}")
+        with pytest.raises(UserError, match="latent_class_2 cannot learn: its `labelled_cases` wants 99 of"):
+            config.run(f"latent_class_2-seed0{fold}")
 
 
 def test_a_further_seed_renames_no_run():
@@ -474,9 +479,15 @@ def test_existence_may_come_from_the_model_that_a_method_starts_from(content):
 
 def test_lacuna_can_do_without_existence_scores():
     without = with_change(with_all_labels(), "datasets/fully_labelled", None) | {"compare": ["lacuna"]}
-    assert "datasets.fully_labelled`, or do without: `decision: null`, or name" in refusal(without)
-    config = load_config(with_change(without, "methods/lacuna/decision", None), BASE)
-    assert settings_from(config, "lacuna-seed0").method.decision is None
+    assert "datasets.fully_labelled`, or set `decision: null`, or name" in refusal(without)
+    by_model = without | {"existence": {"mode": "start_model"}}
+    assert "takes from a model: name it in `start_from`, or set `decision: null`" in refusal(by_model)
+    without = with_change(without, "methods/lacuna/decision", None)
+    for setup in ({}, {"folds": 2}, {"validation": {"fraction": 0.2}}, {"existence": {"mode": "online"}}):
+        config = load_config(without | setup, BASE)
+        assert settings_from(config, config.trainings[0].name).existence == Existence()
+    nameless = [{"name": roi["name"], "text": roi["text"]} for roi in without["rois"]]
+    assert "method lacuna must know which organ liver" in refusal(without | {"rois": nameless})
 
 
 @pytest.mark.parametrize("path", ["results/models/a-seed0/model.safetensors", "./results/model.safetensors"])

@@ -168,6 +168,24 @@ def test_without_a_decision_rule_every_unlabelled_roi_is_positive_whatever_its_s
     assert "positive" not in blind.counts
 
 
+def test_without_a_decision_rule_teachers_teach_all_that_labels_leave_open():
+    """Also of a ROI of which labels are known in parts; nothing was decided about any."""
+    batch = scored_batch(4)
+    unknown = torch.zeros_like(batch.labels)
+    unknown[:, :, 0] = batch.labelled[:, :, None, None]
+    task = task_of(Lacuna(kind="lacuna", decision=None, warmup_fraction=0, certainty=0.6, seen_voxels=1, **SHARED))
+    for each, left_open in (
+        (batch, ~batch.labelled),
+        (replace(batch, unknown=label_bits(unknown)), batch.labelled | 1),
+    ):
+        (decision,) = task.pseudo_labels(each).decisions.items()
+        assert decision[0] == "unlabelled"
+        assert torch.equal(decision[1], left_open.bool())
+        decisions, where = task.decided(each)
+        assert torch.equal(decisions.positive, left_open.bool())
+        assert (where is None) == (each is batch)
+
+
 def test_labels_of_unlabelled_rois_are_never_read():
     method = Lacuna(kind="lacuna", warmup_fraction=0, certainty=0.6, seen_voxels=1, **SHARED)
     task, batch = task_of(method), scored_batch(4)

@@ -17,7 +17,7 @@ import torch
 
 from pipeline_lib.config.existence import DecisionRule, Existence
 from pipeline_lib.config.method_settings import SupervisedLoss
-from pipeline_lib.config.methods import Method
+from pipeline_lib.config.methods import Method, read_method
 from pipeline_lib.config.optimisation import Optimisation
 from pipeline_lib.config.validation import Validation
 from pipeline_lib.data.crops import TrainingCase
@@ -83,8 +83,6 @@ def paths(here, run, tmp_path):
     inputs, _ = here.segmentation_paths(run)
     if run == "dodnet":
         inputs = replace(inputs, embeddings=here.task_codes)
-    if run == "lacuna_without_scores":  # as without a fully labelled data set
-        inputs = replace(inputs, roi_aware_model=None)
     folder = tmp_path / "results" / run
     return inputs, segmentation.Outputs(folder / "model.safetensors", folder / "history.jsonl")
 
@@ -116,6 +114,7 @@ def test_every_method_trains_and_its_model_can_be_used(name, trained):
     network, description = load_segmentation_model(outputs.model, "cpu")
     assert tuple(description["rois"]) == ROIS
     assert (description["run"], description["seed"]) == (name, 0)
+    assert read_method(description["method"]) == settings.method
     assert tuple(map(tuple, description["structures"])) == settings.structures
     assert network(torch.zeros(1, 1, *settings.patches.shape)).shape == (1, len(ROIS), *settings.patches.shape)
     student, teacher = weights(outputs), weights(outputs, "teacher")
@@ -376,6 +375,15 @@ def test_cases_that_are_left_out_are_said_once(here, tmp_path, capsys, monkeypat
 
 def identity_of(settings, inputs) -> str:
     return segmentation.training_identity(settings, segmentation.training_cases(settings, inputs), inputs).fingerprint
+
+
+def test_without_a_decision_rule_existence_scores_are_no_part_of_a_training(here, tmp_path):
+    inputs, _ = paths(here, "lacuna", tmp_path)
+    uses, ignores = (segmentation_settings("lacuna", METHODS[name]) for name in ("lacuna", "lacuna_without_scores"))
+    assert all(case.scores is not None for case in segmentation.training_cases(uses, inputs))
+    assert all(case.scores is None for case in segmentation.training_cases(ignores, inputs))
+    without = replace(inputs, roi_aware_model=None)
+    assert identity_of(ignores, inputs) == identity_of(ignores, without) != identity_of(uses, inputs)
 
 
 def test_another_config_or_other_data_is_another_training(here, tmp_path, monkeypatch):

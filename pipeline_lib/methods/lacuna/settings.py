@@ -24,6 +24,7 @@ class Lacuna(TeacherScheduleSettings):
         "consistency_weight": "Eq. 3 always weighs 1, as in the paper",
     }
     revision: ClassVar[int] = 3
+    may_ignore_existence: ClassVar[bool] = True
     terms: ClassVar[Mapping[str, str]] = {
         "supervised": "supervised loss (Eq. 1)",
         "latent": "latent loss (Eq. 2)",
@@ -34,8 +35,9 @@ class Lacuna(TeacherScheduleSettings):
     kind: Literal["lacuna"]
     decision: DecisionRule | None = Field(
         default=DecisionRule(),
-        description="Existence scores from which an unlabelled ROI is latent (null: it always is, as a positive one, "
-        "so that no fully labelled data set is needed).",
+        description="Existence scores above or below which an unlabelled ROI is latent; between them it is ambiguous "
+        "(keys: those of `latent_class`). null: existence scores are not used, and every unlabelled ROI is positive "
+        "latent, so that no fully labelled data set is needed.",
     )
     certainty: Annotated[float, Field(gt=0.5, lt=1)] = Field(
         default=0.9,

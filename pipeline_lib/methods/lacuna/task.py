@@ -60,8 +60,11 @@ class LacunaTask(DecidingStudent[Lacuna]):
 
     def pseudo_labels(self, batch: Batch) -> PseudoLabels:
         """The targets of Eq. 2 and 3, one organ per voxel; certain pseudo labels are some of them."""
+        masks = self.teacher.logits(batch, self.rivals) >= 0
+        if self.settings.decision is None:
+            return PseudoLabels.of_unlabelled(masks, batch)
         decisions, _ = self.decided(batch)
-        return PseudoLabels(self.teacher.logits(batch, self.rivals) >= 0, unlabelled_decisions(decisions))
+        return PseudoLabels(masks, unlabelled_decisions(decisions))
 
 
 def certain_loss(
