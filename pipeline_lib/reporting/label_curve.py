@@ -201,6 +201,7 @@ def label_curve_figure(
                 places,
                 list(curve.means.values()),
                 color=colour,
+                linestyle="none" if curve.name in points else "-",
                 marker=markers[curve.name],
                 markeredgecolor="white",
                 label=method_label(curve.name),
