@@ -144,7 +144,7 @@ def test_a_plan_says_what_it_knows_and_that_it_is_reckoned(config, tmp_path, rec
         "1 × RTX 3090, 24.0 GiB",
         "patch 64×32×32, batch 2: 2 a GPU, gradient_accumulation_steps 1, gradient_checkpointing none",
         "reckoned, nothing was measured",
-        f"2 trainings of {steps_of(config, config.methods['latent_class']):,} steps",
+        f"{len(config.trainings)} trainings of {steps_of(config, config.methods['latent_class']):,} steps",
         "volumes",
     ):
         assert fact in said
