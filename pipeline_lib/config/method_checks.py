@@ -97,14 +97,14 @@ def lacking_for(config: Config, method: Method) -> tuple[str, str] | None:
             f"trains a part of {method.network} for each data set, and {without} labels nothing to train it with",
             "leave it out with `keep_start: false`, name a network without `per_data_set`",
         )
-    without = ", or set `decision: null`" if method.may_ignore_existence else ""
+    or_ignore = ", or set `decision: null`" if method.may_ignore_existence else ""
     if method.needs_existence and config.existence.mode == "start_model":
         if method.start_from is None:
             wrong = "needs existence scores, which `existence.mode` takes from a model"
-            return wrong, f"name it in `start_from`{without}"
+            return wrong, f"name it in `start_from`{or_ignore}"
     elif method.needs_existence and config.datasets.fully_labelled is None:
         other = ", or set `existence.mode` to start_model" if method.start_from is not None else ""
-        name_it = f"name the data set of the ROI-aware network in `datasets.fully_labelled`{other}{without}"
+        name_it = f"name the data set of the ROI-aware network in `datasets.fully_labelled`{other}{or_ignore}"
         return "needs existence scores", name_it
     unknown = [roi.name for roi in config.rois if not has_existence(roi)]
     if method.needs_organs and unknown:

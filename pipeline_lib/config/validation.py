@@ -134,12 +134,13 @@ def check_held_out(config: Config) -> None:
 def missing_labelled_cases(config: Config, method: MethodSettings) -> str | None:
     """What is wrong with the data sets and numbers that `labelled_cases` names, if anything is, in some fold."""
     with_labels = {dataset.name: dataset for dataset in config.datasets.partially_labelled if not dataset.has_no_labels}
-    for wanted, count in method.labelled_cases.items():
-        if wanted not in with_labels:
-            those = ", ".join(with_labels)
-            return f"names {wanted}, which is not a partially labelled data set with labels (those are: {those})"
-        for fold in all_folds(config):
-            having = len(cases_with_labels(with_labels[wanted], learned_cases(config, fold)[wanted]))
+    if unknown := [name for name in method.labelled_cases if name not in with_labels]:
+        those = ", ".join(with_labels)
+        return f"names {unknown[0]}, which is not a partially labelled data set with labels (those are: {those})"
+    for fold in all_folds(config) if method.labelled_cases else ():
+        left = learned_cases(config, fold)
+        for wanted, count in method.labelled_cases.items():
+            having = len(cases_with_labels(with_labels[wanted], left[wanted]))
             if count > having:
                 is_validated = bool(held_out_cases(config, fold))
                 besides = f" besides those that {_holds_out(fold, is_validated)}" * (is_validated or fold is not None)

@@ -175,23 +175,12 @@ def label_curve_figure(
     figure = Figure(figsize=(1.5 + 4.2 * len(rois), 3.8))
     for axes, roi in zip(figure.subplots(1, len(rois), squeeze=False)[0], rois, strict=True):
         shown = [curve for curve in curves if curve.roi == roi]
-        lines = [curve.name for curve in shown if len(curve.counts) > 1]
-        points = [curve.name for curve in shown if len(curve.counts) == 1]
         counts = sorted({count for curve in shown for count in curve.counts})
-        # Left of a number there is room up to the axes' end, and up to the middle between it and the one before.
-        room = min([_ROOM, *(math.log2(right / left) / 2 for left, right in pairwise(counts))])
-        beside_lines = _BESIDE / 2 * len(lines)
-        step = min(_BESIDE, max(_BESIDE, room - beside_lines) / max(1, len(points)))
-        for curve in shown:
-            colour = colours[curve.name]
-            # Side by side, so that no training hides another's; points without a line are left of all lines.
-            if curve.name in lines:
-                aside = 2 ** (_BESIDE * (lines.index(curve.name) - (len(lines) - 1) / 2))
-            else:
-                aside = 2 ** -(beside_lines + step * (points.index(curve.name) + 0.5))
+        for curve, aside in zip(shown, _side_by_side(shown, counts), strict=True):
+            colour, is_point = colours[curve.name], len(curve.counts) == 1
             low, high = [each.low for each in curve.dice], [each.high for each in curve.dice]
             places: Sequence[float] = curve.counts
-            if curve.name in points:
+            if is_point:
                 places = [aside * curve.counts[0]]
                 axes.vlines(places, low, high, color=colour, alpha=0.3, linewidth=5)
             axes.fill_between(curve.counts, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -201,7 +190,7 @@ def label_curve_figure(
                 places,
                 list(curve.means.values()),
                 color=colour,
-                linestyle="none" if curve.name in points else "-",
+                linestyle="none" if is_point else "-",
                 marker=markers[curve.name],
                 markeredgecolor="white",
                 label=method_label(curve.name),
@@ -226,6 +215,20 @@ def label_curve_figure(
         axes.grid(axis="y", linewidth=0.4, alpha=0.6)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
+
+
+def _side_by_side(curves: Sequence[LabelCurve], counts: Sequence[int]) -> list[float]:
+    """The factor of each curve's numbers at which its trainings are drawn, so that none hides another's.
+
+    Curves of one point are left of all lines, in the room up to the axes' end and to the middle between two `counts`.
+    """
+    lines = sum(len(curve.counts) > 1 for curve in curves)
+    room = min([_ROOM, *(math.log2(right / left) / 2 for left, right in pairwise(counts))])
+    left_of_lines = _BESIDE / 2 * lines
+    step = min(_BESIDE, max(_BESIDE, room - left_of_lines) / max(1, len(curves) - lines))
+    of_lines = iter(_BESIDE * (place - (lines - 1) / 2) for place in range(lines))
+    of_points = iter(-left_of_lines - step * (place + 0.5) for place in range(len(curves) - lines))
+    return [2 ** next(of_lines if len(curve.counts) > 1 else of_points) for curve in curves]
 
 
 def _drawn_dice(curves: Sequence[LabelCurve]) -> list[float]:

@@ -112,6 +112,13 @@ def scored_batch(seed):
     return replace(drawn_batch(seed, weak), scores=torch.tensor(random.choice([0.05, 0.15, 0.5, 0.9], (3, 4))))
 
 
+def unknown_in_a_plane(batch):
+    """The same batch, whose labels are unknown in one plane."""
+    unknown = torch.zeros_like(batch.labels)
+    unknown[:, :, 0] = batch.labelled[:, :, None, None]
+    return replace(batch, unknown=label_bits(unknown))
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
@@ -138,10 +145,7 @@ def test_the_terms_equal_their_loops_and_the_total_weighs_them(seed, threshold, 
 @pytest.mark.parametrize("term", Lacuna.terms)
 def test_known_voxels_are_for_the_labels_alone(term):
     """Labels are unknown in one plane: what the teacher says counts there, and what labels say elsewhere."""
-    batch = scored_batch(4)
-    unknown = torch.zeros_like(batch.labels)
-    unknown[:, :, 0] = batch.labelled[:, :, None, None]
-    batch = replace(batch, unknown=label_bits(unknown))
+    batch = unknown_in_a_plane(scored_batch(4))
     method = Lacuna(kind="lacuna", warmup_fraction=0, certainty=0.6, seen_voxels=1, **SHARED)
     task = task_of(method)
     logits = torch.zeros_like(batch.labels, dtype=torch.float64).requires_grad_()
@@ -171,12 +175,10 @@ def test_without_a_decision_rule_every_unlabelled_roi_is_positive_whatever_its_s
 def test_without_a_decision_rule_teachers_teach_all_that_labels_leave_open():
     """Also of a ROI of which labels are known in parts; nothing was decided about any."""
     batch = scored_batch(4)
-    unknown = torch.zeros_like(batch.labels)
-    unknown[:, :, 0] = batch.labelled[:, :, None, None]
     task = task_of(Lacuna(kind="lacuna", decision=None, warmup_fraction=0, certainty=0.6, seen_voxels=1, **SHARED))
     for each, left_open in (
         (batch, ~batch.labelled),
-        (replace(batch, unknown=label_bits(unknown)), batch.labelled | 1),
+        (unknown_in_a_plane(batch), batch.labelled | 1),
     ):
         (decision,) = task.pseudo_labels(each).decisions.items()
         assert decision[0] == "unlabelled"
